@@ -1,0 +1,37 @@
+/** What Seikyu needs of an SMS carrier. */
+
+export interface SmsRequest {
+  /** Our id, returned by the carrier in its callbacks; also what a lost answer is looked up by. */
+  messageId: string;
+  merchantCode: string;
+  /** E.164 */
+  to: string;
+  body: string;
+}
+
+export type SmsAnswer =
+  | { kind: 'accepted'; providerId: string }
+  /** The carrier will never take it (no such number, opted out). */
+  | { kind: 'refused'; code: string }
+  /** Certainly not taken (429): may be sent again. */
+  | { kind: 'not_executed'; why: string; retryAfterMs: number | null }
+  /** Timeout or lost answer: look up, never send again blindly. */
+  | { kind: 'unknown'; why: string };
+
+export type SmsLookupAnswer =
+  | { kind: 'accepted'; providerId: string }
+  | { kind: 'not_found' }
+  | { kind: 'unknown'; why: string };
+
+export interface Carrier {
+  readonly name: string;
+  readonly semantics: {
+    readonly callDeadlineMs: number;
+    /** "Not found" proves that nothing was taken only this long after the call's deadline. */
+    readonly notFoundConclusiveAfterMs: number;
+    /** How many sends may be under way at once. */
+    readonly concurrency: number;
+  };
+  send(request: SmsRequest, signal: AbortSignal): Promise<SmsAnswer>;
+  lookup(request: { messageId: string; to: string }, signal: AbortSignal): Promise<SmsLookupAnswer>;
+}

@@ -1,0 +1,151 @@
+/**
+ * What Seikyu needs of a payment gateway. An adapter declares what the gateway promises; callers act on the
+ * declaration, never on the gateway's name. Amounts are integers in the currency's minor unit (JPY: 1 = ¥1).
+ */
+
+export interface GatewaySemantics {
+  /** The same idempotency key sent again within this time is answered from the first execution. */
+  readonly idempotencyKeyLifetimeMs: number;
+  /** A stored 500 is replayed for ever under the same key: then look up, do not replay in a loop. */
+  readonly replaysStoredErrors: boolean;
+  /** The gateway can find a charge by our reference. */
+  readonly looksUpByReference: boolean;
+  /** "Not found" proves that nothing happened only this long after the call's deadline. */
+  readonly notFoundConclusiveAfterMs: number;
+  /** A request that carries a fingerprint differing from the key's first is refused. */
+  readonly comparesRequests: boolean;
+  /** Deadline for one call. */
+  readonly callDeadlineMs: number;
+}
+
+/** Raw codes as the gateway gave them; every one that it knows is kept. */
+export interface DeclineCodes {
+  /** The gateway's own code, e.g. Stripe's `insufficient_funds`. */
+  gatewayCode: string | null;
+  /** visa, mastercard, jcb ... */
+  network: string | null;
+  /** ISO 8583 response code, e.g. `51`. */
+  networkCode: string | null;
+  /** Mastercard merchant advice code and alike, e.g. `02`. */
+  adviceCode: string | null;
+}
+
+/** A card token that may be charged again without its holder (never a card number). */
+export interface SavedMethod {
+  token: string;
+  brand: string;
+  lastFour: string;
+  /** YYYY-MM */
+  expires: string;
+  /** Network transaction id of the first, authenticated payment. */
+  networkTransactionId: string | null;
+  /** Proof of 3-D Secure: ECI, or null where none took place. */
+  threeDsEci: string | null;
+}
+
+export interface Captured {
+  gatewayChargeId: string;
+  amount: number;
+  currency: string;
+  /** When the gateway took the money. ISO 8601 instant. */
+  capturedAt: string;
+  method: 'card' | 'wallet' | 'barcode' | 'debit';
+  savedMethod: SavedMethod | null;
+}
+
+/** The end of one charge as the gateway tells it. */
+export type ChargeOutcome =
+  | { kind: 'succeeded'; captured: Captured }
+  | { kind: 'failed'; codes: DeclineCodes; gatewayChargeId: string | null };
+
+/** The answer to a call that may move money. */
+export type ChargeAnswer =
+  | ChargeOutcome
+  /** Certainly without effect (429, refused before execution): the same reference may be sent again. */
+  | { kind: 'not_executed'; why: string; retryAfterMs: number | null }
+  /** Timeout, lost connection, 5xx: the effect may or may not have happened. Never a failure. */
+  | { kind: 'unknown'; why: string };
+
+/** The answer to a question about a reference. */
+export type LookupAnswer =
+  | ChargeOutcome
+  /** The gateway has it and has not finished (hosted page open, 3-D Secure under way). */
+  | { kind: 'pending' }
+  | { kind: 'not_found' }
+  | { kind: 'unknown'; why: string };
+
+export interface OffSessionCharge {
+  /** The merchant's account at the gateway: the merchant's code. */
+  account: string;
+  /** 26 characters of Crockford base32; also the idempotency key. */
+  reference: string;
+  amount: number;
+  currency: string;
+  methodToken: string;
+  networkTransactionId: string | null;
+}
+
+export interface HostedPageRequest {
+  account: string;
+  reference: string;
+  amount: number;
+  currency: string;
+  /** Where the gateway sends the customer back; a hint only, never proof. */
+  returnUrl: string;
+  language: 'ja' | 'en';
+  merchantName: string;
+  /** The customer ticked automatic payment: keep the card for use without its holder. */
+  saveMethod: boolean;
+  /** The page takes no payment after this instant. ISO 8601. */
+  expiresAt: string;
+}
+
+export type HostedPageAnswer =
+  | { kind: 'opened'; gatewaySessionId: string; url: string }
+  | { kind: 'not_executed'; why: string; retryAfterMs: number | null }
+  | { kind: 'unknown'; why: string };
+
+/** A verified webhook: a hint which reference to ask about, never the truth itself. */
+export interface WebhookHint {
+  eventId: string;
+  account: string;
+  reference: string;
+  kind: string;
+}
+
+export interface SettlementLine {
+  gatewayChargeId: string;
+  /** Our reference; null where the gateway has a charge without one. */
+  reference: string | null;
+  kind: 'charge' | 'refund';
+  amount: number;
+  currency: string;
+  fee: number;
+  feeTax: number;
+  /** ISO 8601 instant. */
+  capturedAt: string;
+}
+
+export interface Gateway {
+  readonly name: string;
+  readonly semantics: GatewaySemantics;
+  /** Charges a saved method without its holder. */
+  charge(request: OffSessionCharge, signal: AbortSignal): Promise<ChargeAnswer>;
+  /** Opens the gateway's own page; card numbers never touch Seikyu. Sent again with the same reference: the same page. */
+  openHostedPage(request: HostedPageRequest, signal: AbortSignal): Promise<HostedPageAnswer>;
+  /** Closes a hosted page so that it can take no more money, then answers as `lookup` does. */
+  closeHostedPage(account: string, reference: string, signal: AbortSignal): Promise<LookupAnswer>;
+  lookup(account: string, reference: string, signal: AbortSignal): Promise<LookupAnswer>;
+  /** Checks signature and age over the raw bytes. Null: forged, stale or not for us. */
+  verifyWebhook(
+    rawBody: Buffer,
+    headers: Record<string, string | undefined>,
+    nowEpochMs: number,
+  ): WebhookHint | null;
+  /** All that the gateway captured or refunded for an account on a date (its own day, UTC+9). Null: report not ready yet. */
+  settlementReport(
+    account: string,
+    date: string,
+    signal: AbortSignal,
+  ): Promise<AsyncIterable<SettlementLine> | null>;
+}

@@ -1,0 +1,14 @@
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    include: ['test/**/*.test.ts', 'test/**/*.test.tsx'],
+    // One PostgreSQL for the whole run; every file clones a template database from it.
+    globalSetup: ['test/postgres.ts'],
+    testTimeout: 60_000,
+    hookTimeout: 120_000,
+    // Two cores: more workers than that only make each test file slower.
+    maxWorkers: 2,
+    pool: 'forks',
+  },
+});

@@ -1,0 +1,323 @@
+import { createHash } from 'node:crypto';
+import { FatalDecoder, type FileEncoding, UndecodableBytes } from '../decode.ts';
+import { type CsvRecord, CsvSplitter } from '../split.ts';
+import type { FileCode } from './catalogue.ts';
+import { isRealDate, type ReadableKind } from './names.ts';
+import { isBillingNumber, type LineOf, type Rejection, validateLine } from './validate.ts';
+
+export interface ReadOptions<K extends ReadableKind> {
+  readonly encoding: FileEncoding;
+  readonly merchant: string;
+  /** From the file's name. Header and records must be of it. */
+  readonly kind: K;
+  /** Without the line end; 64 KiB unless told. */
+  readonly recordBytesMax?: number;
+  /** 4 GiB unless told. */
+  readonly fileBytesMax?: number;
+  /** Lines of one batch, at least; 2,000 unless told. */
+  readonly batchLines?: number;
+}
+
+export interface AcceptedLine<L> {
+  readonly line: number;
+  readonly record: number;
+  readonly ok: L;
+  readonly rejected?: undefined;
+}
+
+export interface RejectedLine {
+  /** Physical line on which the record starts, from 1. */
+  readonly line: number;
+  /** Position among the records between H and T, from 1. */
+  readonly record: number;
+  readonly ok?: undefined;
+  readonly rejected: Rejection;
+  /** '' unless its form is valid: only checked values go back into files. */
+  readonly billingNumber: string;
+  /** The amount as sent where it is at most 15 ASCII digits, else ''. */
+  readonly amountText: string;
+}
+
+export type ReadLine<L> = AcceptedLine<L> | RejectedLine;
+
+export interface FileHeader {
+  readonly merchant: string;
+  readonly kind: string;
+  readonly businessDate: string;
+  readonly sequence: number;
+}
+
+export interface FileTrailer {
+  readonly count: number;
+  readonly total: number;
+}
+
+export interface FileVerdict {
+  /** Null: the file may be loaded, as far as the file alone can say. Otherwise nothing of it may be. */
+  readonly fileCode: FileCode | null;
+  readonly header: FileHeader | null;
+  readonly trailer: FileTrailer | null;
+  /**
+   * Lines handed out: accepted + rejected. After a refusal is certain no more are handed out, so for a refused file
+   * the counts depend on where the chunks were cut and say nothing about the file.
+   */
+  readonly linesRead: number;
+  readonly linesAccepted: number;
+  readonly linesRejected: number;
+  /** Yen of the accepted billing lines. */
+  readonly amountAccepted: number;
+  /** Yen of every billing record that has digits for an amount: what the trailer's total is compared with. */
+  readonly amountSum: number;
+  /** Of the first and last billing record, '' where the form is not valid. */
+  readonly firstBillingNumber: string;
+  readonly lastBillingNumber: string;
+  readonly bytes: number;
+  /** Hex, of all bytes; '' for F_TOO_LARGE, where reading stops. */
+  readonly sha256: string;
+  /** Byte of the first undecodable sequence, with F_ENCODING. */
+  readonly encodingOffset: number | null;
+  /** Physical line of the fault, where one line is to blame. */
+  readonly faultLine: number | null;
+}
+
+/** The last batch, which may be empty, carries the verdict. What came before counts only if its fileCode is null. */
+export interface ReadBatch<L> {
+  readonly lines: ReadLine<L>[];
+  readonly verdict: FileVerdict | null;
+}
+
+const defaultRecordBytesMax = 65_536;
+const defaultFileBytesMax = 4 * 1024 ** 3;
+const defaultBatchLines = 2_000;
+const pieceBytes = 131_072;
+
+/**
+ * Reads a `standard/1` file in one pass and bounded memory. Bad input never throws: it ends in a rejected line or in
+ * the verdict's file code, the first in the contract's order even where the pass meets a later one first. Only
+ * errors of `content` itself come through.
+ */
+export async function* readStandardFile<K extends ReadableKind>(
+  content: AsyncIterable<Uint8Array>,
+  options: ReadOptions<K>,
+): AsyncGenerator<ReadBatch<LineOf[K]>> {
+  const reader = new StandardReader(options);
+  const batchLines = options.batchLines ?? defaultBatchLines;
+  const fileBytesMax = options.fileBytesMax ?? defaultFileBytesMax;
+  for await (const chunk of content) {
+    for (let at = 0; at < chunk.length; at += pieceBytes) {
+      const piece = chunk.subarray(at, at + pieceBytes);
+      if (reader.bytes + piece.length > fileBytesMax) {
+        yield { lines: [], verdict: reader.tooLarge(piece.length) };
+        return;
+      }
+      reader.write(piece);
+      if (reader.lines.length >= batchLines) yield { lines: reader.takeLines(), verdict: null };
+    }
+  }
+  const verdict = reader.end();
+  yield { lines: reader.takeLines(), verdict };
+}
+
+class StandardReader<K extends ReadableKind> {
+  bytes = 0;
+  lines: ReadLine<LineOf[K]>[] = [];
+  readonly #options: ReadOptions<K>;
+  readonly #hash = createHash('sha256');
+  readonly #decoder: FatalDecoder;
+  readonly #splitter: CsvSplitter;
+  readonly #records: CsvRecord[] = [];
+  #encodingOffset: number | null = null;
+  #sawText = false;
+  #sawHeader = false;
+  #header: FileHeader | null = null;
+  #headerFault: FileCode | null = null;
+  #trailer: FileTrailer | null = null;
+  #sawTrailer = false;
+  #trailerFault = false;
+  #trailerLine: number | null = null;
+  #recordsBetween = 0;
+  #linesRead = 0;
+  #linesAccepted = 0;
+  #amountAccepted = 0;
+  #amountSum = 0;
+  #firstBillingNumber = '';
+  #lastBillingNumber = '';
+  #sawBilling = false;
+
+  constructor(options: ReadOptions<K>) {
+    this.#options = options;
+    this.#decoder = new FatalDecoder(options.encoding);
+    this.#splitter = new CsvSplitter({
+      recordBytesMax: options.recordBytesMax ?? defaultRecordBytesMax,
+      encoding: options.encoding,
+    });
+  }
+
+  takeLines(): ReadLine<LineOf[K]>[] {
+    const lines = this.lines;
+    this.lines = [];
+    return lines;
+  }
+
+  write(bytes: Uint8Array): void {
+    this.bytes += bytes.length;
+    this.#hash.update(bytes);
+    if (this.#encodingOffset !== null) return;
+    this.#take(() => this.#decoder.write(bytes));
+  }
+
+  end(): FileVerdict {
+    if (this.#encodingOffset === null) this.#take(() => this.#decoder.end());
+    if (this.#encodingOffset === null) {
+      this.#splitter.end(this.#records);
+      this.#handleRecords();
+    }
+    return this.#verdict(this.#fileCode(), this.#hash.digest('hex'));
+  }
+
+  tooLarge(moreBytes: number): FileVerdict {
+    this.bytes += moreBytes;
+    this.takeLines();
+    this.#linesRead = 0;
+    this.#linesAccepted = 0;
+    this.#amountAccepted = 0;
+    return this.#verdict('F_TOO_LARGE', '');
+  }
+
+  #take(decode: () => string): void {
+    let text: string;
+    try {
+      text = decode();
+    } catch (error) {
+      if (!(error instanceof UndecodableBytes)) throw error;
+      this.#encodingOffset = error.offset;
+      return;
+    }
+    if (text === '') return;
+    this.#sawText = true;
+    this.#splitter.push(text, this.#records);
+    this.#handleRecords();
+  }
+
+  #handleRecords(): void {
+    for (const record of this.#records) this.#handle(record.line, record.fields);
+    this.#records.length = 0;
+  }
+
+  #handle(line: number, fields: string[]): void {
+    if (!this.#sawHeader) {
+      this.#sawHeader = true;
+      this.#readHeader(fields);
+    } else if (this.#sawTrailer) {
+      // Blank lines at the very end hold nothing that could be lost.
+      if (fields.length !== 1 || fields[0] !== '') this.#trailerFault = true;
+    } else if (fields[0] === 'T') {
+      this.#sawTrailer = true;
+      this.#trailerLine = line;
+      this.#readTrailer(fields);
+    } else {
+      this.#recordsBetween += 1;
+      this.#readLine(line, fields);
+    }
+  }
+
+  #readHeader(fields: string[]): void {
+    const [type, version, merchant = '', kind = '', businessDate = '', sequence = ''] = fields;
+    const valid =
+      fields.length === 6 &&
+      type === 'H' &&
+      version === '1' &&
+      isRealDate(businessDate) &&
+      /^[1-9][0-9]{0,8}$/.test(sequence);
+    if (!valid) {
+      this.#headerFault = 'F_HEADER';
+      return;
+    }
+    if (merchant !== this.#options.merchant) this.#headerFault = 'F_WRONG_MERCHANT';
+    else if (kind !== this.#options.kind) this.#headerFault = 'F_KIND';
+    this.#header = { merchant, kind, businessDate, sequence: Number(sequence) };
+  }
+
+  #readTrailer(fields: string[]): void {
+    const [, count = '', total = ''] = fields;
+    // 15 digits are the most that a number holds exactly.
+    if (fields.length === 3 && /^[0-9]{1,15}$/.test(count) && /^[0-9]{1,15}$/.test(total)) {
+      this.#trailer = { count: Number(count), total: Number(total) };
+    } else this.#trailerFault = true;
+  }
+
+  #readLine(line: number, fields: string[]): void {
+    const billing = this.#options.kind === 'billing';
+    const amountText = fields[6] ?? '';
+    if (billing && fields[0] === 'D') {
+      if (/^[0-9]+$/.test(amountText)) {
+        // Saturates: no trailer can state a larger total, so it can never match one by accident.
+        this.#amountSum = Math.min(this.#amountSum + Number(amountText), Number.MAX_SAFE_INTEGER);
+      }
+      const number = isBillingNumber(fields[1] ?? '') ? (fields[1] ?? '') : '';
+      if (!this.#sawBilling) this.#firstBillingNumber = number;
+      this.#lastBillingNumber = number;
+      this.#sawBilling = true;
+    }
+    // Refused for certain: the caller would only store lines to throw them away.
+    if (this.#headerFault !== null || this.#splitter.fault !== undefined) return;
+    this.#linesRead += 1;
+    const record = this.#recordsBetween;
+    const validated = validateLine(this.#options.kind, fields);
+    if ('ok' in validated) {
+      this.#linesAccepted += 1;
+      if (billing) this.#amountAccepted += (validated.ok as LineOf['billing']).amount;
+      this.lines.push({ line, record, ok: validated.ok });
+      return;
+    }
+    const number = fields[1] ?? '';
+    this.lines.push({
+      line,
+      record,
+      rejected: validated.rejected,
+      billingNumber: isBillingNumber(number) ? number : '',
+      amountText: billing && /^[0-9]{1,15}$/.test(amountText) ? amountText : '',
+    });
+  }
+
+  #fileCode(): FileCode | null {
+    if (this.bytes === 0 || (!this.#sawText && this.#encodingOffset === null)) return 'F_EMPTY';
+    if (this.#encodingOffset !== null) return 'F_ENCODING';
+    if (this.#splitter.fault?.type === 'quote') return 'F_QUOTE';
+    if (this.#splitter.fault?.type === 'too_long') return 'F_RECORD_TOO_LONG';
+    if (this.#headerFault !== null) return this.#headerFault;
+    if (this.#trailer === null || this.#trailerFault) return 'F_TRAILER_MISSING';
+    if (this.#trailer.count !== this.#recordsBetween) return 'F_COUNT_MISMATCH';
+    if (this.#trailer.total !== this.#amountSum) return 'F_TOTAL_MISMATCH';
+    return null;
+  }
+
+  #verdict(fileCode: FileCode | null, sha256: string): FileVerdict {
+    const ofSplitter = fileCode === 'F_QUOTE' || fileCode === 'F_RECORD_TOO_LONG';
+    const ofHeader = fileCode === 'F_HEADER' || fileCode === 'F_WRONG_MERCHANT' || fileCode === 'F_KIND';
+    const ofTrailer =
+      fileCode === 'F_TRAILER_MISSING' || fileCode === 'F_COUNT_MISMATCH' || fileCode === 'F_TOTAL_MISMATCH';
+    return {
+      fileCode,
+      header: this.#header,
+      trailer: this.#trailerFault ? null : this.#trailer,
+      linesRead: this.#linesRead,
+      linesAccepted: this.#linesAccepted,
+      linesRejected: this.#linesRead - this.#linesAccepted,
+      amountAccepted: this.#amountAccepted,
+      amountSum: this.#amountSum,
+      firstBillingNumber: this.#firstBillingNumber,
+      lastBillingNumber: this.#lastBillingNumber,
+      bytes: this.bytes,
+      sha256,
+      encodingOffset: this.#encodingOffset,
+      faultLine: ofSplitter
+        ? (this.#splitter.fault?.line ?? null)
+        : ofTrailer
+          ? this.#trailerLine
+          : ofHeader
+            ? 1
+            : null,
+    };
+  }
+}

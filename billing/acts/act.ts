@@ -1,0 +1,20 @@
+import type { Temporal } from 'temporal-polyfill';
+
+/** Who or what changes something: a job's chunk, a visit to the pay page, a webhook, a command. */
+export interface Act {
+  merchantId: number;
+  id: string;
+  kind: 'job' | 'visit' | 'webhook' | 'command';
+  /** `charge 2026-12-28 pass 1 chunk 3`, `checkout session <id>`, `operator@host`; never personal data. */
+  actor: string;
+  at: Temporal.Instant;
+}
+
+/** First day of the instant's month in UTC: the partition key of everything that is only appended. */
+export function monthOf(instant: Temporal.Instant): string {
+  return `${instant.toString().slice(0, 7)}-01`;
+}
+
+export function instantText(instant: Temporal.Instant): string {
+  return instant.toString({ smallestUnit: 'microsecond' });
+}

@@ -1,0 +1,305 @@
+import { Temporal } from 'temporal-polyfill';
+import type { Act } from '../acts/act.ts';
+import { instantText } from '../acts/act.ts';
+import { recordAct } from '../acts/queries.ts';
+import { raiseAlert } from '../alerts/queries.ts';
+import type { Tx } from '../db.ts';
+import { type Verdict, verdictOf } from '../dunning/verdict.ts';
+import { enrolFromCharges } from '../enrolments/enrol.ts';
+import type { Captured, DeclineCodes } from '../gateways/gateway.ts';
+import { isFinal, type LockedInvoice } from '../invoices/invoice.ts';
+import { lockInvoices, moveInvoices, setAgenda } from '../invoices/queries.ts';
+import type { Posting } from '../ledger/ledger.ts';
+import { post } from '../ledger/queries.ts';
+import { park } from '../parked/queries.ts';
+import type { Ids } from '../ports.ts';
+import { assertState } from '../refusal.ts';
+import { addResultRows, type ResultRow } from '../results/queries.ts';
+import type { Sealer } from '../sealing.ts';
+import type { Learned, LearnedBy } from './charge.ts';
+import {
+  askLater,
+  type ChargeDecision,
+  completeSessions,
+  type DecidedCharge,
+  decideCharges,
+  insertPayments,
+  invoicesOfCharges,
+  moveIntents,
+  type NewPayment,
+  releaseLocks,
+} from './queries.ts';
+
+export interface RecordOutcomes {
+  act: Act;
+  timezone: string;
+  learnedBy: LearnedBy;
+  learned: readonly Learned[];
+  ids: Ids;
+  sealer: Sealer;
+}
+
+export interface Recorded {
+  succeeded: number;
+  failed: number;
+  canceled: number;
+  unknown: number;
+  /** Already decided by another way of learning it: nothing was written. */
+  known: number;
+  parked: number;
+}
+
+/** First question about an unknown outcome: a timed-out gateway has usually recovered after a minute. */
+const firstAskAfterMs = 60_000;
+
+/**
+ * The one way an outcome becomes true. The live answer, webhook, customer's return, trace and settlement report all end
+ * here, in the caller's transaction; the way it was learned never changes the end state. Set-based: one batch, a fixed
+ * number of statements.
+ */
+export async function recordOutcomes(tx: Tx, input: RecordOutcomes): Promise<Recorded> {
+  const { act, learned } = input;
+  const recorded: Recorded = { succeeded: 0, failed: 0, canceled: 0, unknown: 0, known: 0, parked: 0 };
+  if (learned.length === 0) return recorded;
+  await recordAct(tx, act);
+  const chargeIds = learned.map((item) => item.chargeId);
+  const invoiceIds = (await invoicesOfCharges(tx, act.merchantId, chargeIds)).map((row) => row.invoice_id);
+  const invoices = new Map(
+    (await lockInvoices(tx, act.merchantId, [...new Set(invoiceIds)])).map((invoice) => [invoice.id, invoice]),
+  );
+
+  const captured = new Map<string, Captured>();
+  const succeeded: ChargeDecision[] = [];
+  const failed: (ChargeDecision & { codes: DeclineCodes })[] = [];
+  const canceled: ChargeDecision[] = [];
+  const unknown: ChargeDecision[] = [];
+  for (const { chargeId, outcome } of learned) {
+    if (outcome.kind === 'succeeded') {
+      captured.set(chargeId, outcome.captured);
+      succeeded.push({ ...undecided(chargeId), gatewayChargeId: outcome.captured.gatewayChargeId });
+    } else if (outcome.kind === 'failed') {
+      failed.push({
+        ...undecided(chargeId),
+        gatewayChargeId: outcome.gatewayChargeId,
+        gatewayCode: outcome.codes.gatewayCode,
+        network: outcome.codes.network,
+        networkCode: outcome.codes.networkCode,
+        adviceCode: outcome.codes.adviceCode,
+        codes: outcome.codes,
+      });
+    } else if (outcome.kind === 'canceled') {
+      canceled.push(undecided(chargeId));
+    } else {
+      unknown.push({ ...undecided(chargeId), verdict: 'unknown' });
+    }
+  }
+
+  const paid = await decideCharges(tx, act, 'succeeded', input.learnedBy, succeeded);
+  await settlePaid(tx, input, paid, captured, invoices);
+  const declined = await recordDeclines(tx, input, failed, invoices);
+  const withoutEffect = await decideCharges(tx, act, 'canceled', input.learnedBy, canceled);
+  await moveIntents(tx, act, intents(withoutEffect), 'requires_payment_method');
+  const open = await decideCharges(tx, act, 'unknown', input.learnedBy, unknown);
+  await askLater(
+    tx,
+    act.merchantId,
+    open.map((charge) => ({
+      chargeId: charge.id,
+      askAt: instantText(act.at.add({ milliseconds: firstAskAfterMs })),
+    })),
+  );
+  await releaseLocks(
+    tx,
+    act.merchantId,
+    [...paid, ...declined.charges, ...withoutEffect].map((charge) => charge.id),
+  );
+
+  recorded.succeeded = paid.length;
+  recorded.failed = declined.charges.length;
+  recorded.canceled = withoutEffect.length;
+  recorded.unknown = open.length;
+  recorded.parked = declined.parked;
+  recorded.known =
+    learned.length - paid.length - declined.charges.length - withoutEffect.length - open.length;
+  return recorded;
+}
+
+async function settlePaid(
+  tx: Tx,
+  input: RecordOutcomes,
+  charges: readonly DecidedCharge[],
+  captured: ReadonlyMap<string, Captured>,
+  invoices: ReadonlyMap<string, LockedInvoice>,
+): Promise<void> {
+  if (charges.length === 0) return;
+  const { act } = input;
+  const payments: NewPayment[] = [];
+  const postings: Posting[] = [];
+  const results: ResultRow[] = [];
+  const paidInvoices = new Set<string>();
+  for (const charge of charges) {
+    const money = captured.get(charge.id);
+    const invoice = invoices.get(charge.invoice_id);
+    assertState(money && invoice, `charge ${charge.id} succeeded without its capture or its bill`);
+    assertState(
+      money.amount === charge.amount && money.currency === charge.currency,
+      `charge ${charge.id}: the gateway took ${money.amount} ${money.currency}, asked were ${charge.amount} ${charge.currency}`,
+    );
+    const collectedOn = Temporal.Instant.from(money.capturedAt)
+      .toZonedDateTimeISO(input.timezone)
+      .toPlainDate()
+      .toString();
+    const owed = !isFinal(invoice.state) && !paidInvoices.has(invoice.id);
+    const afterReturn = invoice.state === 'unpaid' && !paidInvoices.has(invoice.id);
+    if (owed || afterReturn) paidInvoices.add(invoice.id);
+    payments.push({
+      chargeId: charge.id,
+      invoiceId: invoice.id,
+      customerId: invoice.customer_id,
+      amount: money.amount,
+      currency: money.currency,
+      method: money.method,
+      collectedOn,
+      allocated: owed || afterReturn,
+      creditReason: invoice.state === 'cancelled' ? 'bill_cancelled' : 'paid_twice',
+    });
+    postings.push({
+      event: owed ? 'paid' : afterReturn ? 'paid_after_return' : 'overpaid',
+      entryId: charge.id,
+      invoiceId: invoice.id,
+      customerId: invoice.customer_id,
+      amount: money.amount,
+      currency: money.currency,
+      eventOn: collectedOn,
+    });
+    if (owed) {
+      results.push({
+        invoiceId: invoice.id,
+        outcome: 'paid',
+        causeId: charge.id,
+        reason: '',
+        method: money.method,
+        amount: invoice.amount,
+        amountReceived: money.amount,
+        collectedOn,
+      });
+    } else {
+      await raiseAlert(tx, input.ids.uuid(), act.at, {
+        merchantId: act.merchantId,
+        level: 'daily',
+        cause: afterReturn ? 'LATE_PAYMENT' : 'OVERPAID',
+        message: afterReturn
+          ? 'money came for a bill that was already returned unpaid; it is booked on that bill'
+          : 'money came for a bill that is paid or cancelled; it is kept as the customer’s credit',
+      });
+    }
+  }
+  await insertPayments(tx, act, payments);
+  const due = results.map((row) => row.invoiceId);
+  const moved = await moveInvoices(tx, act, due, 'paid', 'paid');
+  assertState(moved.length === due.length, `${moved.length} bills became paid of ${due.length} locked ones`);
+  await post(tx, act, today(input), postings);
+  await addResultRows(tx, act.merchantId, act.at, results);
+  await moveIntents(tx, act, intents(charges), 'succeeded');
+  await completeSessions(
+    tx,
+    act.merchantId,
+    charges.flatMap((charge) => charge.session_id ?? []),
+  );
+  await enrolFromCharges(tx, {
+    act,
+    ids: input.ids,
+    sealer: input.sealer,
+    today: today(input),
+    saved: charges.flatMap((charge) => {
+      const savedMethod = captured.get(charge.id)?.savedMethod;
+      return savedMethod && charge.session_id
+        ? [{ chargeId: charge.id, sessionId: charge.session_id, gateway: charge.gateway, savedMethod }]
+        : [];
+    }),
+  });
+}
+
+async function recordDeclines(
+  tx: Tx,
+  input: RecordOutcomes,
+  failed: readonly (ChargeDecision & { codes: DeclineCodes })[],
+  invoices: ReadonlyMap<string, LockedInvoice>,
+): Promise<{ charges: DecidedCharge[]; parked: number }> {
+  if (failed.length === 0) return { charges: [], parked: 0 };
+  const { act } = input;
+  const verdicts = new Map<string, Verdict>();
+  const decisions = failed.map((decision): ChargeDecision => {
+    const verdict = verdictOf({ codes: decision.codes, at: act.at });
+    verdicts.set(decision.id, verdict);
+    const notBefore = verdict.kind === 'retry_at' ? verdict.notBefore : null;
+    return {
+      ...decision,
+      verdict: verdict.kind,
+      verdictRule: JSON.stringify('rule' in verdict ? verdict.rule : null),
+      retryNotBefore: notBefore === null ? null : instantText(notBefore),
+    };
+  });
+  const charges = await decideCharges(tx, act, 'failed', input.learnedBy, decisions);
+  await moveIntents(tx, act, intents(charges), 'requires_payment_method');
+  const automatic = charges.filter(
+    (charge) => charge.origin === 'auto' && invoices.get(charge.invoice_id)?.state === 'open',
+  );
+  await setAgenda(
+    tx,
+    act.merchantId,
+    automatic.map((charge) => ({ invoiceId: charge.invoice_id, act: 'dun', actOn: today(input) })),
+  );
+  const withoutRule = automatic.filter((charge) => verdicts.get(charge.id)?.kind === 'no_rule');
+  await moveInvoices(
+    tx,
+    act,
+    withoutRule.map((charge) => charge.invoice_id),
+    'parked',
+    '',
+  );
+  await park(
+    tx,
+    act.merchantId,
+    act.at,
+    withoutRule.map((charge) => {
+      const codes = failed.find((decision) => decision.id === charge.id)?.codes;
+      return {
+        id: input.ids.uuid(),
+        subject: 'invoice',
+        subjectId: charge.invoice_id,
+        reason: 'NO_RULE_FOR_CODE',
+        context: {
+          gateway: charge.gateway,
+          gatewayCode: codes?.gatewayCode ?? null,
+          network: codes?.network ?? null,
+          networkCode: codes?.networkCode ?? null,
+          adviceCode: codes?.adviceCode ?? null,
+        },
+      };
+    }),
+  );
+  return { charges, parked: withoutRule.length };
+}
+
+function intents(charges: readonly DecidedCharge[]): string[] {
+  return charges.map((charge) => charge.intent_id);
+}
+
+function today(input: RecordOutcomes): string {
+  return input.act.at.toZonedDateTimeISO(input.timezone).toPlainDate().toString();
+}
+
+function undecided(chargeId: string): ChargeDecision {
+  return {
+    id: chargeId,
+    gatewayChargeId: null,
+    gatewayCode: null,
+    network: null,
+    networkCode: null,
+    adviceCode: null,
+    verdict: null,
+    verdictRule: null,
+    retryNotBefore: null,
+  };
+}

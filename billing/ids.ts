@@ -1,0 +1,125 @@
+import { createHash, randomBytes, randomFillSync } from 'node:crypto';
+import { parse, stringify, v7 } from 'uuid';
+import type { Clock, Ids, Randomness } from './ports.ts';
+import { Refusal } from './refusal.ts';
+
+/** UUIDv7 from the clock port. Within the process each is greater than the one before, also when the clock stands still or goes back. */
+export function timeOrderedIds(clock: Clock, randomness: Randomness): Ids {
+  let msecs = -1;
+  let seq = 0;
+  return {
+    uuid() {
+      const random = randomness.bytes(16);
+      const now = clock.now().epochMilliseconds;
+      if (now > msecs) {
+        msecs = now;
+        // 31 random bits: room for two thousand million ids before the counter wraps.
+        seq = random.readUInt32BE(6) >>> 1;
+      } else {
+        seq = (seq + 1) >>> 0;
+        if (seq === 0) msecs += 1;
+      }
+      return v7({ msecs, seq, random });
+    },
+  };
+}
+
+/** One call to the operating system for 16 KiB: a bulk load asks for 12 bytes 200,000 times. */
+const poolBytes = 16_384;
+
+export function systemRandomness(): Randomness {
+  let pool = Buffer.alloc(0);
+  let used = 0;
+  return {
+    bytes(count) {
+      if (count > poolBytes / 4) return randomBytes(count);
+      if (used + count > pool.length) {
+        // A new buffer, not a refill: what was handed out before belongs to its receiver.
+        pool = Buffer.allocUnsafeSlow(poolBytes);
+        randomFillSync(pool);
+        used = 0;
+      }
+      const taken = pool.subarray(used, used + count);
+      used += count;
+      return taken;
+    },
+  };
+}
+
+/** The same seed gives the same bytes: SHA-256 of seed and counter. For tests, the demo and simulation only. */
+export function seededRandomness(seed: string | number): Randomness {
+  let counter = 0;
+  let block = Buffer.alloc(0);
+  return {
+    bytes(count) {
+      const parts: Buffer[] = [];
+      let missing = count;
+      while (missing > 0) {
+        if (block.length === 0) {
+          block = createHash('sha256').update(`${seed}:${counter}`).digest();
+          counter += 1;
+        }
+        const part = block.subarray(0, missing);
+        block = block.subarray(part.length);
+        parts.push(part);
+        missing -= part.length;
+      }
+      return Buffer.concat(parts);
+    },
+  };
+}
+
+/** Crockford's base32: no I, L, O, U, so that it can be read out on the telephone. */
+const base32 = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';
+const referenceLength = 26;
+
+/** A UUID as 26 characters of [0-9A-Z]; sorts as the UUID does. */
+export function referenceOf(uuid: string): string {
+  let value = BigInt(`0x${Buffer.from(parse(uuid)).toString('hex')}`);
+  let text = '';
+  for (let position = 0; position < referenceLength; position++) {
+    text = base32.charAt(Number(value & 31n)) + text;
+    value >>= 5n;
+  }
+  return text;
+}
+
+/** Reads what `referenceOf` wrote, also in small letters and with O, I, L written for 0, 1, 1. Refusal REFERENCE_MALFORMED otherwise. */
+export function uuidOf(reference: string): string {
+  const clean = reference.toUpperCase().replaceAll('O', '0').replace(/[IL]/g, '1');
+  let value = 0n;
+  for (const character of clean) {
+    const digit = base32.indexOf(character);
+    if (digit < 0) throw malformed(reference.length);
+    value = (value << 5n) | BigInt(digit);
+  }
+  if (clean.length !== referenceLength || value >> 128n !== 0n) throw malformed(reference.length);
+  const uuid = Buffer.from(value.toString(16).padStart(32, '0'), 'hex');
+  try {
+    return stringify(uuid);
+  } catch (cause) {
+    throw malformed(reference.length, cause);
+  }
+}
+
+const malformed = (length: number, cause?: unknown): Refusal =>
+  new Refusal('REFERENCE_MALFORMED', 'this is not one of our references', {
+    context: { length },
+    next: 'A reference has 26 characters, digits and capital letters without I, L, O, U.',
+    exitCode: 2,
+    cause,
+  });
+
+const base62 = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
+
+/** Bytes as [0-9A-Za-z], always the same length for the same number of bytes: 16 bytes give 22 characters. */
+export function base62Of(bytes: Uint8Array): string {
+  const length = Math.ceil((bytes.length * 8) / Math.log2(62));
+  let value = bytes.length === 0 ? 0n : BigInt(`0x${Buffer.from(bytes).toString('hex')}`);
+  let text = '';
+  for (let position = 0; position < length; position++) {
+    text = base62.charAt(Number(value % 62n)) + text;
+    value /= 62n;
+  }
+  return text;
+}

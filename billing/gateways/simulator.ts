@@ -1,0 +1,427 @@
+import { createHmac, timingSafeEqual } from 'node:crypto';
+import { Agent, type Dispatcher, request } from 'undici';
+import { z } from 'zod';
+import type {
+  ChargeAnswer,
+  ChargeOutcome,
+  Gateway,
+  GatewaySemantics,
+  HostedPageAnswer,
+  LookupAnswer,
+  SettlementLine,
+  WebhookHint,
+} from './gateway.ts';
+
+export interface SimulatorGatewayOptions {
+  baseUrl: string;
+  apiKey: string;
+  webhookSecret: string;
+  /** Connections kept open at most; as many charges run at once. */
+  connections?: number;
+  callDeadlineMs?: number;
+  notFoundConclusiveAfterMs?: number;
+}
+
+const WEBHOOK_TOLERANCE_SECONDS = 300;
+const ANSWER_BYTES_AT_MOST = 65_536;
+const REPORT_LINE_CHARACTERS_AT_MOST = 65_536;
+
+const minorUnits = z.int().min(0);
+const nullableText = z.string().nullable();
+
+const chargeState = z.discriminatedUnion('state', [
+  z.object({
+    state: z.literal('succeeded'),
+    id: z.string().min(1),
+    account: z.string(),
+    reference: z.string(),
+    amount: minorUnits.min(1),
+    currency: z.string(),
+    method: z.literal('card'),
+    captured_at: z.iso.datetime(),
+    saved_method: z
+      .object({
+        token: z.string(),
+        brand: z.string(),
+        last_four: z.string(),
+        expires: z.string(),
+        network_transaction_id: nullableText,
+        three_ds_eci: nullableText,
+      })
+      .nullable(),
+  }),
+  z.object({
+    state: z.literal('failed'),
+    id: nullableText,
+    account: z.string(),
+    reference: z.string(),
+    codes: z.object({
+      code: nullableText,
+      network: nullableText,
+      network_code: nullableText,
+      advice_code: nullableText,
+    }),
+  }),
+  z.object({ state: z.literal('pending'), account: z.string(), reference: z.string() }),
+  z.object({ state: z.literal('not_found'), account: z.string(), reference: z.string() }),
+]);
+
+const refusal = z.object({ error: z.object({ code: z.string(), executed: z.literal(false).optional() }) });
+
+const openedPage = z.object({ id: z.string().min(1), reference: z.string(), url: z.url() });
+
+const webhook = z.object({ id: z.string(), account: z.string(), reference: z.string(), kind: z.string() });
+
+const reportLine = z.discriminatedUnion('kind', [
+  z.object({
+    kind: z.enum(['charge', 'refund']),
+    id: z.string().min(1),
+    reference: nullableText,
+    amount: minorUnits,
+    currency: z.string(),
+    fee: minorUnits,
+    fee_tax: minorUnits,
+    captured_at: z.iso.datetime(),
+  }),
+  z.object({ kind: z.literal('end'), count: minorUnits, amount: minorUnits }),
+]);
+
+/** What one HTTP call came to. `not_sent`: no byte left, so nothing can have happened. */
+type Exchange =
+  | { kind: 'answered'; status: number; body: unknown; retryAfterMs: number | null }
+  | { kind: 'not_sent'; why: string }
+  | { kind: 'lost'; why: string };
+
+/** Errors that come before a connection stands. Everything else may have reached the gateway. */
+const NEVER_CONNECTED = new Set([
+  'ECONNREFUSED',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'UND_ERR_CONNECT_TIMEOUT',
+]);
+
+function codeOf(error: unknown): string {
+  if (error instanceof AggregateError && error.errors.length > 0) return codeOf(error.errors[0]);
+  if (!(error instanceof Error)) return 'unknown_error';
+  if ('code' in error && typeof error.code === 'string') return error.code;
+  return error.name;
+}
+
+async function boundedText(body: AsyncIterable<Uint8Array>): Promise<string> {
+  const parts: Uint8Array[] = [];
+  let sizeBytes = 0;
+  for await (const part of body) {
+    sizeBytes += part.byteLength;
+    if (sizeBytes > ANSWER_BYTES_AT_MOST) throw new Error('answer too long');
+    parts.push(part);
+  }
+  return Buffer.concat(parts).toString('utf8');
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    // Not JSON is a malformed answer like any other: no schema accepts undefined.
+    return undefined;
+  }
+}
+
+function secondsToMs(header: string | string[] | undefined): number | null {
+  const text = Array.isArray(header) ? header[0] : header;
+  return text !== undefined && /^\d{1,6}$/.test(text) ? Number(text) * 1000 : null;
+}
+
+function outcomeOf(
+  state: Extract<z.infer<typeof chargeState>, { state: 'succeeded' | 'failed' }>,
+): ChargeOutcome {
+  if (state.state === 'failed') {
+    return {
+      kind: 'failed',
+      codes: {
+        gatewayCode: state.codes.code,
+        network: state.codes.network,
+        networkCode: state.codes.network_code,
+        adviceCode: state.codes.advice_code,
+      },
+      gatewayChargeId: state.id,
+    };
+  }
+  const saved = state.saved_method;
+  return {
+    kind: 'succeeded',
+    captured: {
+      gatewayChargeId: state.id,
+      amount: state.amount,
+      currency: state.currency,
+      capturedAt: state.captured_at,
+      method: state.method,
+      savedMethod:
+        saved === null
+          ? null
+          : {
+              token: saved.token,
+              brand: saved.brand,
+              lastFour: saved.last_four,
+              expires: saved.expires,
+              networkTransactionId: saved.network_transaction_id,
+              threeDsEci: saved.three_ds_eci,
+            },
+    },
+  };
+}
+
+/** Which answers promise that nothing happened: 429 always (it stands before execution), others only if they say so. */
+function refusedBefore(
+  exchange: Extract<Exchange, { kind: 'answered' }>,
+): { kind: 'not_executed'; why: string; retryAfterMs: number | null } | null {
+  const parsed = refusal.safeParse(exchange.body);
+  const says = parsed.success ? parsed.data.error : null;
+  if (exchange.status !== 429 && says?.executed !== false) return null;
+  const why = `${exchange.status} ${says?.code ?? 'refused'}`;
+  return { kind: 'not_executed', why, retryAfterMs: exchange.retryAfterMs };
+}
+
+function whyUnknown(exchange: Extract<Exchange, { kind: 'answered' }>): string {
+  const parsed = refusal.safeParse(exchange.body);
+  return `${exchange.status} ${parsed.success ? parsed.data.error.code : 'malformed answer'}`;
+}
+
+/** The demo's gateway: a foreign process with its own truth, reached over HTTP only. */
+export function simulatorGateway(options: SimulatorGatewayOptions): Gateway & { close(): Promise<void> } {
+  const baseUrl = options.baseUrl.replace(/\/+$/, '');
+  // The deadline is the caller's signal. Idle connections close here before the gateway closes them there, so that
+  // a request never meets a dying connection and becomes an unknown.
+  const agent = new Agent({
+    connections: options.connections ?? 64,
+    pipelining: 1,
+    keepAliveTimeout: 4_000,
+    connect: { timeout: 5_000 },
+    headersTimeout: 0,
+    bodyTimeout: 60_000,
+  });
+  const authorization = `Bearer ${options.apiKey}`;
+
+  const semantics: GatewaySemantics = {
+    idempotencyKeyLifetimeMs: 24 * 3_600_000,
+    replaysStoredErrors: true,
+    looksUpByReference: true,
+    notFoundConclusiveAfterMs: options.notFoundConclusiveAfterMs ?? 60_000,
+    comparesRequests: true,
+    callDeadlineMs: options.callDeadlineMs ?? 10_000,
+  };
+
+  async function exchange(
+    method: 'GET' | 'POST',
+    path: string,
+    signal: AbortSignal,
+    body: object | null,
+    idempotencyKey: string | null,
+  ): Promise<Exchange> {
+    if (signal.aborted) return { kind: 'not_sent', why: 'the deadline passed before the call' };
+    const headers: Record<string, string> = { authorization };
+    if (body !== null) headers['content-type'] = 'application/json';
+    if (idempotencyKey !== null) headers['idempotency-key'] = idempotencyKey;
+    try {
+      const response = await request(`${baseUrl}${path}`, {
+        dispatcher: agent,
+        method,
+        headers,
+        body: body === null ? null : JSON.stringify(body),
+        signal,
+      });
+      return {
+        kind: 'answered',
+        status: response.statusCode,
+        body: parseJson(await boundedText(response.body)),
+        retryAfterMs: secondsToMs(response.headers['retry-after']),
+      };
+    } catch (error) {
+      const code = codeOf(error);
+      return { kind: NEVER_CONNECTED.has(code) ? 'not_sent' : 'lost', why: code };
+    }
+  }
+
+  /** An answer about another reference is no answer. */
+  function stateFor(body: unknown, account: string, reference: string) {
+    const parsed = chargeState.safeParse(body);
+    if (!parsed.success) return null;
+    return parsed.data.account === account && parsed.data.reference === reference ? parsed.data : null;
+  }
+
+  async function ask(
+    method: 'GET' | 'POST',
+    path: string,
+    account: string,
+    reference: string,
+    signal: AbortSignal,
+  ): Promise<LookupAnswer> {
+    const answer = await exchange(method, path, signal, null, null);
+    if (answer.kind !== 'answered') return { kind: 'unknown', why: answer.why };
+    const state = stateFor(answer.body, account, reference);
+    if (state === null) return { kind: 'unknown', why: whyUnknown(answer) };
+    if (answer.status === 404 && state.state === 'not_found') return { kind: 'not_found' };
+    if (answer.status !== 200 || state.state === 'not_found') {
+      return { kind: 'unknown', why: whyUnknown(answer) };
+    }
+    return state.state === 'pending' ? { kind: 'pending' } : outcomeOf(state);
+  }
+
+  const pathOf = (account: string, reference: string): string =>
+    `${encodeURIComponent(account)}/${encodeURIComponent(reference)}`;
+
+  return {
+    name: 'simulator',
+    semantics,
+    close: () => agent.destroy(),
+
+    async charge(charge, signal): Promise<ChargeAnswer> {
+      const answer = await exchange(
+        'POST',
+        '/v1/charges',
+        signal,
+        {
+          account: charge.account,
+          reference: charge.reference,
+          amount: charge.amount,
+          currency: charge.currency,
+          method_token: charge.methodToken,
+          network_transaction_id: charge.networkTransactionId,
+        },
+        charge.reference,
+      );
+      if (answer.kind === 'not_sent') return { kind: 'not_executed', why: answer.why, retryAfterMs: null };
+      if (answer.kind === 'lost') return { kind: 'unknown', why: answer.why };
+      const refused = refusedBefore(answer);
+      if (refused !== null) return refused;
+      const state = stateFor(answer.body, charge.account, charge.reference);
+      const fits =
+        (answer.status === 200 && state?.state === 'succeeded') ||
+        (answer.status === 402 && state?.state === 'failed');
+      if (!fits) return { kind: 'unknown', why: whyUnknown(answer) };
+      return outcomeOf(state as Parameters<typeof outcomeOf>[0]);
+    },
+
+    async openHostedPage(page, signal): Promise<HostedPageAnswer> {
+      const answer = await exchange(
+        'POST',
+        '/v1/hosted-pages',
+        signal,
+        {
+          account: page.account,
+          reference: page.reference,
+          amount: page.amount,
+          currency: page.currency,
+          return_url: page.returnUrl,
+          language: page.language,
+          merchant_name: page.merchantName,
+          save_method: page.saveMethod,
+          expires_at: page.expiresAt,
+        },
+        page.reference,
+      );
+      if (answer.kind === 'not_sent') return { kind: 'not_executed', why: answer.why, retryAfterMs: null };
+      if (answer.kind === 'lost') return { kind: 'unknown', why: answer.why };
+      const refused = refusedBefore(answer);
+      if (refused !== null) return refused;
+      const opened = openedPage.safeParse(answer.body);
+      if (answer.status !== 200 || !opened.success || opened.data.reference !== page.reference) {
+        return { kind: 'unknown', why: whyUnknown(answer) };
+      }
+      return { kind: 'opened', gatewaySessionId: opened.data.id, url: opened.data.url };
+    },
+
+    closeHostedPage: (account, reference, signal) =>
+      ask('POST', `/v1/hosted-pages/${pathOf(account, reference)}/close`, account, reference, signal),
+
+    lookup: (account, reference, signal) =>
+      ask('GET', `/v1/charges/by-reference/${pathOf(account, reference)}`, account, reference, signal),
+
+    verifyWebhook(rawBody, headers, nowEpochMs): WebhookHint | null {
+      const header = headers['simulator-signature'];
+      if (header === undefined || header.length > 1_000) return null;
+      const parts = header.split(',').map((part) => part.trim());
+      const time = parts.find((part) => part.startsWith('t='))?.slice(2) ?? '';
+      if (!/^\d{1,12}$/.test(time)) return null;
+      if (Math.abs(nowEpochMs / 1000 - Number(time)) > WEBHOOK_TOLERANCE_SECONDS) return null;
+      const expected = createHmac('sha256', options.webhookSecret)
+        .update(`${time}.`)
+        .update(rawBody)
+        .digest();
+      // More than one signature may stand there while a secret is being changed.
+      const genuine = parts
+        .filter((part) => part.startsWith('v1='))
+        .map((part) => Buffer.from(part.slice(3), 'hex'))
+        .some((given) => given.length === expected.length && timingSafeEqual(given, expected));
+      if (!genuine) return null;
+      const parsed = webhook.safeParse(parseJson(rawBody.toString('utf8')));
+      if (!parsed.success) return null;
+      const { id, account, reference, kind } = parsed.data;
+      return { eventId: id, account, reference, kind };
+    },
+
+    async settlementReport(account, date, signal): Promise<AsyncIterable<SettlementLine> | null> {
+      const response = await request(
+        `${baseUrl}/v1/settlement-reports/${encodeURIComponent(account)}/${encodeURIComponent(date)}`,
+        { dispatcher: agent, method: 'GET', headers: { authorization }, signal },
+      );
+      if (response.statusCode === 404 || response.statusCode === 425) {
+        await response.body.dump();
+        return null;
+      }
+      if (response.statusCode !== 200) {
+        await response.body.dump();
+        throw new Error(`settlement report refused: ${response.statusCode}`);
+      }
+      return settlementLines(response.body);
+    },
+  };
+}
+
+async function* textLines(body: Dispatcher.ResponseData['body']): AsyncGenerator<string> {
+  const decoder = new TextDecoder('utf-8', { fatal: true });
+  let rest = '';
+  for await (const part of body as AsyncIterable<Uint8Array>) {
+    rest += decoder.decode(part, { stream: true });
+    const lines = rest.split('\n');
+    rest = lines.pop() ?? '';
+    if (rest.length > REPORT_LINE_CHARACTERS_AT_MOST) throw new Error('settlement report: line too long');
+    yield* lines;
+  }
+  rest += decoder.decode();
+  if (rest !== '') yield rest;
+}
+
+/** Throws unless the report ends with its own count and amount: half a report must not pass for a whole one. */
+async function* settlementLines(body: Dispatcher.ResponseData['body']): AsyncGenerator<SettlementLine> {
+  let count = 0;
+  let amount = 0;
+  let ended = false;
+  for await (const text of textLines(body)) {
+    const parsed = reportLine.safeParse(parseJson(text));
+    if (!parsed.success || ended) throw new Error(`settlement report: line ${count + 1} is malformed`);
+    const line = parsed.data;
+    if (line.kind === 'end') {
+      if (line.count !== count || line.amount !== amount) {
+        throw new Error('settlement report: its end does not tie to its lines');
+      }
+      ended = true;
+      continue;
+    }
+    count += 1;
+    amount += line.kind === 'refund' ? -line.amount : line.amount;
+    yield {
+      gatewayChargeId: line.id,
+      reference: line.reference,
+      kind: line.kind,
+      amount: line.amount,
+      currency: line.currency,
+      fee: line.fee,
+      feeTax: line.fee_tax,
+      capturedAt: line.captured_at,
+    };
+  }
+  if (!ended) throw new Error('settlement report: cut off before its end');
+}

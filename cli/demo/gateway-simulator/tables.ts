@@ -1,0 +1,103 @@
+import type { Pool } from 'pg';
+
+/** The simulator's own truth. It makes its tables itself: it is a foreign system and shares no migration with Seikyu. */
+export async function createTables(pool: Pool): Promise<void> {
+  const client = await pool.connect();
+  try {
+    await client.query('begin');
+    // Two simulators starting at once on one database must not both create.
+    await client.query(`select pg_advisory_xact_lock(hashtext('gateway_simulator.tables'))`);
+    await client.query(DEFINITIONS);
+    await client.query('commit');
+  } catch (error) {
+    await client.query('rollback');
+    throw error;
+  } finally {
+    client.release();
+  }
+}
+
+const DEFINITIONS = `
+create schema if not exists gateway_simulator;
+
+create table if not exists gateway_simulator.charges (
+  sequence bigint generated always as identity primary key,
+  id text not null unique,
+  account text not null,
+  reference text not null,
+  state text not null check (state in ('succeeded', 'failed')),
+  origin text not null check (origin in ('off_session', 'hosted_page')),
+  amount bigint not null check (amount > 0),
+  currency text not null check (currency ~ '^[A-Z]{3}$'),
+  network text,
+  last_four text,
+  gateway_code text,
+  network_code text,
+  advice_code text,
+  saved_token text,
+  created_at timestamptz not null,
+  captured_at timestamptz check ((captured_at is not null) = (state = 'succeeded'))
+);
+-- Money is taken at most once per reference, whatever races.
+create unique index if not exists one_capture_per_reference
+  on gateway_simulator.charges (account, reference) where state = 'succeeded';
+create index if not exists charges_by_reference on gateway_simulator.charges (account, reference);
+create index if not exists captures_by_day
+  on gateway_simulator.charges (account, captured_at, sequence) where state = 'succeeded';
+
+create table if not exists gateway_simulator.hosted_pages (
+  id text primary key,
+  account text not null,
+  reference text not null,
+  fingerprint text not null,
+  state text not null check (state in ('open', 'challenge', 'paid', 'cancelled', 'closed', 'expired')),
+  amount bigint not null,
+  currency text not null,
+  return_url text not null,
+  language text not null,
+  merchant_name text not null,
+  save_method boolean not null,
+  expires_at timestamptz not null,
+  challenge_id text,
+  challenge_card text,
+  challenge_card_expires text,
+  unique (account, reference)
+);
+create unique index if not exists hosted_pages_by_challenge on gateway_simulator.hosted_pages (challenge_id);
+
+-- No card number is kept: the name of the test card says what the saved card does.
+create table if not exists gateway_simulator.saved_cards (
+  token text primary key,
+  account text not null,
+  card_name text not null,
+  brand text not null,
+  last_four text not null,
+  expires text not null,
+  network_transaction_id text not null,
+  three_ds_eci text,
+  calls int not null default 0
+);
+
+create table if not exists gateway_simulator.idempotency_keys (
+  account text not null,
+  key text not null,
+  fingerprint text not null,
+  status int not null,
+  body jsonb not null,
+  created_at timestamptz not null,
+  primary key (account, key)
+);
+
+create table if not exists gateway_simulator.webhooks (
+  id text not null primary key,
+  account text not null,
+  reference text not null,
+  kind text not null,
+  created_at timestamptz not null,
+  copies int not null,
+  due_at timestamptz,
+  attempts int not null default 0,
+  settled text check (settled in ('delivered', 'gave_up', 'suppressed'))
+);
+create index if not exists webhooks_due on gateway_simulator.webhooks (due_at) where settled is null;
+`;

@@ -1,0 +1,764 @@
+import { Temporal } from 'temporal-polyfill';
+import { LineCounter, parseDocument } from 'yaml';
+import { z } from 'zod';
+import { isBankDay } from '../calendar/bank-days.ts';
+import { type DebitDay, isAfter } from '../calendar/debit-date.ts';
+import { type Hours, parseHours } from '../calendar/hours.ts';
+import {
+  applyCountedOffset,
+  applyOffset,
+  type CountedOffset,
+  formatOffset,
+  type Offset,
+  parseCountedOffset,
+  parseOffset,
+} from '../calendar/offsets.ts';
+import type { DunningPolicy } from '../dunning/decide.ts';
+import { Refusal } from '../refusal.ts';
+
+/** A merchant's settings as `merchant apply` takes them. Files hold references to secrets, never secrets. */
+export interface MerchantSettings {
+  code: string;
+  name: { ja: string; en: string };
+  /** `T` and 13 digits; null: not an issuer of qualified invoices. */
+  registrationNumber: string | null;
+  contactPhone: string | null;
+  /** IANA name. */
+  timezone: string;
+  currency: 'JPY';
+  publicCharge: boolean;
+  /** `standard/1`, `standard/2` or a file beside the settings. */
+  layout: string;
+  exchange: ExchangeSettings & { completion: 'done_file' | 'stable'; reject: 'line' | 'file' };
+  notify: {
+    hours: Hours;
+    paceSegmentsPerSecond: number;
+    reminders: CountedOffset[];
+    languages: ('ja' | 'en')[];
+    unreached: 'returned' | 'kept';
+  };
+  checkout: {
+    methods: ('card' | 'barcode' | 'wallet')[];
+    ask: 'customer_number_last4' | 'nothing';
+    linkValidDays: number;
+    brand: { color: string };
+  };
+  autopay: { debitDay: DebitDay; directDebit: DirectDebitSettings | null };
+  dunning: {
+    card: AttemptSettings;
+    debit: AttemptSettings | null;
+    /** `then` in the file. */
+    fallBackTo: 'link';
+    returnAfter: CountedOffset;
+    paydayDay: number;
+  };
+}
+
+export interface ExchangeSettings {
+  sftp: { host: string; port: number; username: string; privateKeyFile: string; hostKeys: string[] };
+  inbound: string;
+  outbound: string;
+}
+
+export interface AttemptSettings {
+  attempts: number;
+  on: Offset[];
+}
+
+export interface DirectDebitSettings {
+  layout: 'zengin-91';
+  exchange: ExchangeSettings;
+  creditor: {
+    consignorCode: string;
+    consignorName: string;
+    bank: string;
+    branch: string;
+    accountType: 1 | 2;
+    account: string;
+  };
+  submit: CountedOffset;
+  result: CountedOffset;
+  late: 'link' | 'next_debit_day';
+}
+
+export interface SettingsProblem {
+  /** `dunning.card.on[2]`; empty for the file as a whole. */
+  path: string;
+  reason: string;
+}
+
+/** Settings refused, with every place and reason. */
+export class SettingsRefusal extends Refusal {
+  readonly problems: SettingsProblem[];
+
+  constructor(file: string, problems: SettingsProblem[]) {
+    const lines = problems.map(({ path, reason }) => (path === '' ? reason : `${path}: ${reason}`));
+    super('MERCHANT_SETTINGS', `${file} is refused.\n${lines.join('\n')}`, {
+      next: 'Correct the settings and apply them again; nothing was changed.',
+      context: { file, problems: problems.length },
+      exitCode: 2,
+    });
+    this.problems = problems;
+  }
+}
+
+/** What the parser must ask of the disk; `keyFile` and `file` as they stand in the settings. */
+export interface SettingsSurroundings {
+  /** The settings file's name, for messages. */
+  path: string;
+  readable(keyFile: string): 'ok' | 'missing' | 'readable_by_others';
+  fileExists(file: string): boolean;
+}
+
+/** The built-in defaults: what a merchant gets who says nothing else. */
+const DEFAULT_REMINDERS = ['-3bd', '+1bd', '+7bd'];
+const DEFAULT_CARD = { attempts: 4, on: ['+0d', '+3bd', '+10bd', 'next_payday'] };
+
+/** Networks fine more than 15 attempts in 30 days; gateways advise 8. */
+const MAX_ATTEMPTS = 15;
+const ADVISED_ATTEMPTS = 8;
+const MAX_FILE_CHARACTERS = 64 * 1024;
+
+const quoted = (what: string) => `must be text: put ${what} in quotes`;
+const line = (max: number) =>
+  z
+    .string()
+    .min(1, 'must not be empty')
+    .max(max, `must not be longer than ${max} characters`)
+    .refine((text) => !/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(text), 'must not contain control characters');
+const digits = (count: number) =>
+  z.string({ error: quoted('it') }).regex(new RegExp(`^\\d{${count}}$`), `must be ${count} digits`);
+const wholeNumber = (min: number, max: number) =>
+  z
+    .number({ error: 'must be a number' })
+    .int('must be a whole number')
+    .min(min, `must be ${min} or more`)
+    .max(max, `must be ${max} or less`);
+
+function offsetOf<T>(parse: (text: string) => { ok: true; offset: T } | { ok: false; reason: string }) {
+  return z.union([z.string(), z.number()], { error: 'must look like +3bd' }).transform((value, context) => {
+    // YAML reads +3 as a number: the reason should speak of the missing unit.
+    const text = typeof value === 'number' ? `${value < 0 ? '' : '+'}${value}` : value;
+    const parsed = parse(text);
+    if (parsed.ok) return parsed.offset;
+    context.addIssue({ code: 'custom', message: parsed.reason });
+    return z.NEVER;
+  });
+}
+const countedOffset = offsetOf(parseCountedOffset);
+const anyOffset = offsetOf(parseOffset);
+
+const hours = z.string({ error: 'must look like "09:00-19:30"' }).transform((text, context) => {
+  const parsed = parseHours(text);
+  if (parsed.ok) return parsed.hours;
+  context.addIssue({ code: 'custom', message: parsed.reason });
+  return z.NEVER;
+});
+
+/** `/inbound` and `data/in` are folders on the merchant's server; `..` is never needed. */
+const folder = line(200).refine(
+  (text) => !text.split('/').includes('..') && !text.includes('\\'),
+  'must not contain .. or a backslash',
+);
+
+const hostKey = z
+  .string()
+  .regex(/^SHA256:[A-Za-z0-9+/]{43}=?$/, 'must be a fingerprint as ssh-keygen -l prints it: SHA256:...');
+
+const sftp = z.strictObject({
+  host: z
+    .string()
+    .regex(/^[A-Za-z0-9]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?$/, 'must be a host name or an address'),
+  port: wholeNumber(1, 65_535).default(22),
+  username: line(64).regex(/^[A-Za-z0-9_][A-Za-z0-9._@-]*$/, 'must be a login name'),
+  private_key_file: line(300),
+  host_keys: z
+    .array(hostKey)
+    .min(1, 'needs the fingerprint of the server: without it any server would be believed')
+    .max(2, 'takes one fingerprint, or two while the key is changed'),
+});
+const exchangeShape = {
+  sftp,
+  inbound: folder.default('inbound'),
+  outbound: folder.default('outbound'),
+};
+const attempts = z.strictObject({ attempts: wholeNumber(1, MAX_ATTEMPTS), on: z.array(anyOffset).min(1) });
+
+const languages = z.enum(['ja', 'en']);
+const methods = z.enum(['card', 'barcode', 'wallet']);
+
+const settingsSchema = z.strictObject({
+  merchant: z
+    .string()
+    .regex(/^[a-z0-9-]{2,32}$/, 'must be 2 to 32 of lower-case letters, digits and hyphens'),
+  name: z.strictObject({ ja: line(40), en: line(60).optional() }),
+  registration_number: z
+    .string({ error: quoted('it') })
+    .regex(/^T\d{13}$/, 'must be T and 13 digits')
+    .optional(),
+  contact_phone: z
+    .string({ error: quoted('the number') })
+    .regex(/^\+?[0-9][0-9-]{4,18}[0-9]$/, 'must be a telephone number')
+    .optional(),
+  timezone: z
+    .string()
+    .refine(isZone, 'must be a time zone of the IANA list, such as Asia/Tokyo')
+    .default('Asia/Tokyo'),
+  currency: z.literal('JPY', { error: 'must be JPY: other currencies are not billed' }).default('JPY'),
+  public_charge: z.boolean({ error: 'must be true or false' }).default(false),
+  layout: line(300).default('standard/1'),
+  exchange: z.strictObject({
+    ...exchangeShape,
+    completion: z.enum(['done_file', 'stable']).default('done_file'),
+    reject: z.enum(['line', 'file']).default('line'),
+  }),
+  notify: z
+    .strictObject({
+      hours: hours.default({ fromMinute: 9 * 60, untilMinute: 19 * 60 + 30 }),
+      pace_segments_per_second: wholeNumber(1, 1000).default(20),
+      reminders: z
+        .array(countedOffset)
+        .max(10, 'takes 10 reminders at most')
+        .default(() => DEFAULT_REMINDERS.map(builtInCounted)),
+      languages: z.array(languages).min(1, 'needs a language').default(['ja', 'en']),
+      unreached: z.enum(['returned', 'kept']).default('returned'),
+    })
+    .prefault({}),
+  checkout: z
+    .strictObject({
+      methods: z.array(methods).min(1, 'needs a way to pay').default(['card', 'barcode', 'wallet']),
+      ask: z.enum(['customer_number_last4', 'nothing']).default('customer_number_last4'),
+      link_valid_days: wholeNumber(1, 366).default(60),
+      brand: z
+        .strictObject({
+          color: z
+            .string()
+            .regex(/^#[0-9a-fA-F]{6}$/, 'must look like "#0b6e99", in quotes')
+            .default('#0b6e99'),
+        })
+        .prefault({}),
+    })
+    .prefault({}),
+  autopay: z
+    .strictObject({
+      debit_day: z
+        .union([z.literal('due_date'), wholeNumber(1, 31)], {
+          error: 'must be due_date or a day of the month, 1 to 31',
+        })
+        .default('due_date'),
+      direct_debit: z
+        .strictObject({
+          layout: z.literal('zengin-91', { error: 'must be zengin-91' }).default('zengin-91'),
+          exchange: z.strictObject(exchangeShape),
+          creditor: z.strictObject({
+            consignor_code: digits(10),
+            // The agency's files carry half-width kana, capitals, digits and a few signs, 40 bytes.
+            consignor_name: line(40).regex(/^[ｦ-ﾟA-Z0-9 ().,/\\｢｣-]+$/, 'must be half-width kana or capitals'),
+            bank: digits(4),
+            branch: digits(3),
+            account_type: z.union([z.literal(1), z.literal(2)], {
+              error: 'must be 1 (ordinary) or 2 (current)',
+            }),
+            account: digits(7),
+          }),
+          submit: countedOffset.default(() => builtInCounted('-7bd')),
+          result: countedOffset.default(() => builtInCounted('+4bd')),
+          late: z.enum(['link', 'next_debit_day']).default('link'),
+        })
+        .optional(),
+    })
+    .prefault({}),
+  dunning: z
+    .strictObject({
+      card: attempts.default(() => ({
+        attempts: DEFAULT_CARD.attempts,
+        on: DEFAULT_CARD.on.map(builtIn),
+      })),
+      debit: attempts.optional(),
+      // biome-ignore lint/suspicious/noThenProperty: the word of the settings file
+      then: z.literal('link', { error: 'must be link' }).default('link'),
+      return_after: countedOffset.default(() => builtInCounted('+30d')),
+      payday: wholeNumber(1, 31).default(25),
+    })
+    .prefault({}),
+});
+
+type Read = z.infer<typeof settingsSchema>;
+
+/** Reads and judges a merchant's settings. Throws `SettingsRefusal` with all problems at once. */
+export function parseMerchantSettings(
+  yamlText: string,
+  around: SettingsSurroundings,
+): { settings: MerchantSettings; warnings: SettingsProblem[] } {
+  const problems: SettingsProblem[] = [];
+  const warnings: SettingsProblem[] = [];
+  const refuse = (path: string, reason: string) => problems.push({ path, reason });
+  const warn = (path: string, reason: string) => warnings.push({ path, reason });
+
+  const raw = readYaml(yamlText, around.path);
+  findSecrets(raw, '', refuse);
+  const secretPaths = new Set(problems.map((problem) => problem.path));
+
+  const parsed = settingsSchema.safeParse(raw);
+  if (!parsed.success) {
+    for (const problem of parsed.error.issues.flatMap(problemsOf)) {
+      if (!secretPaths.has(problem.path)) problems.push(problem);
+    }
+    throw new SettingsRefusal(around.path, problems);
+  }
+  const read = parsed.data;
+  judgeFiles(read, around, refuse, warn);
+  judgeDunning(read, refuse, warn);
+  judgeRest(read, refuse, warn);
+  if (problems.length > 0) throw new SettingsRefusal(around.path, problems);
+  return { settings: settingsFrom(read), warnings };
+}
+
+/** The part of the settings by which `decideNext` decides, for cards or for bank debits. */
+export function dunningPolicyOf(settings: MerchantSettings, way: 'card' | 'debit' = 'card'): DunningPolicy {
+  const { card, debit, returnAfter, paydayDay } = settings.dunning;
+  const chosen = way === 'debit' && debit !== null ? debit : card;
+  return {
+    attempts: chosen.attempts,
+    on: chosen.on,
+    returnAfter,
+    reminders: settings.notify.reminders,
+    linkValidDays: settings.checkout.linkValidDays,
+    paydayDay,
+    debitDay: settings.autopay.debitDay,
+  };
+}
+
+function readYaml(text: string, file: string): unknown {
+  if (text.length > MAX_FILE_CHARACTERS) {
+    throw new SettingsRefusal(file, [{ path: '', reason: 'is too large for settings' }]);
+  }
+  const lineCounter = new LineCounter();
+  // Without pretty errors: they quote the line, which may hold a secret.
+  const document = parseDocument(text, { lineCounter, prettyErrors: false, version: '1.2' });
+  if (document.errors.length > 0) {
+    throw new SettingsRefusal(
+      file,
+      document.errors.map((error) => {
+        const at = lineCounter.linePos(error.pos[0]);
+        return { path: '', reason: `line ${at.line}, column ${at.col}: not YAML (${error.code})` };
+      }),
+    );
+  }
+  try {
+    const value: unknown = document.toJS({ maxAliasCount: 0 });
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
+  } catch (cause) {
+    if (!(cause instanceof ReferenceError)) throw cause;
+    throw new SettingsRefusal(file, [{ path: '', reason: 'aliases (*name) are not taken in settings' }]);
+  }
+  throw new SettingsRefusal(file, [
+    { path: '', reason: 'must be a list of settings, such as merchant: ...' },
+  ]);
+}
+
+const SECRET_KEY = /^(.*_)?(private_key|password|passwd|pass|passphrase|secret|token|api_key|secret_key)$/i;
+const SECRET_VALUE = /PRIVATE KEY|^(sk|rk)_(live|test)_|^whsec_|:\/\/[^/\s]*:[^/\s]*@/;
+
+/** Names the place and never repeats the value. */
+function findSecrets(value: unknown, path: string, refuse: (path: string, reason: string) => void): void {
+  if (typeof value === 'string') {
+    if (SECRET_VALUE.test(value)) refuse(path, 'holds a secret: keep it in a file and name the file here');
+    return;
+  }
+  if (typeof value !== 'object' || value === null) return;
+  for (const [key, child] of Object.entries(value)) {
+    const childPath = Array.isArray(value) ? `${path}[${key}]` : join(path, key);
+    if (!Array.isArray(value) && SECRET_KEY.test(key)) {
+      const instead = /private_key$/i.test(key) ? 'private_key_file' : 'a reference';
+      refuse(childPath, `is a place for a secret: settings take ${instead}, never the secret itself`);
+    } else {
+      findSecrets(child, childPath, refuse);
+    }
+  }
+}
+
+function problemsOf(issue: z.core.$ZodIssue): SettingsProblem[] {
+  const path = pathText(issue.path);
+  switch (issue.code) {
+    case 'unrecognized_keys':
+      return issue.keys.map((key) => ({
+        path: join(path, key),
+        reason: `is not a setting${suggestion(key, issue.path)}`,
+      }));
+    case 'invalid_value':
+      if (issue.values.length > 1) return [{ path, reason: `must be one of ${issue.values.join(', ')}` }];
+      return [{ path, reason: issue.message }];
+    case 'invalid_type':
+      if (issue.input === undefined && /received undefined/.test(issue.message)) {
+        return [{ path, reason: 'is missing' }];
+      }
+      if (/^Invalid input/.test(issue.message)) {
+        return [{ path, reason: `must be ${TYPE_WORDS[issue.expected] ?? issue.expected}` }];
+      }
+      return [{ path, reason: issue.message }];
+    default:
+      return [{ path, reason: issue.message }];
+  }
+}
+
+const TYPE_WORDS: Record<string, string> = {
+  string: 'text (in quotes where it looks like a number)',
+  number: 'a number',
+  boolean: 'true or false',
+  array: 'a list: [a, b]',
+  object: 'a group of settings',
+};
+
+function pathText(path: readonly PropertyKey[]): string {
+  let text = '';
+  for (const part of path) text = typeof part === 'number' ? `${text}[${part}]` : join(text, String(part));
+  return text;
+}
+
+function join(path: string, key: string): string {
+  return path === '' ? key : `${path}.${key}`;
+}
+
+function suggestion(key: string, path: readonly PropertyKey[]): string {
+  const known = knownKeys(path);
+  const nearest = known
+    .map((candidate) => ({ candidate, distance: editDistance(key.toLowerCase(), candidate) }))
+    .sort((one, other) => one.distance - other.distance)[0];
+  if (nearest !== undefined && nearest.distance <= Math.max(1, Math.floor(key.length / 3))) {
+    return `; did you mean ${nearest.candidate}?`;
+  }
+  return known.length === 0 ? '' : `; known here: ${known.join(', ')}`;
+}
+
+function knownKeys(path: readonly PropertyKey[]): string[] {
+  let schema: unknown = settingsSchema;
+  for (const part of path) {
+    const shape = shapeOf(schema);
+    schema = shape === null ? undefined : shape[String(part)];
+  }
+  return Object.keys(shapeOf(schema) ?? {});
+}
+
+function shapeOf(schema: unknown): Record<string, unknown> | null {
+  let inner = schema;
+  while (inner instanceof z.ZodPrefault || inner instanceof z.ZodDefault || inner instanceof z.ZodOptional) {
+    inner = inner.def.innerType;
+  }
+  return inner instanceof z.ZodObject ? inner.shape : null;
+}
+
+function editDistance(one: string, other: string): number {
+  let previous = Array.from({ length: other.length + 1 }, (_, index) => index);
+  for (let row = 1; row <= one.length; row += 1) {
+    const current = [row];
+    for (let column = 1; column <= other.length; column += 1) {
+      const replaced = (previous[column - 1] ?? 0) + (one[row - 1] === other[column - 1] ? 0 : 1);
+      current.push(Math.min(replaced, (previous[column] ?? 0) + 1, (current[column - 1] ?? 0) + 1));
+    }
+    previous = current;
+  }
+  return previous[other.length] ?? 0;
+}
+
+type Say = (path: string, reason: string) => void;
+
+function judgeFiles(read: Read, around: SettingsSurroundings, refuse: Say, warn: Say): void {
+  if (read.layout !== 'standard/1') {
+    if (/^standard\//.test(read.layout)) {
+      warn('layout', `${read.layout} is not read by this version, only standard/1`);
+    } else if (!around.fileExists(read.layout)) {
+      refuse('layout', `the file ${read.layout} does not exist; built in is standard/1`);
+    } else {
+      warn('layout', `this version reads only standard/1; files in the layout ${read.layout} are not taken`);
+    }
+  }
+  const exchanges: [string, { sftp: Read['exchange']['sftp']; inbound: string; outbound: string }][] = [
+    ['exchange', read.exchange],
+  ];
+  const debit = read.autopay.direct_debit;
+  if (debit !== undefined) exchanges.push(['autopay.direct_debit.exchange', debit.exchange]);
+  for (const [path, exchange] of exchanges) {
+    const keyFile = exchange.sftp.private_key_file;
+    const keyPath = `${path}.sftp.private_key_file`;
+    const state = around.readable(keyFile);
+    if (state === 'readable_by_others') {
+      refuse(keyPath, `other users can read ${keyFile}: chmod 600 it`);
+    } else if (state === 'missing') {
+      warn(keyPath, `${keyFile} does not exist yet: no file can be fetched or delivered until it does`);
+    }
+    if (new Set(exchange.sftp.host_keys).size < exchange.sftp.host_keys.length) {
+      refuse(`${path}.sftp.host_keys`, 'names the same fingerprint twice');
+    }
+    if (trimSlashes(exchange.inbound) === trimSlashes(exchange.outbound)) {
+      refuse(`${path}.outbound`, 'must not be the inbound folder: our own files would be read as bills');
+    }
+  }
+}
+
+function judgeDunning(read: Read, refuse: Say, warn: Say): void {
+  const { dunning, notify, checkout, autopay } = read;
+  const returnAfter = dunning.return_after;
+  const returnDays = atLeastDays(returnAfter);
+  if (returnAfter.count <= 0) refuse('dunning.return_after', 'must lie after the due date');
+
+  notify.reminders.forEach((reminder, index) => {
+    const path = `notify.reminders[${index}]`;
+    const before = notify.reminders[index - 1];
+    const wrong = before === undefined ? null : orderProblem([before, reminder], read);
+    if (wrong !== null) refuse(path, wrong);
+    if (returnAfter.count > 0 && orderProblem([reminder, returnAfter], read) !== null) {
+      refuse(path, `comes after the bill is returned (dunning.return_after ${formatOffset(returnAfter)})`);
+    }
+    if (reminder.count > 0 && atLeastDays(reminder) > checkout.link_valid_days) {
+      refuse(path, `comes after the link has ended (checkout.link_valid_days ${checkout.link_valid_days})`);
+    }
+  });
+  if (returnDays > checkout.link_valid_days) {
+    warn('checkout.link_valid_days', 'links end before the bill is returned: for a while nobody can pay');
+  }
+
+  for (const way of ['card', 'debit'] as const) {
+    const plan = dunning[way];
+    if (plan === undefined) continue;
+    const path = `dunning.${way}`;
+    if (plan.attempts !== plan.on.length) {
+      refuse(
+        `${path}.on`,
+        `has ${plan.on.length} entries for ${plan.attempts} attempts; the first attempt counts`,
+      );
+    }
+    if (plan.attempts > ADVISED_ATTEMPTS) {
+      warn(`${path}.attempts`, `more than ${ADVISED_ATTEMPTS} attempts: gateways advise against it`);
+    }
+    const first = plan.on[0];
+    if (first !== undefined && !('count' in first && first.count === 0)) {
+      refuse(`${path}.on[0]`, 'must be +0d: the first attempt is on the debit date');
+      continue;
+    }
+    if (autopay.debit_day === 'due_date' && plan.on.some((offset) => offset.kind === 'next_debit_day')) {
+      refuse(`${path}.on`, 'next_debit_day needs autopay.debit_day to be a day of the month');
+      continue;
+    }
+    plan.on.forEach((offset, index) => {
+      const wrong = index === 0 ? null : orderProblem(plan.on.slice(0, index + 1), read);
+      if (wrong !== null) refuse(`${path}.on[${index}]`, wrong);
+      // The due date is never before the debit date, so this compares what can be compared.
+      if ('count' in offset && atLeastDays(offset) > mostDays(returnAfter) + 31) {
+        refuse(`${path}.on[${index}]`, 'comes after the bill is returned (dunning.return_after)');
+      }
+    });
+  }
+  if (dunning.debit !== undefined && autopay.direct_debit === undefined) {
+    refuse('dunning.debit', 'has no autopay.direct_debit to go with it');
+  }
+}
+
+function judgeRest(read: Read, refuse: Say, warn: Say): void {
+  const { notify, checkout, autopay } = read;
+  const number = read.registration_number;
+  if (number === undefined) {
+    warn('registration_number', 'is missing: pay pages and receipts are no qualified invoices');
+  } else if (!checkDigitHolds(number)) {
+    // Sole proprietors' numbers follow another rule, so this is no ground to refuse.
+    warn('registration_number', 'its check digit does not hold: compare it with the public register');
+  }
+  if (read.contact_phone === undefined) {
+    warn('contact_phone', 'is missing: customers are shown no number to call');
+  }
+  if (notify.hours.fromMinute < 8 * 60 || notify.hours.untilMinute > 21 * 60) {
+    warn('notify.hours', 'SMS before 08:00 or after 21:00 disturb customers');
+  }
+  repeated(notify.languages, 'notify.languages', refuse);
+  repeated(checkout.methods, 'checkout.methods', refuse);
+  if (notify.languages.includes('en') && read.name.en === undefined) {
+    refuse('name.en', 'is missing although notify.languages has en');
+  }
+  if (contrastWithWhite(checkout.brand.color) < 4.5) {
+    warn('checkout.brand.color', 'white text on this colour is hard to read: choose a darker one');
+  }
+  const debit = autopay.direct_debit;
+  if (debit !== undefined) {
+    const path = 'autopay.direct_debit';
+    if (debit.submit.count >= 0) refuse(`${path}.submit`, 'must lie before the debit date, such as -7bd');
+    if (debit.result.count <= 0) refuse(`${path}.result`, 'must lie after the debit date, such as +4bd');
+    if (debit.late === 'next_debit_day' && autopay.debit_day === 'due_date') {
+      refuse(`${path}.late`, 'next_debit_day needs autopay.debit_day to be a day of the month');
+    }
+    const sameServer =
+      debit.exchange.sftp.host === read.exchange.sftp.host &&
+      debit.exchange.sftp.port === read.exchange.sftp.port &&
+      debit.exchange.sftp.username === read.exchange.sftp.username;
+    if (sameServer && trimSlashes(debit.exchange.inbound) === trimSlashes(read.exchange.inbound)) {
+      refuse(`${path}.exchange.inbound`, 'is the folder of the bills');
+    }
+  }
+}
+
+function repeated(values: readonly string[], path: string, refuse: Say): void {
+  values.forEach((value, index) => {
+    if (values.indexOf(value) !== index) refuse(`${path}[${index}]`, `names ${value} twice`);
+  });
+}
+
+/** Every bank day of two years with all long holidays: on which of them would an entry not come after the one before? */
+let probes: Temporal.PlainDate[] | null = null;
+function probeDays(): Temporal.PlainDate[] {
+  if (probes !== null) return probes;
+  probes = [];
+  const end = Temporal.PlainDate.from('2027-12-31');
+  for (let day = Temporal.PlainDate.from('2026-01-01'); !isAfter(day, end); day = day.add({ days: 1 })) {
+    if (isBankDay(day)) probes.push(day);
+  }
+  return probes;
+}
+
+/** Why the last of the offsets is out of order, or null. Bank days and days are compared on real dates. */
+function orderProblem(offsets: readonly Offset[], read: Read): string | null {
+  const last = offsets.at(-1);
+  const before = offsets.at(-2);
+  if (last === undefined || before === undefined) return null;
+  const [shown, previousShown] = [formatOffset(last), formatOffset(before)];
+  if (shown === previousShown && 'count' in last) return `repeats ${shown}`;
+  // The named days are the first after the attempt before, whatever that was.
+  if (!('count' in last)) return null;
+  const around = { paydayDay: read.dunning.payday, debitDay: read.autopay.debit_day };
+  for (const base of probeDays()) {
+    let previous = base;
+    for (const offset of offsets.slice(0, -1)) previous = applyOffset(base, offset, { previous, ...around });
+    const on = applyCountedOffset(base, last);
+    if (!isAfter(on, previous)) {
+      return `is out of order: from ${base} it falls on ${on}, but ${previousShown} falls on ${previous}`;
+    }
+  }
+  return null;
+}
+
+/** The fewest and the most calendar days of an offset: five bank days fill a week, holidays stretch it. */
+function atLeastDays(offset: CountedOffset): number {
+  return offset.kind === 'days' ? offset.count : Math.floor((offset.count * 7) / 5);
+}
+function mostDays(offset: CountedOffset): number {
+  return offset.kind === 'days' ? offset.count : Math.ceil((offset.count * 7) / 5) + 10;
+}
+
+/** Check digit of a corporate number: 9 less the weighted sum modulo 9, weights 1 and 2 from the right. */
+function checkDigitHolds(registrationNumber: string): boolean {
+  const all = registrationNumber.slice(1);
+  let sum = 0;
+  for (let fromRight = 0; fromRight < 12; fromRight += 1) {
+    sum += Number(all[12 - fromRight]) * (fromRight % 2 === 0 ? 1 : 2);
+  }
+  return 9 - (sum % 9) === Number(all[0]);
+}
+
+/** WCAG contrast ratio against white, 1 to 21; 4.5 is the least for text. */
+function contrastWithWhite(color: string): number {
+  const [red, green, blue] = [1, 3, 5].map((at) => {
+    const share = Number.parseInt(color.slice(at, at + 2), 16) / 255;
+    return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+  }) as [number, number, number];
+  return 1.05 / (0.2126 * red + 0.7152 * green + 0.0722 * blue + 0.05);
+}
+
+function isZone(name: string): boolean {
+  // A fixed offset such as +09:00 parses too, but knows no daylight saving.
+  if (!/^[A-Za-z]/.test(name)) return false;
+  try {
+    Temporal.Instant.fromEpochMilliseconds(0).toZonedDateTimeISO(name);
+    return true;
+  } catch (cause) {
+    if (cause instanceof RangeError) return false;
+    throw cause;
+  }
+}
+
+function trimSlashes(folderName: string): string {
+  return folderName.replace(/^\.?\/+|\/+$/g, '');
+}
+
+function builtIn(text: string): Offset {
+  const parsed = parseOffset(text);
+  if (!parsed.ok) throw new Error(`impossible state: built-in offset ${text}`);
+  return parsed.offset;
+}
+
+function builtInCounted(text: string): CountedOffset {
+  const parsed = parseCountedOffset(text);
+  if (!parsed.ok) throw new Error(`impossible state: built-in offset ${text}`);
+  return parsed.offset;
+}
+
+function exchangeFrom(exchange: z.infer<z.ZodObject<typeof exchangeShape>>): ExchangeSettings {
+  return {
+    sftp: {
+      host: exchange.sftp.host,
+      port: exchange.sftp.port,
+      username: exchange.sftp.username,
+      privateKeyFile: exchange.sftp.private_key_file,
+      hostKeys: exchange.sftp.host_keys,
+    },
+    inbound: exchange.inbound,
+    outbound: exchange.outbound,
+  };
+}
+
+function settingsFrom(read: Read): MerchantSettings {
+  const debit = read.autopay.direct_debit;
+  return {
+    code: read.merchant,
+    name: { ja: read.name.ja, en: read.name.en ?? read.name.ja },
+    registrationNumber: read.registration_number ?? null,
+    contactPhone: read.contact_phone ?? null,
+    timezone: read.timezone,
+    currency: read.currency,
+    publicCharge: read.public_charge,
+    layout: read.layout,
+    exchange: {
+      ...exchangeFrom(read.exchange),
+      completion: read.exchange.completion,
+      reject: read.exchange.reject,
+    },
+    notify: {
+      hours: read.notify.hours,
+      paceSegmentsPerSecond: read.notify.pace_segments_per_second,
+      reminders: read.notify.reminders,
+      languages: read.notify.languages,
+      unreached: read.notify.unreached,
+    },
+    checkout: {
+      methods: read.checkout.methods,
+      ask: read.checkout.ask,
+      linkValidDays: read.checkout.link_valid_days,
+      brand: read.checkout.brand,
+    },
+    autopay: {
+      debitDay: read.autopay.debit_day,
+      directDebit:
+        debit === undefined
+          ? null
+          : {
+              layout: debit.layout,
+              exchange: exchangeFrom(debit.exchange),
+              creditor: {
+                consignorCode: debit.creditor.consignor_code,
+                consignorName: debit.creditor.consignor_name,
+                bank: debit.creditor.bank,
+                branch: debit.creditor.branch,
+                accountType: debit.creditor.account_type,
+                account: debit.creditor.account,
+              },
+              submit: debit.submit,
+              result: debit.result,
+              late: debit.late,
+            },
+    },
+    dunning: {
+      card: read.dunning.card,
+      debit: read.dunning.debit ?? null,
+      fallBackTo: read.dunning.then,
+      returnAfter: read.dunning.return_after,
+      paydayDay: read.dunning.payday,
+    },
+  };
+}

@@ -1,0 +1,118 @@
+/**
+ * The default SMS texts. They are neutral, in the merchant's name, without amounts and without a word from the
+ * merchant's files; the link stands alone on its line so that no phone takes a neighbour for a part of it.
+ */
+
+export type Language = 'ja' | 'en';
+
+/** What a message says; several steps share one text. */
+export type TextKind =
+  | 'first_notice'
+  | 'reminder_before_due'
+  | 'reminder_after_due'
+  | 'failure'
+  | 'fallback_link';
+
+/** The text for a step key. A reminder sent late speaks of the day on which it is sent, not of its name. */
+export function textKindOf(step: string, sentAfterDue: boolean): TextKind {
+  if (step === 'first_notice' || step === 'fallback_link') return step;
+  if (step.startsWith('failure:')) return 'failure';
+  if (step.startsWith('reminder:')) return sentAfterDue ? 'reminder_after_due' : 'reminder_before_due';
+  throw new Error(`impossible state: no text for the step ${step}`);
+}
+
+/** Japanese words of at most 11 characters leave room for 9 of the name and 48 of the link within 70. */
+const WORDS: Record<Language, Record<TextKind, string>> = {
+  ja: {
+    first_notice: '料金のお知らせ',
+    reminder_before_due: 'まもなくお支払期限です',
+    reminder_after_due: 'お支払をご確認ください',
+    failure: '自動支払いが未完了です',
+    fallback_link: '自動支払いが未完了です',
+  },
+  en: {
+    first_notice: 'your bill is ready.',
+    reminder_before_due: 'your bill is due soon.',
+    reminder_after_due: 'please check the payment of your bill.',
+    failure: 'your automatic payment did not go through.',
+    fallback_link: 'your automatic payment did not go through. Please pay here:',
+  },
+};
+
+const FAILURE_WITHOUT_LINK: Record<Language, string> = {
+  ja: '自動支払いができませんでした。後日あらためて手続きいたします。',
+  en: 'your automatic payment did not go through. We will try again later.',
+};
+
+/** `link` is null only for a failure that will be tried again: the customer need not do anything. */
+export function textOf(message: {
+  kind: TextKind;
+  language: Language;
+  merchantName: string;
+  link: string | null;
+}): string {
+  const { kind, language, merchantName, link } = message;
+  if (link === null) {
+    if (kind !== 'failure') throw new Error(`impossible state: ${kind} without a link`);
+    const words = FAILURE_WITHOUT_LINK[language];
+    return language === 'ja' ? `${merchantName}\n${words}` : `${merchantName}: ${words}`;
+  }
+  const words = WORDS[language][kind];
+  return language === 'ja' ? `${merchantName}\n${words}\n${link}` : `${merchantName}: ${words}\n${link}`;
+}
+
+export interface Segments {
+  encoding: 'gsm-7' | 'ucs-2';
+  /** Septets, or UTF-16 units. */
+  units: number;
+  count: number;
+}
+
+const GSM_BASIC = new Set(
+  '@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !"#¤%&\'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà',
+);
+/** Each takes an escape and itself: two septets. */
+const GSM_EXTENSION = new Set('\f^{}\\[~]|€');
+
+/** How many SMS a text costs: 160 septets or 70 UTF-16 units in one, 153 or 67 each in several. */
+export function segmentsOf(text: string): Segments {
+  const characters = [...text];
+  const isGsm = characters.every((character) => GSM_BASIC.has(character) || GSM_EXTENSION.has(character));
+  const sizes = characters.map((character) =>
+    isGsm ? (GSM_EXTENSION.has(character) ? 2 : 1) : character.length,
+  );
+  const units = sizes.reduce((sum, size) => sum + size, 0);
+  const encoding = isGsm ? 'gsm-7' : 'ucs-2';
+  if (units <= (isGsm ? 160 : 70)) return { encoding, units, count: units === 0 ? 0 : 1 };
+
+  // No segment ends inside an escape pair or a surrogate pair: such a character moves to the next one whole.
+  const room = isGsm ? 153 : 67;
+  let count = 1;
+  let filled = 0;
+  for (const size of sizes) {
+    if (filled + size > room) {
+      count += 1;
+      filled = 0;
+    }
+    filled += size;
+  }
+  return { encoding, units, count };
+}
+
+/** Texts of a merchant that cost more than one segment with a link of this length; `apply` warns of each. */
+export function costlyTexts(merchant: {
+  name: Record<Language, string>;
+  languages: readonly Language[];
+  linkLength: number;
+}): { kind: TextKind; language: Language; segments: Segments }[] {
+  const link = 'x'.repeat(merchant.linkLength);
+  return merchant.languages.flatMap((language) =>
+    (Object.keys(WORDS[language]) as TextKind[])
+      .map((kind) => ({
+        kind,
+        language,
+        segments: segmentsOf(textOf({ kind, language, merchantName: merchant.name[language], link })),
+      }))
+      .filter(({ segments }) => segments.count > 1),
+  );
+}

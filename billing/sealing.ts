@@ -8,7 +8,7 @@ import {
 } from 'node:crypto';
 import type { Randomness } from './ports.ts';
 
-const purposes = ['contact', 'digest', 'archive', 'link', 'cookie', 'webhook'] as const;
+const purposes = ['contact', 'method', 'outbox', 'digest', 'archive', 'link', 'cookie', 'webhook'] as const;
 
 export type Purpose = (typeof purposes)[number];
 
@@ -100,3 +100,35 @@ export function digest(key: Key, text: string | Uint8Array): Buffer {
 
 const asBytes = (value: string | Uint8Array): Uint8Array =>
   typeof value === 'string' ? Buffer.from(value, 'utf8') : value;
+
+/** What billing needs of the keys: it seals, opens and digests, and never sees a key. */
+export interface Sealer {
+  /** The generation of the secret that seals now; kept beside every sealed value. */
+  readonly keyId: number;
+  seal(purpose: 'contact' | 'method' | 'outbox' | 'cookie', plaintext: string, associated: string): Buffer;
+  /** Throws SealBroken. */
+  open(purpose: 'contact' | 'method' | 'outbox' | 'cookie', sealed: Uint8Array, associated: string): string;
+  /** 16 bytes, the same for the same text. */
+  digest(text: string): Buffer;
+  /** 32 bytes that only the holder of the link key can make: what pay links' tokens are cut from. */
+  linkMac(text: string): Buffer;
+  readonly archiveKey: Key;
+}
+
+/** `older`: keys of secrets that were rotated out, for opening only. */
+export function makeSealer(keys: Keys, randomness: Randomness, older: readonly Keys[] = []): Sealer {
+  const all = [keys, ...older];
+  return {
+    keyId: keys.contact.id,
+    seal: (purpose, plaintext, associated) => seal(keys[purpose], plaintext, associated, randomness),
+    open: (purpose, sealed, associated) =>
+      open(
+        all.map((generation) => generation[purpose]),
+        sealed,
+        associated,
+      ).toString('utf8'),
+    digest: (text) => digest(keys.digest, text),
+    linkMac: (text) => createHmac('sha256', keys.link.key).update(text).digest(),
+    archiveKey: keys.archive,
+  };
+}

@@ -1,9 +1,20 @@
 import { createHash } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
-import { type FileHandle, link, lstat, mkdir, open, readdir, realpath, stat, unlink } from 'node:fs/promises';
-import type { AddressInfo } from 'node:net';
+import {
+  type FileHandle,
+  link,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  realpath,
+  rename,
+  stat,
+  unlink,
+} from 'node:fs/promises';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { basename, dirname, join, posix, sep } from 'node:path';
-import type { Attributes, AuthContext, Connection, FileEntry, SFTPWrapper } from 'ssh2';
+import type { Attributes, AuthContext, FileEntry, SFTPWrapper } from 'ssh2';
 import ssh2 from 'ssh2';
 
 const { OPEN_MODE, STATUS_CODE } = ssh2.utils.sftp;
@@ -95,13 +106,10 @@ export async function startSftpServer(options: SftpServerOptions): Promise<SftpS
       root: await realpath(account.root),
     });
   }
-  const open = new Set<Connection>();
-  const server = new ssh2.Server({ hostKeys: [options.hostKey] }, (connection) => {
+  const handshakes = new ssh2.Server({ hostKeys: [options.hostKey] }, (connection) => {
     counts.connections += 1;
-    open.add(connection);
-    connection.on('close', () => open.delete(connection));
     // A client that goes away without a word is no fault of the server.
-    connection.on('error', () => open.delete(connection));
+    connection.on('error', () => connection.end());
     let root: string | undefined;
     connection.on('authentication', (context) => {
       // Every SSH client asks with `none` first, to learn the methods: that says no more than the user name.
@@ -119,21 +127,28 @@ export async function startSftpServer(options: SftpServerOptions): Promise<SftpS
       });
     });
   });
+  // The listener is ours: stopping must also end clients that no longer read.
+  const sockets = new Set<Socket>();
+  const listener = createServer((socket) => {
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+    handshakes.injectSocket(socket);
+  });
   await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(options.port ?? 0, options.host ?? '127.0.0.1', () => {
-      server.off('error', reject);
+    listener.once('error', reject);
+    listener.listen(options.port ?? 0, options.host ?? '127.0.0.1', () => {
+      listener.off('error', reject);
       resolve();
     });
   });
   return {
-    port: (server.address() as AddressInfo).port,
+    port: (listener.address() as AddressInfo).port,
     hostKeyFingerprint: publicKeyFingerprint(options.hostKey),
     faults,
     counts,
     async stop() {
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      for (const connection of open) connection.end();
+      const closed = new Promise<void>((resolve) => listener.close(() => resolve()));
+      for (const socket of sockets) socket.destroy();
       await closed;
     },
   };
@@ -286,9 +301,7 @@ function serve(
       if (faults.refuseRename) throw new Refused(STATUS_CODE.FAILURE);
       const source = await inside(root, from);
       const target = await inside(root, to);
-      // link fails where the target exists, in one step; version 3 has no overwriting rename.
-      await link(source, target);
-      await unlink(source);
+      await renameWithoutOverwriting(source, target);
       if (faults.loseRenameAnswer) cut();
       else sftp.status(request, STATUS_CODE.OK);
     }),
@@ -317,6 +330,25 @@ function serve(
       handles.clear();
     });
   });
+}
+
+/** Version 3 has no overwriting rename. */
+async function renameWithoutOverwriting(source: string, target: string): Promise<void> {
+  try {
+    // Fails where the target exists, in one step.
+    await link(source, target);
+  } catch (error) {
+    // Some mounted volumes know no hard links: there, looking first has to do.
+    if (!['EPERM', 'ENOSYS', 'EOPNOTSUPP'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+    const taken = await lstat(target).then(
+      () => true,
+      () => false,
+    );
+    if (taken) throw new Refused(STATUS_CODE.FAILURE);
+    await rename(source, target);
+    return;
+  }
+  await unlink(source);
 }
 
 /** The local path of a remote one. Its folder must really lie in the account's; the last part is not followed. */

@@ -112,7 +112,8 @@ export interface Sealer {
   digest(text: string): Buffer;
   /** 32 bytes that only the holder of the link key can make: what pay links' tokens are cut from. */
   linkMac(text: string): Buffer;
-  readonly archiveKey: Key;
+  /** 32 bytes for the encrypted file archive. */
+  readonly archiveKey: { id: string; secret: Uint8Array };
 }
 
 /** `older`: keys of secrets that were rotated out, for opening only. */
@@ -129,6 +130,6 @@ export function makeSealer(keys: Keys, randomness: Randomness, older: readonly K
       ).toString('utf8'),
     digest: (text) => digest(keys.digest, text),
     linkMac: (text) => createHmac('sha256', keys.link.key).update(text).digest(),
-    archiveKey: keys.archive,
+    archiveKey: { id: String(keys.archive.id), secret: keys.archive.key.export() },
   };
 }

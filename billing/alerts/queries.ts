@@ -14,7 +14,12 @@ export interface Alert {
 }
 
 /** Opens an alert, or counts one more occurrence of the open one with the same cause. */
-export async function raiseAlert(tx: Pick<Tx, 'run'>, id: string, at: Temporal.Instant, alert: Alert): Promise<void> {
+export async function raiseAlert(
+  tx: Pick<Tx, 'run'>,
+  id: string,
+  at: Temporal.Instant,
+  alert: Alert,
+): Promise<void> {
   await tx.run(
     `insert into alerts (merchant_id, id, level, cause, message, occurrences, first_at, last_at)
      values ($1, $2::uuid, $3, $4, $5, $6, $7::timestamptz, $7::timestamptz)

@@ -5,6 +5,9 @@ import { type ChargeState, type LearnedBy, statesBefore } from './charge.ts';
 export interface ChargeInvoice {
   charge_id: string;
   invoice_id: string;
+  amount: number;
+  currency: string;
+  gateway: string;
 }
 
 export async function invoicesOfCharges(
@@ -13,7 +16,7 @@ export async function invoicesOfCharges(
   chargeIds: readonly string[],
 ): Promise<ChargeInvoice[]> {
   return tx.query<ChargeInvoice>(
-    `select id as charge_id, invoice_id from charges where merchant_id = $1 and id = any($2::uuid[])`,
+    `select id as charge_id, invoice_id, amount, currency, gateway from charges where merchant_id = $1 and id = any($2::uuid[])`,
     [merchantId, chargeIds],
   );
 }
@@ -188,7 +191,11 @@ export async function moveIntents(
   );
 }
 
-export async function completeSessions(tx: Tx, merchantId: number, sessionIds: readonly string[]): Promise<void> {
+export async function completeSessions(
+  tx: Tx,
+  merchantId: number,
+  sessionIds: readonly string[],
+): Promise<void> {
   if (sessionIds.length === 0) return;
   await tx.run(
     `update checkout_sessions set state = 'complete', version = version + 1

@@ -49,6 +49,8 @@ export interface Recorded {
   parked: number;
 }
 
+type Declined = ChargeDecision & { codes: DeclineCodes; gateway: string };
+
 /** First question about an unknown outcome: a timed-out gateway has usually recovered after a minute. */
 const firstAskAfterMs = 60_000;
 
@@ -63,18 +65,35 @@ export async function recordOutcomes(tx: Tx, input: RecordOutcomes): Promise<Rec
   if (learned.length === 0) return recorded;
   await recordAct(tx, act);
   const chargeIds = learned.map((item) => item.chargeId);
-  const invoiceIds = (await invoicesOfCharges(tx, act.merchantId, chargeIds)).map((row) => row.invoice_id);
+  const asked = new Map(
+    (await invoicesOfCharges(tx, act.merchantId, chargeIds)).map((row) => [row.charge_id, row]),
+  );
+  const invoiceIds = [...new Set([...asked.values()].map((row) => row.invoice_id))];
   const invoices = new Map(
-    (await lockInvoices(tx, act.merchantId, [...new Set(invoiceIds)])).map((invoice) => [invoice.id, invoice]),
+    (await lockInvoices(tx, act.merchantId, invoiceIds)).map((invoice) => [invoice.id, invoice]),
   );
 
   const captured = new Map<string, Captured>();
   const succeeded: ChargeDecision[] = [];
-  const failed: (ChargeDecision & { codes: DeclineCodes })[] = [];
+  const failed: Declined[] = [];
   const canceled: ChargeDecision[] = [];
   const unknown: ChargeDecision[] = [];
   for (const { chargeId, outcome } of learned) {
-    if (outcome.kind === 'succeeded') {
+    const wish = asked.get(chargeId);
+    assertState(wish, `charge ${chargeId} is not known`);
+    if (
+      outcome.kind === 'succeeded' &&
+      (outcome.captured.amount !== wish.amount || outcome.captured.currency !== wish.currency)
+    ) {
+      // Neither paid nor failed: the bill stays locked until a person has looked at both sides.
+      unknown.push({ ...undecided(chargeId), verdict: 'unknown' });
+      await raiseAlert(tx, input.ids.uuid(), act.at, {
+        merchantId: act.merchantId,
+        level: 'now',
+        cause: `AMOUNT_DIFFERS:${chargeId}`,
+        message: `the gateway took ${outcome.captured.amount} ${outcome.captured.currency} for charge ${chargeId}, asked were ${wish.amount} ${wish.currency}`,
+      });
+    } else if (outcome.kind === 'succeeded') {
       captured.set(chargeId, outcome.captured);
       succeeded.push({ ...undecided(chargeId), gatewayChargeId: outcome.captured.gatewayChargeId });
     } else if (outcome.kind === 'failed') {
@@ -86,6 +105,7 @@ export async function recordOutcomes(tx: Tx, input: RecordOutcomes): Promise<Rec
         networkCode: outcome.codes.networkCode,
         adviceCode: outcome.codes.adviceCode,
         codes: outcome.codes,
+        gateway: wish.gateway,
       });
     } else if (outcome.kind === 'canceled') {
       canceled.push(undecided(chargeId));
@@ -141,10 +161,6 @@ async function settlePaid(
     const money = captured.get(charge.id);
     const invoice = invoices.get(charge.invoice_id);
     assertState(money && invoice, `charge ${charge.id} succeeded without its capture or its bill`);
-    assertState(
-      money.amount === charge.amount && money.currency === charge.currency,
-      `charge ${charge.id}: the gateway took ${money.amount} ${money.currency}, asked were ${charge.amount} ${charge.currency}`,
-    );
     const collectedOn = Temporal.Instant.from(money.capturedAt)
       .toZonedDateTimeISO(input.timezone)
       .toPlainDate()
@@ -223,14 +239,14 @@ async function settlePaid(
 async function recordDeclines(
   tx: Tx,
   input: RecordOutcomes,
-  failed: readonly (ChargeDecision & { codes: DeclineCodes })[],
+  failed: readonly Declined[],
   invoices: ReadonlyMap<string, LockedInvoice>,
 ): Promise<{ charges: DecidedCharge[]; parked: number }> {
   if (failed.length === 0) return { charges: [], parked: 0 };
   const { act } = input;
   const verdicts = new Map<string, Verdict>();
   const decisions = failed.map((decision): ChargeDecision => {
-    const verdict = verdictOf({ codes: decision.codes, at: act.at });
+    const verdict = verdictOf({ gateway: decision.gateway, codes: decision.codes, at: act.at });
     verdicts.set(decision.id, verdict);
     const notBefore = verdict.kind === 'retry_at' ? verdict.notBefore : null;
     return {

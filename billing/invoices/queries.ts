@@ -3,7 +3,11 @@ import type { Tx } from '../db.ts';
 import { type InvoiceState, isFinal, type LockedInvoice, statesBefore } from './invoice.ts';
 
 /** Locks the rows in id order, so that two transactions over the same bills wait and never deadlock. Unreleased bills are invisible. */
-export async function lockInvoices(tx: Tx, merchantId: number, ids: readonly string[]): Promise<LockedInvoice[]> {
+export async function lockInvoices(
+  tx: Tx,
+  merchantId: number,
+  ids: readonly string[],
+): Promise<LockedInvoice[]> {
   await tx.query(
     `select id from invoices where merchant_id = $1 and id = any($2::uuid[]) order by id for update`,
     [merchantId, ids],

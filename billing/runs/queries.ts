@@ -1,5 +1,8 @@
-import type { Tx } from '../db.ts';
+import type { Temporal } from 'temporal-polyfill';
+import { instantText } from '../acts/act.ts';
+import type { Db, Tx } from '../db.ts';
 import { type Fence, FenceLost } from './fence.ts';
+import type { Lease, RunKey } from './run.ts';
 
 /**
  * First statement of every transaction that writes for a chunk. The share lock stays until COMMIT, so the chunk cannot
@@ -14,4 +17,325 @@ export async function holdFence(tx: Tx, fence: Fence): Promise<void> {
     [fence.merchantId, fence.job, fence.businessDate, fence.pass, fence.chunkNo, fence.owner, fence.fence],
   );
   if (held.length !== 1) throw new FenceLost(fence);
+}
+
+/** Asks for a run; one that is done is opened again, one that is running or waiting stays as it is. */
+export async function requestRun(
+  db: Pick<Db, 'run'>,
+  key: RunKey,
+  at: Temporal.Instant,
+  reopen: boolean,
+): Promise<number> {
+  return db.run(
+    `insert into runs (merchant_id, job, business_date, state, requested_at)
+     values ($1, $2, $3::date, 'requested', $4::timestamptz)
+     on conflict (merchant_id, job, business_date) do update set state = 'requested', requested_at = excluded.requested_at
+     where $5 and runs.state in ('done', 'failed')`,
+    [key.merchantId, key.job, key.businessDate, instantText(at), reopen],
+  );
+}
+
+export interface HeldRun {
+  lease_owner: string | null;
+  lease_live: boolean;
+  state: string;
+}
+
+export async function lockRun(tx: Tx, key: RunKey): Promise<HeldRun> {
+  const rows = await tx.query<HeldRun>(
+    `select state, lease_owner, coalesce(lease_until > seikyu_now(), false) as lease_live from runs
+     where merchant_id = $1 and job = $2 and business_date = $3::date for update`,
+    [key.merchantId, key.job, key.businessDate],
+  );
+  if (!rows[0])
+    throw new Error(`impossible state: run ${key.job} ${key.businessDate} was asked for and is not there`);
+  return rows[0];
+}
+
+/** Opens the next pass. Chunks of former passes are fenced off: whoever still works on one can write no more. */
+export async function openPass(
+  tx: Tx,
+  key: RunKey,
+  lease: Lease,
+  codeVersion: string,
+  at: Temporal.Instant,
+): Promise<number> {
+  const [run] = await tx.query<{ pass: number }>(
+    `update runs set state = 'running', pass = pass + 1, fence = fence + 1, lease_owner = $4,
+            lease_until = seikyu_now() + make_interval(secs => $5)
+     where merchant_id = $1 and job = $2 and business_date = $3::date
+     returning pass`,
+    [key.merchantId, key.job, key.businessDate, lease.owner, lease.seconds],
+  );
+  if (!run) throw new Error('impossible state: the locked run is gone');
+  await tx.run(
+    `update chunks set state = 'done', fence = fence + 1, failure = 'left to pass ' || $4::text
+     where merchant_id = $1 and job = $2 and business_date = $3::date and pass < $4::int and state = 'ready'`,
+    [key.merchantId, key.job, key.businessDate, run.pass],
+  );
+  await tx.run(
+    `update run_passes set outcome = 'stopped', finished_at = $5::timestamptz
+     where merchant_id = $1 and job = $2 and business_date = $3::date and pass < $4 and outcome is null`,
+    [key.merchantId, key.job, key.businessDate, run.pass, instantText(at)],
+  );
+  await tx.run(
+    `insert into run_passes (merchant_id, job, business_date, pass, owner, code_version, started_at)
+     values ($1, $2, $3::date, $4, $5, $6, $7::timestamptz)`,
+    [key.merchantId, key.job, key.businessDate, run.pass, lease.owner, codeVersion, instantText(at)],
+  );
+  return run.pass;
+}
+
+export async function insertChunks(
+  tx: Tx,
+  key: RunKey,
+  pass: number,
+  payloads: readonly unknown[],
+): Promise<void> {
+  if (payloads.length === 0) return;
+  await tx.run(
+    `insert into chunks (merchant_id, job, business_date, pass, chunk_no, payload, state)
+     select $1, $2, $3::date, $4, n::int, payload::jsonb, 'ready'
+     from unnest($5::text[]) with ordinality as c(payload, n)`,
+    [key.merchantId, key.job, key.businessDate, pass, payloads.map((payload) => JSON.stringify(payload))],
+  );
+}
+
+export interface ClaimedChunk {
+  chunk_no: number;
+  fence: number;
+  payload: Record<string, unknown>;
+}
+
+/** Takes the next chunk that nobody works on, or whose worker has gone silent. */
+export async function claimChunk(
+  db: Pick<Db, 'query'>,
+  key: RunKey,
+  pass: number,
+  lease: Lease,
+): Promise<ClaimedChunk | undefined> {
+  const rows = await db.query<ClaimedChunk>(
+    `update chunks c
+     set lease_owner = $5, lease_until = seikyu_now() + make_interval(secs => $6), fence = fence + 1,
+         attempts = attempts + 1
+     where c.merchant_id = $1 and c.job = $2 and c.business_date = $3::date and c.pass = $4 and c.chunk_no = (
+       select chunk_no from chunks
+       where merchant_id = $1 and job = $2 and business_date = $3::date and pass = $4 and state = 'ready'
+         and (lease_until is null or lease_until < seikyu_now())
+       order by chunk_no for update skip locked limit 1)
+     returning c.chunk_no, c.fence, c.payload`,
+    [key.merchantId, key.job, key.businessDate, pass, lease.owner, lease.seconds],
+  );
+  return rows[0];
+}
+
+export async function openChunks(db: Pick<Db, 'query'>, key: RunKey, pass: number): Promise<number> {
+  const [row] = await db.query<{ open: number }>(
+    `select count(*) as open from chunks
+     where merchant_id = $1 and job = $2 and business_date = $3::date and pass = $4 and state = 'ready'`,
+    [key.merchantId, key.job, key.businessDate, pass],
+  );
+  return row?.open ?? 0;
+}
+
+/** Prolongs the run's lease and the worker's chunk; false = another has taken it over. */
+export async function heartbeat(
+  db: Pick<Db, 'query'>,
+  key: RunKey,
+  pass: number,
+  lease: Lease,
+  chunk: Fence | undefined,
+): Promise<boolean> {
+  const rows = await db.query<{ run_held: boolean; chunk_held: boolean }>(
+    `with run as (
+       update runs set lease_until = seikyu_now() + make_interval(secs => $6)
+       where merchant_id = $1 and job = $2 and business_date = $3::date and pass = $4 and lease_owner = $5
+       returning 1
+     ), chunk as (
+       update chunks set lease_until = seikyu_now() + make_interval(secs => $6)
+       where merchant_id = $1 and job = $2 and business_date = $3::date and pass = $4
+         and chunk_no = $7 and fence = $8 and lease_owner = $5 and state = 'ready'
+       returning 1
+     )
+     select exists (select from run) as run_held, exists (select from chunk) as chunk_held`,
+    [
+      key.merchantId,
+      key.job,
+      key.businessDate,
+      pass,
+      lease.owner,
+      lease.seconds,
+      chunk?.chunkNo ?? 0,
+      chunk?.fence ?? 0,
+    ],
+  );
+  return rows[0] !== undefined && rows[0].run_held && (chunk === undefined || rows[0].chunk_held);
+}
+
+/** Ends a chunk by compare-and-set on its fence. */
+export async function finishChunk(
+  db: Pick<Db, 'run'>,
+  fence: Fence,
+  counts: Record<string, number>,
+): Promise<void> {
+  const done = await db.run(
+    `update chunks set state = 'done', counts = $8::jsonb
+     where merchant_id = $1 and job = $2 and business_date = $3::date and pass = $4 and chunk_no = $5
+       and state = 'ready' and lease_owner = $6 and fence = $7`,
+    [
+      fence.merchantId,
+      fence.job,
+      fence.businessDate,
+      fence.pass,
+      fence.chunkNo,
+      fence.owner,
+      fence.fence,
+      JSON.stringify(counts),
+    ],
+  );
+  if (done !== 1) throw new FenceLost(fence);
+}
+
+/** Gives the chunk back, so that another worker or the next pass takes it up at once. */
+export async function yieldChunk(db: Pick<Db, 'run'>, fence: Fence, failure: string): Promise<void> {
+  await db.run(
+    `update chunks set lease_until = null, fence = fence + 1, failure = $8
+     where merchant_id = $1 and job = $2 and business_date = $3::date and pass = $4 and chunk_no = $5
+       and state = 'ready' and lease_owner = $6 and fence = $7`,
+    [
+      fence.merchantId,
+      fence.job,
+      fence.businessDate,
+      fence.pass,
+      fence.chunkNo,
+      fence.owner,
+      fence.fence,
+      failure,
+    ],
+  );
+}
+
+/** Ends the pass and gives the run's lease back. Counts of the chunks are added up key by key. */
+export async function closePass(
+  db: Pick<Db, 'query'>,
+  key: RunKey,
+  pass: number,
+  lease: Lease,
+  end: { outcome: 'done' | 'attention' | 'failed' | 'stopped'; failure: string | null; at: Temporal.Instant },
+): Promise<void> {
+  const closed = await db.query(
+    `with run as (
+       update runs set state = case when $6 in ('done', 'attention') then 'done' when $6 = 'stopped' then 'requested' else 'failed' end,
+              lease_owner = null, lease_until = null
+       where merchant_id = $1 and job = $2 and business_date = $3::date and pass = $4 and lease_owner = $5
+       returning 1
+     )
+     update run_passes p
+     set outcome = $6, failure = $7, finished_at = $8::timestamptz,
+         counts = coalesce((select jsonb_object_agg(key, total) from (
+           select key, sum(value::bigint) as total
+           from chunks c, jsonb_each_text(c.counts)
+           where c.merchant_id = $1 and c.job = $2 and c.business_date = $3::date and c.pass = $4
+           group by key) sums), '{}')
+     from run
+     where p.merchant_id = $1 and p.job = $2 and p.business_date = $3::date and p.pass = $4
+     returning 1`,
+    [
+      key.merchantId,
+      key.job,
+      key.businessDate,
+      pass,
+      lease.owner,
+      end.outcome,
+      end.failure,
+      instantText(end.at),
+    ],
+  );
+  if (closed.length !== 1)
+    throw new Error(`run ${key.job} ${key.businessDate}: the lease was lost before the end`);
+}
+
+export async function passCounts(
+  db: Pick<Db, 'query'>,
+  key: RunKey,
+  pass: number,
+): Promise<Record<string, number>> {
+  const rows = await db.query<{ key: string; total: number }>(
+    `select key, sum(value::bigint)::bigint as total from chunks c, jsonb_each_text(c.counts)
+     where merchant_id = $1 and job = $2 and business_date = $3::date and pass = $4 group by key order by key`,
+    [key.merchantId, key.job, key.businessDate, pass],
+  );
+  return Object.fromEntries(rows.map((row) => [row.key, row.total]));
+}
+
+export interface RunToDo extends Record<string, unknown> {
+  merchant_id: number;
+  job: string;
+  business_date: string;
+}
+
+/** Runs that were asked for, or whose owner has gone silent: work for whoever looks first. */
+export async function waitingRuns(db: Pick<Db, 'query'>, merchantId: number): Promise<RunToDo[]> {
+  return db.query<RunToDo>(
+    `select merchant_id, job, business_date from runs
+     where merchant_id = $1 and (state = 'requested' or (state = 'running' and lease_until < seikyu_now()))
+     order by business_date, requested_at`,
+    [merchantId],
+  );
+}
+
+/** Passes that are under way, for a worker that lends a hand with their chunks. */
+export async function runningPasses(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+): Promise<(RunToDo & { pass: number })[]> {
+  return db.query<RunToDo & { pass: number }>(
+    `select distinct r.merchant_id, r.job, r.business_date, r.pass
+     from runs r join chunks c on c.merchant_id = r.merchant_id and c.job = r.job
+       and c.business_date = r.business_date and c.pass = r.pass and c.state = 'ready'
+     where r.merchant_id = $1 and r.state = 'running' and r.lease_until >= seikyu_now()
+       and (c.lease_until is null or c.lease_until < seikyu_now())`,
+    [merchantId],
+  );
+}
+
+export interface PassRow {
+  merchant: string;
+  job: string;
+  business_date: string;
+  pass: number;
+  outcome: string | null;
+  started_at: string;
+  finished_at: string | null;
+  counts: Record<string, number>;
+  failure: string | null;
+  owner: string;
+}
+
+export async function recentPasses(
+  db: Pick<Db, 'query'>,
+  filter: { merchant: string | null; job: string | null; businessDate: string | null; limit: number },
+): Promise<PassRow[]> {
+  return db.query<PassRow>(
+    `select m.code as merchant, p.job, p.business_date, p.pass, p.outcome, p.started_at, p.finished_at, p.counts,
+            p.failure, p.owner
+     from run_passes p join merchants m on m.id = p.merchant_id
+     where ($1::text is null or m.code = $1) and ($2::text is null or p.job = $2)
+       and ($3::date is null or p.business_date = $3::date)
+     order by p.started_at desc, m.code limit $4`,
+    [filter.merchant, filter.job, filter.businessDate, filter.limit],
+  );
+}
+
+/** Which runs of a timetable exist already, so that a tick asks for each slot once. */
+export async function lastRequested(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  businessDate: string,
+): Promise<Map<string, string>> {
+  const rows = await db.query<{ job: string; requested_at: string }>(
+    `select job, requested_at from runs where merchant_id = $1 and business_date = $2::date`,
+    [merchantId, businessDate],
+  );
+  return new Map(rows.map((row) => [row.job, row.requested_at]));
 }

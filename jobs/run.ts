@@ -1,0 +1,225 @@
+import { once } from 'node:events';
+import type { Merchant } from '../billing/merchants/merchant.ts';
+import { type Fence, FenceLost } from '../billing/runs/fence.ts';
+import {
+  claimChunk,
+  closePass,
+  finishChunk,
+  heartbeat,
+  insertChunks,
+  lockRun,
+  openChunks,
+  openPass,
+  passCounts,
+  requestRun,
+  yieldChunk,
+} from '../billing/runs/queries.ts';
+import { heartbeatEveryMs, type Lease, leaseSeconds, type RunKey } from '../billing/runs/run.ts';
+import type { Counts, Job, JobContext } from './job.ts';
+import type { Ports } from './ports.ts';
+
+/** This process as the run table knows it. */
+export interface Worker {
+  owner: string;
+  /** Whether the owner of a lease is a process of this machine that lives no more. */
+  isDead(owner: string): boolean;
+  codeVersion: string;
+}
+
+export interface RunJob {
+  merchant: Merchant;
+  businessDate: string;
+  worker?: Worker;
+  stop?: AbortSignal;
+  progress?: JobContext['progress'];
+}
+
+export interface RunEnd {
+  /** busy: another process is at it, nothing was done. attention: done, and something wants a person. */
+  outcome: 'done' | 'attention' | 'failed' | 'stopped' | 'busy';
+  pass: number;
+  counts: Counts;
+  failure: unknown;
+  /** Who is at it, when busy. */
+  owner: string | null;
+}
+
+const never = new AbortController().signal;
+const quiet: JobContext['progress'] = () => undefined;
+
+/**
+ * One pass of a job for a merchant and a business date, in this process: take the run's lease, plan, do chunk after
+ * chunk, close. Other workers may take chunks of the same pass; a chunk whose worker has gone silent is taken up again.
+ */
+export async function runJob(ports: Ports, job: Job, options: RunJob): Promise<RunEnd> {
+  await ports.clock.refresh();
+  const { merchant, businessDate, stop = never, progress = quiet } = options;
+  const worker = options.worker ?? {
+    owner: `process:0:${ports.ids.uuid()}`,
+    isDead: () => false,
+    codeVersion: 'unknown',
+  };
+  const lease: Lease = { owner: worker.owner, seconds: leaseSeconds };
+  const key: RunKey = { merchantId: merchant.id, job: job.name, businessDate };
+  await requestRun(ports.db, key, ports.clock.now(), true);
+  const opened = await ports.db.transaction(async (tx) => {
+    const run = await lockRun(tx, key);
+    if (run.state === 'running' && run.lease_live && run.lease_owner && !worker.isDead(run.lease_owner))
+      return { busy: run.lease_owner };
+    return { pass: await openPass(tx, key, lease, worker.codeVersion, ports.clock.now()) };
+  });
+  if ('busy' in opened)
+    return { outcome: 'busy', pass: 0, counts: {}, failure: null, owner: opened.busy ?? null };
+
+  const context: JobContext = { ports, merchant, businessDate, stop, progress };
+  const { pass } = opened;
+  let failure: unknown = null;
+  const pulse = new Pulse(ports, key, pass, lease);
+  try {
+    const payloads = await job.plan({ ...context, stop: AbortSignal.any([stop, pulse.lost]) });
+    await ports.db.transaction((tx) => insertChunks(tx, key, pass, payloads));
+    await workThrough(job, context, key, pass, lease, pulse);
+  } catch (error) {
+    failure = error;
+  } finally {
+    await pulse.end();
+  }
+  await ports.clock.refresh();
+  const counts = await passCounts(ports.db, key, pass);
+  const outcome =
+    failure !== null
+      ? stop.aborted
+        ? 'stopped'
+        : 'failed'
+      : job.attention.some((name) => (counts[name] ?? 0) > 0)
+        ? 'attention'
+        : 'done';
+  if (pulse.lost.aborted) {
+    failure = new Error(`run ${job.name} ${businessDate}: another process has taken it over`, {
+      cause: failure,
+    });
+    return { outcome: 'failed', pass, counts, failure, owner: null };
+  }
+  await closePass(ports.db, key, pass, lease, {
+    outcome,
+    failure: failure === null ? null : messageOf(failure),
+    at: ports.clock.now(),
+  });
+  return { outcome, pass, counts, failure, owner: null };
+}
+
+/** Claims and does chunks of a pass until none is left; throws the first failure after giving the chunk back. */
+async function workThrough(
+  job: Job,
+  context: JobContext,
+  key: RunKey,
+  pass: number,
+  lease: Lease,
+  pulse: Pulse,
+): Promise<void> {
+  const { ports } = context;
+  for (;;) {
+    context.stop.throwIfAborted();
+    pulse.lost.throwIfAborted();
+    await ports.clock.refresh();
+    const chunk = await claimChunk(ports.db, key, pass, lease);
+    if (!chunk) {
+      if ((await openChunks(ports.db, key, pass)) === 0) return;
+      // Others hold the rest: they finish, or fall silent and their chunk comes free.
+      await realWait(ports, 500);
+      continue;
+    }
+    const fence: Fence = { ...key, pass, chunkNo: chunk.chunk_no, owner: lease.owner, fence: chunk.fence };
+    pulse.chunk = fence;
+    try {
+      const counts = await job.runChunk(
+        {
+          ...context,
+          stop: AbortSignal.any([context.stop, pulse.lost]),
+          fence,
+          act: {
+            merchantId: key.merchantId,
+            id: ports.ids.uuid(),
+            kind: 'job',
+            actor: `${key.job} ${key.businessDate} pass ${pass} chunk ${chunk.chunk_no}`,
+            at: ports.clock.now(),
+          },
+        },
+        chunk.payload,
+      );
+      pulse.chunk = undefined;
+      await finishChunk(ports.db, fence, counts);
+    } catch (error) {
+      pulse.chunk = undefined;
+      if (error instanceof FenceLost) {
+        ports.log.warn({ job: key.job, chunk: fence.chunkNo }, error.message);
+        continue;
+      }
+      await yieldChunk(ports.db, fence, messageOf(error));
+      throw error;
+    }
+  }
+}
+
+/** Keeps the leases alive in real time while a chunk may take long; aborts `lost` when another process holds them. */
+class Pulse {
+  chunk: Fence | undefined;
+  readonly #lost = new AbortController();
+  readonly #ended = new AbortController();
+  readonly #beating: Promise<void>;
+
+  constructor(ports: Ports, key: RunKey, pass: number, lease: Lease) {
+    this.#beating = this.#beat(ports, key, pass, lease);
+  }
+
+  get lost(): AbortSignal {
+    return this.#lost.signal;
+  }
+
+  async end(): Promise<void> {
+    this.#ended.abort();
+    await this.#beating;
+  }
+
+  async #beat(ports: Ports, key: RunKey, pass: number, lease: Lease): Promise<void> {
+    for (;;) {
+      await realWait(ports, heartbeatEveryMs, this.#ended.signal);
+      if (this.#ended.signal.aborted) return;
+      try {
+        const chunk = this.chunk;
+        const held = await heartbeat(ports.db, key, pass, lease, chunk);
+        // The chunk may have ended while the database was asked.
+        if (!held && chunk === this.chunk) {
+          this.#lost.abort(new Error('the lease was lost'));
+          return;
+        }
+      } catch (error) {
+        ports.log.warn(
+          { job: key.job, error: messageOf(error) },
+          'a heartbeat failed; the next one tries again',
+        );
+      }
+    }
+  }
+}
+
+/** Real time, also on a virtual clock: leases of processes that may die are about real time. */
+export async function realWait(
+  ports: Pick<Ports, 'clock'>,
+  milliseconds: number,
+  until: AbortSignal = never,
+): Promise<void> {
+  if (until.aborted) return;
+  const signal = AbortSignal.any([ports.clock.deadline(milliseconds), until]);
+  // A timer of AbortSignal.timeout does not keep the process alive; this wait must.
+  const alive = setInterval(() => undefined, 60_000);
+  try {
+    if (!signal.aborted) await once(signal, 'abort');
+  } finally {
+    clearInterval(alive);
+  }
+}
+
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -506,9 +506,12 @@ function judgeDunning(read: Read, refuse: Say, warn: Say): void {
     const path = `notify.reminders[${index}]`;
     const before = notify.reminders[index - 1];
     const wrong = before === undefined ? null : orderProblem([before, reminder], read);
-    if (wrong !== null) refuse(path, wrong);
-    if (returnAfter.count > 0 && orderProblem([reminder, returnAfter], read) !== null) {
-      refuse(path, `comes after the bill is returned (dunning.return_after ${formatOffset(returnAfter)})`);
+    if (wrong !== null) (wrong.mostly ? refuse : warn)(path, wrong.reason);
+    const lateFor = returnAfter.count > 0 ? orderProblem([reminder, returnAfter], read) : null;
+    if (lateFor !== null) {
+      const limit = `(dunning.return_after ${formatOffset(returnAfter)})`;
+      if (lateFor.mostly) refuse(path, `comes after the bill is returned ${limit}`);
+      else warn(path, `comes after the bill is returned ${limit} where holidays lie between`);
     }
     if (reminder.count > 0 && atLeastDays(reminder) > checkout.link_valid_days) {
       refuse(path, `comes after the link has ended (checkout.link_valid_days ${checkout.link_valid_days})`);
@@ -542,7 +545,7 @@ function judgeDunning(read: Read, refuse: Say, warn: Say): void {
     }
     plan.on.forEach((offset, index) => {
       const wrong = index === 0 ? null : orderProblem(plan.on.slice(0, index + 1), read);
-      if (wrong !== null) refuse(`${path}.on[${index}]`, wrong);
+      if (wrong !== null) (wrong.mostly ? refuse : warn)(`${path}.on[${index}]`, wrong.reason);
       // The due date is never before the debit date, so this compares what can be compared.
       if ('count' in offset && atLeastDays(offset) > mostDays(returnAfter) + 31) {
         refuse(`${path}.on[${index}]`, 'comes after the bill is returned (dunning.return_after)');
@@ -601,7 +604,7 @@ function repeated(values: readonly string[], path: string, refuse: Say): void {
   });
 }
 
-/** Every bank day of two years with all long holidays: on which of them would an entry not come after the one before? */
+/** Every bank day of two years, with all their long holidays. */
 let probes: Temporal.PlainDate[] | null = null;
 function probeDays(): Temporal.PlainDate[] {
   if (probes !== null) return probes;
@@ -613,25 +616,34 @@ function probeDays(): Temporal.PlainDate[] {
   return probes;
 }
 
+interface OrderProblem {
+  /** On more than half of all days: a mistake. Otherwise a matter of holidays, which the schedule itself resolves. */
+  mostly: boolean;
+  reason: string;
+}
+
 /** Why the last of the offsets is out of order, or null. Bank days and days are compared on real dates. */
-function orderProblem(offsets: readonly Offset[], read: Read): string | null {
+function orderProblem(offsets: readonly Offset[], read: Read): OrderProblem | null {
   const last = offsets.at(-1);
   const before = offsets.at(-2);
-  if (last === undefined || before === undefined) return null;
-  const [shown, previousShown] = [formatOffset(last), formatOffset(before)];
-  if (shown === previousShown && 'count' in last) return `repeats ${shown}`;
   // The named days are the first after the attempt before, whatever that was.
-  if (!('count' in last)) return null;
+  if (last === undefined || before === undefined || !('count' in last)) return null;
+  const [shown, previousShown] = [formatOffset(last), formatOffset(before)];
+  if (shown === previousShown) return { mostly: true, reason: `repeats ${shown}` };
   const around = { paydayDay: read.dunning.payday, debitDay: read.autopay.debit_day };
+  let wrong = 0;
+  let example = '';
   for (const base of probeDays()) {
     let previous = base;
     for (const offset of offsets.slice(0, -1)) previous = applyOffset(base, offset, { previous, ...around });
     const on = applyCountedOffset(base, last);
-    if (!isAfter(on, previous)) {
-      return `is out of order: from ${base} it falls on ${on}, but ${previousShown} falls on ${previous}`;
-    }
+    if (isAfter(on, previous)) continue;
+    wrong += 1;
+    if (wrong === 1) example = `from ${base} it falls on ${on}, but ${previousShown} falls on ${previous}`;
   }
-  return null;
+  if (wrong === 0) return null;
+  const mostly = wrong * 2 > probeDays().length;
+  return { mostly, reason: `is out of order${mostly ? '' : ' in some weeks'}: ${example}` };
 }
 
 /** The fewest and the most calendar days of an offset: five bank days fill a week, holidays stretch it. */

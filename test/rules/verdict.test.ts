@@ -1,0 +1,173 @@
+import fc from 'fast-check';
+import { Temporal } from 'temporal-polyfill';
+import { describe, expect, it } from 'vitest';
+import { gatewayRules } from '../../billing/dunning/card-retry-rules.ts';
+import { ceilingAllows, firstWholeDayFrom, verdictOf } from '../../billing/dunning/verdict.ts';
+import type { DeclineCodes } from '../../billing/gateways/gateway.ts';
+import { taxIncludedIn } from '../../billing/money/tax.ts';
+
+const at = Temporal.Instant.from('2026-12-28T10:00:00+09:00');
+const codes = (some: Partial<DeclineCodes>): DeclineCodes => ({
+  gatewayCode: null,
+  network: null,
+  networkCode: null,
+  adviceCode: null,
+  ...some,
+});
+
+describe('verdicts', () => {
+  it.each([
+    ['simulator', { gatewayCode: 'insufficient_funds' }, 'retry_at', 'insufficient_funds'],
+    ['stripe', { gatewayCode: 'expired_card' }, 'needs_customer', 'expired_card'],
+    ['stripe', { gatewayCode: 'stolen_card' }, 'never_this_method', 'stolen_card'],
+    // The network's hard stop wins over a gateway that would try again, and the other way round.
+    [
+      'stripe',
+      { gatewayCode: 'do_not_honor', network: 'visa', networkCode: '41' },
+      'never_this_method',
+      '41',
+    ],
+    [
+      'stripe',
+      { gatewayCode: 'lost_card', network: 'visa', networkCode: '51' },
+      'never_this_method',
+      'lost_card',
+    ],
+    ['stripe', { gatewayCode: 'do_not_honor', network: 'Visa', networkCode: '54' }, 'needs_customer', '54'],
+    [
+      'stripe',
+      { gatewayCode: 'generic_decline', network: 'visa', networkCode: '05' },
+      'retry_at',
+      'generic_decline',
+    ],
+    [
+      'stripe',
+      { gatewayCode: 'insufficient_funds', network: 'mastercard', adviceCode: '03' },
+      'never_this_method',
+      '03',
+    ],
+    [
+      'stripe',
+      { gatewayCode: 'insufficient_funds', network: 'mastercard', adviceCode: '01' },
+      'needs_customer',
+      '01',
+    ],
+    [
+      'stripe',
+      { gatewayCode: 'generic_decline', adviceCode: 'do_not_try_again' },
+      'never_this_method',
+      'do_not_try_again',
+    ],
+    // Mastercard's response codes have no public table: the gateway's code decides.
+    [
+      'stripe',
+      { gatewayCode: 'insufficient_funds', network: 'mastercard', networkCode: '51' },
+      'retry_at',
+      'insufficient_funds',
+    ],
+    ['gmo_pg', { gatewayCode: 'G12' }, 'never_this_method', 'G12'],
+    ['zengin-91', { gatewayCode: '1' }, 'retry_at', '1'],
+    ['zengin-91', { gatewayCode: '8' }, 'stop', '8'],
+  ])('%s %o is %s by the rule of %s', (gateway, some, kind, code) => {
+    const verdict = verdictOf({ gateway, codes: codes(some), at });
+    expect(verdict.kind).toBe(kind);
+    if (verdict.kind === 'no_rule') throw new Error('a rule was expected');
+    expect(verdict.rule).toEqual({
+      code,
+      source: expect.any(String),
+      edition: expect.stringMatching(/^20/),
+      why: expect.any(String),
+    });
+  });
+
+  it.each([
+    ['simulator', {}, []],
+    ['simulator', { gatewayCode: 'brand_new_code' }, ['simulator:brand_new_code']],
+    ['nobody', { gatewayCode: 'insufficient_funds' }, ['nobody:insufficient_funds']],
+    [
+      'stripe',
+      { gatewayCode: 'constructor', network: '__proto__', networkCode: '51' },
+      ['stripe:constructor', '__proto__:51'],
+    ],
+    ['zengin-91', { gatewayCode: '9' }, ['zengin-91:9']],
+  ])('%s %o is no verdict', (gateway, some, unknownCodes) => {
+    expect(verdictOf({ gateway, codes: codes(some), at })).toEqual({ kind: 'no_rule', unknownCodes });
+  });
+
+  it.each([
+    ['02', 72],
+    ['24', 1],
+    ['25', 24],
+    ['30', 240],
+  ])('advice %s waits %i hours', (adviceCode, waitHours) => {
+    const verdict = verdictOf({
+      gateway: 'stripe',
+      codes: codes({ gatewayCode: 'insufficient_funds', network: 'mastercard', adviceCode }),
+      at,
+    });
+    expect(verdict.kind === 'retry_at' && verdict.notBefore?.equals(at.add({ hours: waitHours }))).toBe(true);
+  });
+
+  it('never retries a lost card whatever else is said', () => {
+    const known = Object.keys(gatewayRules.stripe?.codes ?? {});
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...known),
+        fc.constantFrom('04', '41', '43', 'R0', 'R1', 'R3'),
+        fc.constantFrom(null, '02', 'try_again_later', 'nonsense'),
+        (gatewayCode, networkCode, adviceCode) => {
+          const said = codes({ gatewayCode, network: 'visa', networkCode, adviceCode });
+          expect(verdictOf({ gateway: 'stripe', codes: said, at }).kind).toBe('never_this_method');
+        },
+      ),
+    );
+  });
+});
+
+describe('ceilings', () => {
+  const ago = (hours: number) => at.subtract({ hours });
+
+  it('lets the sixteenth Visa attempt wait until the first of fifteen is 30 days old', () => {
+    const attemptsAt = Array.from({ length: 15 }, (_, index) => ago(index * 24));
+    const answer = ceilingAllows({ network: 'visa', attemptsAt, at });
+    expect(answer.allowed).toBe(false);
+    if (!answer.allowed) expect(answer.from.equals(ago(14 * 24).add({ hours: 720 }))).toBe(true);
+    expect(ceilingAllows({ network: 'visa', attemptsAt: attemptsAt.slice(1), at }).allowed).toBe(true);
+    expect(ceilingAllows({ network: null, attemptsAt, at }).allowed).toBe(false);
+  });
+
+  it('holds Mastercard to ten in a day and 35 in 30 days', () => {
+    const tenToday = Array.from({ length: 10 }, (_, index) => ago(index));
+    const answer = ceilingAllows({ network: 'mastercard', attemptsAt: tenToday, at });
+    expect(!answer.allowed && answer.from.equals(ago(9).add({ hours: 24 }))).toBe(true);
+    const many = Array.from({ length: 35 }, (_, index) => ago(index * 10));
+    expect(ceilingAllows({ network: 'mastercard', attemptsAt: many, at }).allowed).toBe(false);
+    expect(ceilingAllows({ network: 'mastercard', attemptsAt: many.slice(1), at }).allowed).toBe(true);
+  });
+
+  it('moves a retry behind the ceiling', () => {
+    const attemptsAt = Array.from({ length: 15 }, (_, index) => ago(index));
+    const said = codes({ gatewayCode: 'insufficient_funds', network: 'visa', networkCode: '51' });
+    const verdict = verdictOf({ gateway: 'stripe', codes: said, at, attemptsAt });
+    expect(verdict.kind === 'retry_at' && verdict.notBefore?.equals(ago(14).add({ hours: 720 }))).toBe(true);
+  });
+});
+
+it('takes the first whole day, for a charge may run at any hour', () => {
+  const zone = 'Asia/Tokyo';
+  expect(firstWholeDayFrom(Temporal.Instant.from('2026-12-28T00:00:00+09:00'), zone).toString()).toBe(
+    '2026-12-28',
+  );
+  expect(firstWholeDayFrom(Temporal.Instant.from('2026-12-28T00:00:01+09:00'), zone).toString()).toBe(
+    '2026-12-29',
+  );
+});
+
+it.each([
+  [1000, 10, 90],
+  [1099, 10, 99],
+  [1080, 8, 80],
+  [1, 10, 0],
+  [2617, 0, 0],
+  [99_999_999, 10, 9_090_909],
+])('¥%i at %i%% holds ¥%i of tax', (amount, rate, tax) => expect(taxIncludedIn(amount, rate)).toBe(tax));

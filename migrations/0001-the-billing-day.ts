@@ -798,9 +798,10 @@ const webGrants: Record<string, string> = {
   acts: 'select, insert',
   state_history: 'select, insert',
   alerts: 'select, insert, update',
-  parked_items: 'select, insert',
+  parked_items: 'select, insert, update',
   customers: 'select',
-  contracts: 'select',
+  // Only to lock the row: two phones enrolling at once end with one enrolment.
+  contracts: 'select, update (contract_number)',
   contacts: 'select',
   billing_files: 'select',
   invoices: 'select, update',

@@ -53,7 +53,10 @@ export interface Captured {
   savedMethod: SavedMethod | null;
 }
 
-/** The end of one charge as the gateway tells it. */
+/**
+ * The end of one charge as the gateway tells it. A hosted page that ended with no attempt and no money is `failed`
+ * with the gateway code `page_closed`, `page_expired` or `page_cancelled`: conclusive, and no verdict on any card.
+ */
 export type ChargeOutcome =
   | { kind: 'succeeded'; captured: Captured }
   | { kind: 'failed'; codes: DeclineCodes; gatewayChargeId: string | null };
@@ -63,7 +66,10 @@ export type ChargeAnswer =
   | ChargeOutcome
   /** Certainly without effect (429, refused before execution): the same reference may be sent again. */
   | { kind: 'not_executed'; why: string; retryAfterMs: number | null }
-  /** Timeout, lost connection, 5xx: the effect may or may not have happened. Never a failure. */
+  /**
+   * Timeout, lost connection, 5xx, or a key that stands for another request: the effect may or may not have
+   * happened. Never a failure.
+   */
   | { kind: 'unknown'; why: string };
 
 /** The answer to a question about a reference. */
@@ -142,7 +148,11 @@ export interface Gateway {
     headers: Record<string, string | undefined>,
     nowEpochMs: number,
   ): WebhookHint | null;
-  /** All that the gateway captured or refunded for an account on a date (its own day, UTC+9). Null: report not ready yet. */
+  /**
+   * All that the gateway captured or refunded for an account on a date (its own day, UTC+9). Null: report not ready
+   * yet. The call throws where the gateway cannot be reached; reading throws where the report is cut off or does not
+   * tie to its own end.
+   */
   settlementReport(
     account: string,
     date: string,

@@ -106,7 +106,8 @@ export class CsvSplitter {
       }
       if (nextNewline === -1) break;
       const returned = nextNewline > start && buffer.charCodeAt(nextNewline - 1) === 13;
-      this.#emit(buffer.slice(start, returned ? nextNewline - 1 : nextNewline), newline, quoted, into);
+      const end = returned ? nextNewline - 1 : nextNewline;
+      this.#emit(buffer.slice(start, end), returned ? '\r\n' : newline, quoted, into);
       start = nextNewline + 1;
       scan = start;
       quoted = false;
@@ -135,7 +136,7 @@ export class CsvSplitter {
       this.#longFault ??= { type: 'too_long', line };
       this.#walking = atFieldStart;
       this.#line = line;
-      this.#walk(`${text}${newline}`);
+      this.#walk(text + (ending === '' ? newline : ending));
       return;
     }
     const fields = quoted ? splitFullyQuoted(text) : text.split(',');

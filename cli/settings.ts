@@ -1,0 +1,235 @@
+import { randomBytes } from 'node:crypto';
+import fs from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { z } from 'zod';
+import { Refusal } from '../billing/refusal.ts';
+
+export type DatabaseSettings =
+  | { kind: 'embedded' }
+  /** `url` for migrations and jobs, `webUrl` for the login role under row security. */
+  | { kind: 'external'; url: string; webUrl: string };
+
+export interface Settings {
+  database: DatabaseSettings;
+  /** Absolute. */
+  home: string;
+  /** What pay links start with, without a slash at the end. */
+  baseUrl: string;
+  /** At least 32 characters. With the embedded database made once and kept in `<home>/secrets`. */
+  secret: string;
+  port: number;
+  adminPort: number;
+  /** Loopback unless set: these pages have no password of their own. */
+  adminHost: string;
+  carrier: 'outbox';
+  gateway: 'simulator';
+  /** Undefined: `up` and `demo` start the simulator themselves. */
+  simulatorUrl: string | undefined;
+  logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent';
+}
+
+const postgresUrl = z.string().refine(
+  (text) => {
+    try {
+      const url = new URL(text);
+      return /^postgres(ql)?:$/.test(url.protocol) && url.pathname.length > 1;
+    } catch {
+      // Not a URL at all.
+      return false;
+    }
+  },
+  // The value may hold a password: it is not repeated.
+  'is not a database URL; write postgres://user:password@host:5432/database (special characters percent-encoded)',
+);
+
+const webAddress = z
+  .string()
+  .refine(
+    (text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol) && new URL(text).search === '',
+    'is not a web address; write for example https://pay.example.jp',
+  )
+  .transform((text) => text.replace(/\/+$/, ''));
+
+const port = (standard: number) =>
+  z
+    .string()
+    .default(String(standard))
+    .refine(
+      (text) => /^\d{1,5}$/.test(text) && Number(text) <= 65_535,
+      `is not a port; write a number from 0 to 65535, for example ${standard}`,
+    )
+    .transform(Number);
+
+const laterVersion = (only: string, later: string) =>
+  z
+    .string()
+    .default(only)
+    .superRefine((text, context) => {
+      if (text === only) return;
+      const message =
+        text === later
+          ? `=${later} comes in a later version; this one has ${only}`
+          : `is not known; write ${only}`;
+      context.addIssue({ code: 'custom', message });
+    });
+
+const levels = ['debug', 'info', 'warn', 'error', 'silent'] as const;
+
+const secretMinimum = 32;
+
+const environment = z
+  .object({
+    DATABASE_URL: postgresUrl.optional(),
+    DATABASE_WEB_URL: postgresUrl.optional(),
+    SEIKYU_HOME: z.string().default('./var'),
+    SEIKYU_BASE_URL: webAddress.optional(),
+    SEIKYU_SECRET: z
+      .string()
+      .min(
+        secretMinimum,
+        `is too short; write at least ${secretMinimum} random characters, for example from: openssl rand -hex 32`,
+      )
+      .optional(),
+    PORT: port(8080),
+    ADMIN_PORT: port(8081),
+    ADMIN_HOST: z.string().default('127.0.0.1'),
+    SEIKYU_CARRIER: laterVersion('outbox', 'twilio'),
+    SEIKYU_GATEWAY: laterVersion('simulator', 'stripe'),
+    SIMULATOR_URL: webAddress.optional(),
+    LOG_LEVEL: z.enum(levels, `is not a level; write one of ${levels.join(', ')}`).default('info'),
+  })
+  // Looked at together with the single faults, so that all is told at once.
+  .superRefine(together);
+
+function together(
+  found: {
+    DATABASE_URL?: unknown;
+    DATABASE_WEB_URL?: unknown;
+    SEIKYU_SECRET?: unknown;
+    PORT?: unknown;
+    ADMIN_PORT?: unknown;
+  },
+  context: z.RefinementCtx,
+): void {
+  const wrong = (name: string, message: string) =>
+    context.addIssue({ code: 'custom', path: [name], message });
+  if (found.DATABASE_URL !== undefined) {
+    if (found.DATABASE_WEB_URL === undefined) {
+      wrong(
+        'DATABASE_WEB_URL',
+        'is missing; with DATABASE_URL write also the URL of the web login role, postgres://seikyu_web_login:...',
+      );
+    }
+    if (found.SEIKYU_SECRET === undefined) {
+      wrong(
+        'SEIKYU_SECRET',
+        `is missing; with DATABASE_URL write at least ${secretMinimum} random characters, for example from: openssl rand -hex 32`,
+      );
+    }
+    if (found.DATABASE_URL === found.DATABASE_WEB_URL) {
+      wrong(
+        'DATABASE_WEB_URL',
+        'is the same as DATABASE_URL; write the URL of the web login role, which row security holds',
+      );
+    }
+  } else if (found.DATABASE_WEB_URL !== undefined) {
+    wrong(
+      'DATABASE_URL',
+      'is missing although DATABASE_WEB_URL is set; write both, or neither for the embedded database',
+    );
+  }
+  if (found.PORT !== 0 && found.PORT === found.ADMIN_PORT) {
+    wrong('ADMIN_PORT', 'is the same as PORT; write another port, for example 8081');
+  }
+}
+
+/**
+ * The only place that reads the environment, once; a `.env` in the working directory fills what is not set there.
+ * Errors: Refusal SETTINGS_WRONG with one line for each fault, exit code 2.
+ */
+export function readSettings(options: { environment?: NodeJS.ProcessEnv; envFile?: string } = {}): Settings {
+  const values = options.environment ?? process.env;
+  const file = resolve(options.envFile ?? '.env');
+  if (options.environment === undefined && fs.existsSync(file)) process.loadEnvFile(file);
+  // An empty value is how a container or a shell leaves something unset.
+  const present = Object.fromEntries(
+    Object.entries(values).filter(([, value]) => value !== undefined && value !== ''),
+  );
+  const faults: string[] = [];
+  const read = environment.safeParse(present);
+  if (!read.success) {
+    faults.push(
+      ...read.error.issues.map((issue) => `${issue.path.join('.')} ${issue.message}`.replace(' =', '=')),
+    );
+    // zod looks at settings together only when each is right by itself.
+    const seen = new Set(read.error.issues.map((issue) => issue.path[0]));
+    together(present, {
+      addIssue: (issue: { path: [string]; message: string }) => {
+        if (!seen.has(issue.path[0])) faults.push(`${issue.path[0]} ${issue.message}`);
+      },
+    } as unknown as z.RefinementCtx);
+  }
+  if (!read.success || faults.length > 0) {
+    throw new Refusal('SETTINGS_WRONG', [...new Set(faults)].join('\n'), {
+      context: { faults: faults.length },
+      next: 'Correct these in the environment or in .env and start again; nothing was started.',
+      exitCode: 2,
+    });
+  }
+  const found = read.data;
+  const home = resolve(found.SEIKYU_HOME);
+  return {
+    database:
+      found.DATABASE_URL !== undefined && found.DATABASE_WEB_URL !== undefined
+        ? { kind: 'external', url: found.DATABASE_URL, webUrl: found.DATABASE_WEB_URL }
+        : { kind: 'embedded' },
+    home,
+    baseUrl: found.SEIKYU_BASE_URL ?? `http://localhost:${found.PORT}`,
+    secret: found.SEIKYU_SECRET ?? secretIn(home),
+    port: found.PORT,
+    adminPort: found.ADMIN_PORT,
+    adminHost: found.ADMIN_HOST,
+    carrier: 'outbox',
+    gateway: 'simulator',
+    simulatorUrl: found.SIMULATOR_URL,
+    logLevel: found.LOG_LEVEL,
+  };
+}
+
+/** Made at first use. Whoever loses it loses what was sealed with it, so it is never made anew over an old one. */
+function secretIn(home: string): string {
+  const file = join(home, 'secrets', 'seikyu');
+  try {
+    fs.mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+    const unfinished = `${file}.${process.pid}`;
+    if (!fs.existsSync(file)) {
+      fs.writeFileSync(unfinished, `${randomBytes(32).toString('hex')}\n`, { mode: 0o600, flush: true });
+      try {
+        // Fails where another process was quicker: then its secret holds.
+        fs.linkSync(unfinished, file);
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+      } finally {
+        fs.rmSync(unfinished, { force: true });
+      }
+    }
+    const secret = fs.readFileSync(file, 'utf8').trim();
+    if (secret.length >= secretMinimum) return secret;
+  } catch (cause) {
+    throw new Refusal(
+      'SETTINGS_WRONG',
+      `SEIKYU_HOME ${home} cannot be used; write a directory you may write to`,
+      {
+        context: { home, reason: (cause as NodeJS.ErrnoException).code ?? null },
+        next: 'Correct this in the environment or in .env and start again; nothing was started.',
+        exitCode: 2,
+        cause,
+      },
+    );
+  }
+  throw new Refusal('SETTINGS_WRONG', `the secret in ${file} is damaged; bring it back from a backup`, {
+    context: { file },
+    next: 'Without it, sealed names and numbers cannot be read. If nothing is to be kept, remove SEIKYU_HOME.',
+    exitCode: 2,
+  });
+}

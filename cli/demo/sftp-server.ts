@@ -112,8 +112,7 @@ export async function startSftpServer(options: SftpServerOptions): Promise<SftpS
     connection.on('error', () => connection.end());
     let root: string | undefined;
     connection.on('authentication', (context) => {
-      // Every SSH client asks with `none` first, to learn the methods: that says no more than the user name.
-      if (context.method !== 'none') counts.authenticationAttempts += 1;
+      counts.authenticationAttempts += 1;
       const account = accounts.get(context.username);
       if (account !== undefined && holdsKey(context, account.key)) {
         root = account.root;

@@ -1,0 +1,65 @@
+import { Temporal } from 'temporal-polyfill';
+import type { ChargeState } from '../charges/charge.ts';
+import type { InvoiceState } from '../invoices/invoice.ts';
+
+/** What a visitor may do with a bill. */
+export type BillState =
+  /** Can be paid now. */
+  | 'owed'
+  /** The gateway's page of an earlier press of the button is still open: the payment goes on there. */
+  | 'in_payment'
+  /** Another attempt has no conclusive outcome yet: nobody may pay a second time. */
+  | 'waiting'
+  | 'paid'
+  | 'cancelled'
+  /** Handed back to the merchant, who asks for the money himself. */
+  | 'returned'
+  /** The link has ended; the bill may still be owed. */
+  | 'expired';
+
+/** A bill as the pay page needs it. */
+export interface BillRow {
+  invoice_id: string;
+  state: InvoiceState;
+  billing_number: string;
+  customer_number: string;
+  contract_id: string;
+  amount: number;
+  currency: string;
+  billing_period: string;
+  due_on: string;
+  description: string;
+  expires_on: string;
+  dead_reason: string | null;
+  cool_until: string | null;
+  /** The charge that holds the collection lock, with its checkout session. */
+  charge_id: string | null;
+  charge_origin: 'link' | 'auto' | null;
+  charge_state: ChargeState | null;
+  hosted_page_url: string | null;
+  session_enrol: boolean | null;
+  session_expires_at: string | null;
+  /** The contract is on automatic payment. */
+  enrolled: boolean;
+  paid_on: string | null;
+}
+
+/** `today`: the merchant's date, YYYY-MM-DD. A link may be used on its last day. */
+export function stateOfBill(row: BillRow, now: Temporal.Instant, today: string): BillState {
+  if (row.state === 'paid') return 'paid';
+  if (row.state === 'cancelled') return 'cancelled';
+  if (row.state === 'unpaid') return 'returned';
+  if (row.charge_id !== null) return hasOpenPage(row, now) ? 'in_payment' : 'waiting';
+  if (row.dead_reason !== null || row.expires_on < today) return 'expired';
+  return 'owed';
+}
+
+function hasOpenPage(row: BillRow, now: Temporal.Instant): boolean {
+  return (
+    row.charge_origin === 'link' &&
+    row.charge_state === 'requires_action' &&
+    row.hosted_page_url !== null &&
+    row.session_expires_at !== null &&
+    Temporal.Instant.compare(now, row.session_expires_at) < 0
+  );
+}

@@ -1,0 +1,274 @@
+import { type Act, instantText, monthOf } from '../acts/act.ts';
+import type { ChargeState } from '../charges/charge.ts';
+import { statesBefore } from '../charges/charge.ts';
+import type { Tx } from '../db.ts';
+import type { InvoiceState } from '../invoices/invoice.ts';
+import type { Merchant } from '../merchants/merchant.ts';
+import type { BillRow } from './bill.ts';
+
+export interface LinkRow {
+  invoice_id: string;
+  version: number;
+}
+
+/** Links of bills whose file is not released do not exist yet. */
+export async function linkByHash(
+  tx: Tx,
+  merchantId: number,
+  tokenHash: Buffer,
+): Promise<LinkRow | undefined> {
+  const [row] = await tx.query<LinkRow>(
+    `select l.invoice_id, l.version
+     from links l
+     join invoices i on i.merchant_id = l.merchant_id and i.id = l.invoice_id
+     join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id and f.state = 'released'
+     where l.merchant_id = $1 and l.token_hash = $2`,
+    [merchantId, tokenHash],
+  );
+  return row;
+}
+
+export async function billOfLink(
+  tx: Tx,
+  merchantId: number,
+  invoiceId: string,
+  linkVersion: number,
+): Promise<BillRow | undefined> {
+  const [row] = await tx.query<BillRow>(
+    `select i.id as invoice_id, i.state, i.billing_number, c.customer_number, i.contract_id, i.amount, i.currency,
+            i.billing_period, i.due_on, i.description, l.expires_on, l.dead_reason, l.cool_until,
+            k.charge_id, ch.origin as charge_origin, ch.state as charge_state, ch.hosted_page_url,
+            s.enrol as session_enrol, s.expires_at as session_expires_at,
+            exists (select 1 from enrolments e
+                    where e.merchant_id = i.merchant_id and e.contract_id = i.contract_id and e.state = 'active') as enrolled,
+            (select max(p.collected_on) from payments p
+             where p.merchant_id = i.merchant_id and p.invoice_id = i.id) as paid_on
+     from invoices i
+     join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id and f.state = 'released'
+     join customers c on c.merchant_id = i.merchant_id and c.id = i.customer_id
+     join links l on l.merchant_id = i.merchant_id and l.invoice_id = i.id and l.version = $3
+     left join collection_locks k on k.merchant_id = i.merchant_id and k.invoice_id = i.id
+     left join charges ch on ch.merchant_id = k.merchant_id and ch.id = k.charge_id
+     left join checkout_sessions s on s.merchant_id = ch.merchant_id and s.id = ch.session_id
+     where i.merchant_id = $1 and i.id = $2::uuid`,
+    [merchantId, invoiceId, linkVersion],
+  );
+  return row;
+}
+
+export interface TaxLine {
+  description: string;
+  tax_rate: number;
+  taxable_amount: number;
+  tax_amount: number;
+  issuer_registration_number: string | null;
+}
+
+export async function taxLinesOf(tx: Tx, merchantId: number, invoiceId: string): Promise<TaxLine[]> {
+  return tx.query<TaxLine>(
+    `select description, tax_rate, taxable_amount, tax_amount, issuer_registration_number
+     from invoice_tax_lines where merchant_id = $1 and invoice_id = $2::uuid order by line_no`,
+    [merchantId, invoiceId],
+  );
+}
+
+export interface LockedLink {
+  customer_number: string;
+  wrong_tries: number;
+  cool_until: string | null;
+}
+
+/** Tries on one link come one after the other, so that a hundred at once do not count as one. */
+export async function lockLink(
+  tx: Tx,
+  merchantId: number,
+  invoiceId: string,
+  linkVersion: number,
+): Promise<LockedLink | undefined> {
+  const [row] = await tx.query<LockedLink>(
+    `select c.customer_number, l.wrong_tries, l.cool_until
+     from links l
+     join invoices i on i.merchant_id = l.merchant_id and i.id = l.invoice_id
+     join customers c on c.merchant_id = i.merchant_id and c.id = i.customer_id
+     where l.merchant_id = $1 and l.invoice_id = $2::uuid and l.version = $3
+     for update of l`,
+    [merchantId, invoiceId, linkVersion],
+  );
+  return row;
+}
+
+export async function setTries(
+  tx: Tx,
+  merchantId: number,
+  invoiceId: string,
+  linkVersion: number,
+  wrongTries: number,
+  coolUntil: string | null,
+): Promise<void> {
+  await tx.run(
+    `update links set wrong_tries = $4, cool_until = $5::timestamptz
+     where merchant_id = $1 and invoice_id = $2::uuid and version = $3`,
+    [merchantId, invoiceId, linkVersion, wrongTries, coolUntil],
+  );
+}
+
+/** A new visit to pay ends the former ones of the bill: none of them holds the lock. */
+export async function endFormerSessions(tx: Tx, act: Act, invoiceId: string): Promise<void> {
+  await tx.run(
+    `with sessions as (
+       update checkout_sessions set state = 'expired', version = version + 1
+       where merchant_id = $1 and invoice_id = $2::uuid and state = 'open'
+       returning id
+     ), intents as (
+       update payment_intents p set state = 'canceled', version = p.version + 1
+       from sessions s
+       where p.merchant_id = $1 and p.session_id = s.id and p.state not in ('succeeded', 'canceled')
+       returning p.id, p.version
+     )
+     insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
+     select $1, $3::date, 'payment_intent', id, version, null, 'canceled', $4::timestamptz, $5::uuid from intents`,
+    [act.merchantId, invoiceId, monthOf(act.at), instantText(act.at), act.id],
+  );
+}
+
+export interface NewSession {
+  sessionId: string;
+  intentId: string;
+  invoiceId: string;
+  linkVersion: number;
+  language: string;
+  enrol: boolean;
+  termsVersion: string | null;
+  expiresAt: string;
+  amount: number;
+  currency: string;
+}
+
+export async function insertSession(tx: Tx, act: Act, session: NewSession): Promise<void> {
+  const at = instantText(act.at);
+  await tx.run(
+    `insert into checkout_sessions (merchant_id, id, invoice_id, link_version, state, version, language, enrol,
+                                    terms_version, terms_accepted_at, started_at, expires_at)
+     values ($1, $2::uuid, $3::uuid, $4, 'open', 1, $5, $6, $7, case when $6 then $8::timestamptz end, $8::timestamptz,
+             $9::timestamptz)`,
+    [
+      act.merchantId,
+      session.sessionId,
+      session.invoiceId,
+      session.linkVersion,
+      session.language,
+      session.enrol,
+      session.termsVersion,
+      at,
+      session.expiresAt,
+    ],
+  );
+  await tx.run(
+    `with new as (
+       insert into payment_intents (merchant_id, id, invoice_id, session_id, origin, amount, currency, state, version,
+                                    created_at)
+       values ($1, $2::uuid, $3::uuid, $4::uuid, 'link', $5, $6, 'processing', 1, $7::timestamptz)
+       returning id
+     )
+     insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
+     select $1, $8::date, 'payment_intent', id, 1, null, 'processing', $7::timestamptz, $9::uuid from new`,
+    [
+      act.merchantId,
+      session.intentId,
+      session.invoiceId,
+      session.sessionId,
+      session.amount,
+      session.currency,
+      at,
+      monthOf(act.at),
+      act.id,
+    ],
+  );
+}
+
+/** Compare-and-set: the gateway opened its page. Trace asks when the page has ended. False: the charge was decided meanwhile. */
+export async function recordHostedPage(
+  tx: Tx,
+  act: Act,
+  page: { chargeId: string; url: string; gatewaySessionId: string; askAt: string },
+): Promise<boolean> {
+  const moved = await tx.query(
+    `with before as (
+       select id, state from charges where merchant_id = $1 and id = $2::uuid and state = any($3::text[]) for update
+     ), moved as (
+       update charges c
+       set state = 'requires_action', version = c.version + 1, hosted_page_url = $4, gateway_session_id = $5
+       from before b
+       where c.merchant_id = $1 and c.id = b.id
+       returning c.id, b.state as from_state, c.version
+     ), lock as (
+       update collection_locks l set ask_at = $6::timestamptz
+       from moved where l.merchant_id = $1 and l.charge_id = moved.id
+     ), history as (
+       insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
+       select $1, $7::date, 'charge', id, version, from_state, 'requires_action', $8::timestamptz, $9::uuid from moved
+     )
+     select id from moved`,
+    [
+      act.merchantId,
+      page.chargeId,
+      statesBefore('requires_action'),
+      page.url,
+      page.gatewaySessionId,
+      page.askAt,
+      monthOf(act.at),
+      instantText(act.at),
+      act.id,
+    ],
+  );
+  return moved.length === 1;
+}
+
+export interface ChargeNews {
+  charge_id: string;
+  state: ChargeState;
+  invoice_state: InvoiceState;
+  gateway: string;
+  enrolled: boolean;
+}
+
+export async function chargeNews(
+  tx: Tx,
+  merchantId: number,
+  chargeIds: readonly string[],
+): Promise<ChargeNews[]> {
+  return tx.query<ChargeNews>(
+    `select c.id as charge_id, c.state, i.state as invoice_state, c.gateway,
+            coalesce(s.enrol, false) and exists (
+              select 1 from enrolments e
+              where e.merchant_id = i.merchant_id and e.contract_id = i.contract_id and e.state = 'active') as enrolled
+     from charges c
+     join invoices i on i.merchant_id = c.merchant_id and i.id = c.invoice_id
+     left join checkout_sessions s on s.merchant_id = c.merchant_id and s.id = c.session_id
+     where c.merchant_id = $1 and c.id = any($2::uuid[])`,
+    [merchantId, chargeIds],
+  );
+}
+
+/** Merchants are known to every role; what is theirs is not. */
+export async function merchantIdOf(
+  db: Pick<Tx, 'query'>,
+  by: { shortCode: string } | { code: string },
+): Promise<number | undefined> {
+  const [row] = await db.query<{ id: number }>(
+    `select id from merchants where short_code = $1 or code = $2`,
+    'code' in by ? [null, by.code] : [by.shortCode, null],
+  );
+  return row?.id;
+}
+
+export async function merchantOf(tx: Tx, merchantId: number): Promise<Merchant | undefined> {
+  const [row] = await tx.query<Merchant>(
+    `select m.id, m.code, m.short_code as "shortCode", m.settings_version as "settingsVersion", s.settings
+     from merchants m
+     join merchant_settings s on s.merchant_id = m.id and s.version = m.settings_version
+     where m.id = $1`,
+    [merchantId],
+  );
+  return row;
+}

@@ -53,7 +53,8 @@ async function open(connection: SftpConnection, settings: SftpSettings): Promise
     level ??= error.level;
   });
   // Our own socket: a library call that never settles can then always be cut off, in any phase.
-  const socket = connect({ host, port });
+  // Without noDelay each request waits 40 ms for the other side's delayed acknowledgement.
+  const socket = connect({ host, port, noDelay: true });
   const deadlineMs = settings.connectDeadlineMs ?? 20_000;
   try {
     const wrapper = await race(

@@ -84,9 +84,22 @@ export interface SftpServerOptions {
   readonly faults?: SftpFaults;
 }
 
+/** A new ed25519 key. */
 export function makeKeyPair(): KeyPair {
-  const pair = ssh2.utils.generateKeyPairSync('ed25519');
-  return { privateKey: pair.private, publicKey: pair.public };
+  for (;;) {
+    const pair = ssh2.utils.generateKeyPairSync('ed25519');
+    // About 1 pair in 150 that ssh2 1.17 makes cannot be read again by its own parser.
+    if (isUsable(pair)) return { privateKey: pair.private, publicKey: pair.public };
+  }
+}
+
+function isUsable(pair: { private: string; public: string }): boolean {
+  const secret = ssh2.utils.parseKey(pair.private);
+  const open = ssh2.utils.parseKey(pair.public);
+  if (secret instanceof Error || open instanceof Error) return false;
+  const message = Buffer.from('seikyu');
+  const signature = parseKey(pair.private).sign(message);
+  return Buffer.isBuffer(signature) && parseKey(pair.public).verify(message, signature) === true;
 }
 
 export function publicKeyFingerprint(key: string): string {
@@ -128,7 +141,7 @@ export async function startSftpServer(options: SftpServerOptions): Promise<SftpS
   });
   // The listener is ours: stopping must also end clients that no longer read.
   const sockets = new Set<Socket>();
-  const listener = createServer((socket) => {
+  const listener = createServer({ noDelay: true }, (socket) => {
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
     handshakes.injectSocket(socket);

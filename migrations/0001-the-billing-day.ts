@@ -197,8 +197,12 @@ create table billing_files (
   fetched_at timestamptz not null,
   removed_at timestamptz,
   settled_at timestamptz,
+  -- When every bill of it had its first notice planned.
+  notices_planned_at timestamptz,
   primary key (merchant_id, id)
 );
+create index billing_files_to_plan on billing_files (merchant_id, settled_at)
+  where state = 'released' and notices_planned_at is null;
 create unique index billing_files_once_by_name on billing_files (merchant_id, name)
   where state in ('loading', 'released', 'held');
 create unique index billing_files_once_by_bytes on billing_files (merchant_id, sha256)
@@ -272,6 +276,8 @@ create table outward_files (
   size_bytes bigint not null,
   state text not null check (state in ('frozen', 'delivered')),
   frozen_at timestamptz not null,
+  -- Set before the rename that makes it visible: afterwards its absence may mean that the merchant took it.
+  renaming_at timestamptz,
   delivered_at timestamptz,
   primary key (merchant_id, id),
   unique (merchant_id, kind, sequence),

@@ -1,0 +1,27 @@
+import { referenceOf, uuidOf } from '../ids.ts';
+
+export type MessageState = 'planned' | 'sending' | 'sent' | 'unknown' | 'failed' | 'skipped';
+
+/**
+ * From a state to the ones it may become. Back to `planned` leads only the proof that the carrier took nothing; from
+ * `unknown` nothing is sent again.
+ */
+export const transitions: Readonly<Record<MessageState, readonly MessageState[]>> = {
+  planned: ['sending', 'skipped'],
+  sending: ['sent', 'failed', 'unknown', 'planned'],
+  unknown: ['sent', 'planned'],
+  sent: [],
+  failed: [],
+  skipped: [],
+};
+
+/** Names one message to the carrier, for ever: `01KBRN...Z.first_notice`. */
+export function messageIdOf(invoiceId: string, step: string): string {
+  return `${referenceOf(invoiceId)}.${step}`;
+}
+
+/** Reads what `messageIdOf` wrote. Refusal REFERENCE_MALFORMED otherwise. */
+export function messageOf(messageId: string): { invoiceId: string; step: string } {
+  const dot = messageId.indexOf('.');
+  return { invoiceId: uuidOf(messageId.slice(0, Math.max(dot, 0))), step: messageId.slice(dot + 1) };
+}

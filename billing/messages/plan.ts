@@ -1,0 +1,180 @@
+import type { Temporal } from 'temporal-polyfill';
+import type { Db, Tx } from '../db.ts';
+import { linkExpiry } from '../links/expiry.ts';
+import { insertLinks, type NewLink } from '../links/queries.ts';
+import { linkTokenOf, tokenHashOf } from '../links/token.ts';
+import type { Merchant } from '../merchants/merchant.ts';
+import { settingsByVersion } from '../merchants/queries.ts';
+import type { Clock } from '../ports.ts';
+import { assertState } from '../refusal.ts';
+import type { Fence } from '../runs/fence.ts';
+import { holdFence } from '../runs/queries.ts';
+import type { Sealer } from '../sealing.ts';
+import {
+  billsWithoutNotice,
+  insertMessages,
+  markFilePlanned,
+  type NewMessage,
+  type NoticeSubject,
+  stepSubjects,
+} from './queries.ts';
+
+export interface PlanNotices {
+  merchant: Merchant;
+  sealer: Sealer;
+  clock: Clock;
+  /** YYYY-MM-DD: the day from which the notices may go, unless a bill's own business date is later. */
+  businessDate: string;
+  fileId: string;
+  fence: Fence;
+  stop: AbortSignal;
+}
+
+/** 10,000 bills: about half a second in one transaction. */
+const batchRows = 10_000;
+
+/**
+ * Plans the first notices of a released file, batch by batch in id order, each in its own transaction: killed anywhere,
+ * it goes on where it stopped. While one batch is written by the database, the tokens of the next are made here.
+ */
+export async function planFirstNotices(db: Db, input: PlanNotices): Promise<{ planned: number; skipped: number }> {
+  const counts = { planned: 0, skipped: 0 };
+  let after = '00000000-0000-0000-0000-000000000000';
+  let writing: Promise<void> = Promise.resolve();
+  for (;;) {
+    const subjects = await billsWithoutNotice(db, input.merchant.id, input.fileId, after, batchRows);
+    const last = subjects.at(-1);
+    if (last === undefined || input.stop.aborted) break;
+    after = last.invoice_id;
+    const batch = await noticesOf(db, input, subjects);
+    await writing;
+    const write = db.transaction(async (tx) => {
+      await holdFence(tx, input.fence);
+      await insertLinks(tx, input.merchant.id, batch.links);
+      const added = await insertMessages(tx, input.merchant.id, input.clock.now(), batch.messages);
+      assertState(added <= batch.messages.length, 'more messages than were planned');
+    });
+    // Heard at the next await of it; a failure in between must not end the process.
+    writing = write.then(() => {
+      const skipped = batch.messages.filter((message) => message.skipCode !== null).length;
+      counts.planned += batch.messages.length - skipped;
+      counts.skipped += skipped;
+    });
+    writing.catch(() => undefined);
+  }
+  await writing;
+  if (!input.stop.aborted) {
+    await db.transaction(async (tx) => {
+      await holdFence(tx, input.fence);
+      await markFilePlanned(tx, input.merchant.id, input.fileId, input.clock.now());
+    });
+  }
+  return counts;
+}
+
+async function noticesOf(
+  db: Pick<Db, 'query'>,
+  input: PlanNotices,
+  subjects: readonly NoticeSubject[],
+): Promise<{ links: NewLink[]; messages: NewMessage[] }> {
+  const expiresOn = await expiryFor(db, input.merchant.id, subjects);
+  const links: NewLink[] = [];
+  const messages: NewMessage[] = [];
+  for (const subject of subjects) {
+    const skipCode = unreachable(subject);
+    if (skipCode === null) {
+      links.push(newLink(input, subject, 1, expiresOn({ ...termsOf(subject), fellBack: false })));
+    }
+    messages.push({
+      invoiceId: subject.invoice_id,
+      step: 'first_notice',
+      plannedOn: subject.business_date > input.businessDate ? subject.business_date : input.businessDate,
+      skipCode,
+      linkVersion: skipCode === null ? 1 : null,
+    });
+  }
+  return { links, messages };
+}
+
+export interface PlannedStep {
+  invoiceId: string;
+  /** `reminder:-3bd`, `failure:2`, `fallback_link`. */
+  step: string;
+  /** YYYY-MM-DD */
+  plannedOn: string;
+}
+
+export interface PlanSteps {
+  merchant: Merchant;
+  sealer: Sealer;
+  at: Temporal.Instant;
+  steps: readonly PlannedStep[];
+}
+
+/**
+ * Plans messages in the caller's transaction, at most one for each (bill, step) ever. A bill that goes by link, or fell
+ * back to it, gets a link where it has no living one; a failure that will be tried again has none. Set-based.
+ */
+export async function planSteps(tx: Tx, input: PlanSteps): Promise<{ planned: number; skipped: number }> {
+  const { merchant, steps } = input;
+  if (steps.length === 0) return { planned: 0, skipped: 0 };
+  const found = await stepSubjects(tx, merchant.id, [...new Set(steps.map((step) => step.invoiceId))]);
+  const subjects = new Map(found.map((subject) => [subject.invoice_id, subject]));
+  const expiresOn = await expiryFor(tx, merchant.id, found);
+  const links = new Map<string, NewLink>();
+  const messages = steps.map((planned): NewMessage => {
+    const subject = subjects.get(planned.invoiceId);
+    assertState(subject, `bill ${planned.invoiceId} is missing or has no contact`);
+    const message = { ...planned, skipCode: unreachable(subject), linkVersion: null };
+    const fellBack = subject.fell_back_on !== null || planned.step === 'fallback_link';
+    if (message.skipCode !== null || (subject.collection === 'auto' && !fellBack)) return message;
+    const made = links.get(planned.invoiceId);
+    if (made !== undefined) return { ...message, linkVersion: made.version };
+    const ends = expiresOn({ ...termsOf(subject), fellBack: subject.collection === 'auto' });
+    const { link_version: newest, link_expires_on: newestEnds } = subject;
+    const lives =
+      newestEnds !== null &&
+      !subject.link_dead &&
+      subject.link_key_id === input.sealer.keyId &&
+      // A new one that ends no later would not live longer: the claim then skips the message.
+      (newestEnds >= planned.plannedOn || newestEnds >= ends);
+    if (lives) return { ...message, linkVersion: newest };
+    const link = newLink(input, subject, (newest ?? 0) + 1, ends);
+    links.set(planned.invoiceId, link);
+    return { ...message, linkVersion: link.version };
+  });
+  await insertLinks(tx, merchant.id, [...links.values()]);
+  const added = await insertMessages(tx, merchant.id, input.at, messages);
+  const skipped = messages.filter((message) => message.skipCode !== null).length;
+  return { planned: Math.max(added - skipped, 0), skipped };
+}
+
+/** The unreached file's words for a customer whom no SMS can reach. */
+function unreachable(subject: Pick<NoticeSubject, 'phone_kind'>): 'no_phone' | 'not_mobile' | null {
+  if (subject.phone_kind === 'none') return 'no_phone';
+  return subject.phone_kind === 'not_mobile' ? 'not_mobile' : null;
+}
+
+function newLink(
+  by: { merchant: Merchant; sealer: Sealer },
+  subject: NoticeSubject,
+  version: number,
+  expiresOn: string,
+): NewLink {
+  const { keyId } = by.sealer;
+  const token = linkTokenOf(by.sealer, by.merchant, subject.invoice_id, version, keyId);
+  return { invoiceId: subject.invoice_id, version, keyId, tokenHash: tokenHashOf(token), expiresOn };
+}
+
+function termsOf(subject: NoticeSubject) {
+  return {
+    businessDate: subject.business_date,
+    dueOn: subject.due_on,
+    settingsVersion: subject.settings_version,
+  };
+}
+
+async function expiryFor(db: Pick<Db, 'query'>, merchantId: number, subjects: readonly NoticeSubject[]) {
+  const versions = [...new Set(subjects.map((subject) => subject.settings_version))];
+  return linkExpiry(await settingsByVersion(db, merchantId, versions));
+}

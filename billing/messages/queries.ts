@@ -1,0 +1,332 @@
+import type { Temporal } from 'temporal-polyfill';
+import { type Act, instantText, monthOf } from '../acts/act.ts';
+import type { Db, Tx } from '../db.ts';
+import type { MessageState } from './message.ts';
+
+export interface FileToPlan {
+  id: string;
+}
+
+/** Released billing files whose first notices are not all planned yet. */
+export async function filesToPlan(db: Pick<Db, 'query'>, merchantId: number): Promise<FileToPlan[]> {
+  return db.query<FileToPlan>(
+    `select id from billing_files
+     where merchant_id = $1 and state = 'released' and kind = 'billing' and notices_planned_at is null
+     order by settled_at, id`,
+    [merchantId],
+  );
+}
+
+/** Every bill of the file has its first notice, or needs none. Later bills never join a released file. */
+export async function markFilePlanned(
+  tx: Tx,
+  merchantId: number,
+  fileId: string,
+  at: Temporal.Instant,
+): Promise<void> {
+  await tx.run(
+    `update billing_files set notices_planned_at = $3::timestamptz
+     where merchant_id = $1 and id = $2::uuid and notices_planned_at is null`,
+    [merchantId, fileId, instantText(at)],
+  );
+}
+
+export interface NoticeSubject {
+  invoice_id: string;
+  business_date: string;
+  due_on: string;
+  settings_version: number;
+  phone_kind: 'mobile' | 'not_mobile' | 'none';
+}
+
+/** Bills of a file that are still owed, go by link and have no first notice; in id order after `after`. */
+export async function billsWithoutNotice(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  fileId: string,
+  after: string,
+  limit: number,
+): Promise<NoticeSubject[]> {
+  return tx.query<NoticeSubject>(
+    `select i.id as invoice_id, i.business_date, i.due_on, i.settings_version, c.phone_kind
+     from invoices i
+     join contacts c on c.merchant_id = i.merchant_id and c.customer_id = i.customer_id and c.version = i.contact_version
+     where i.merchant_id = $1 and i.file_id = $2::uuid and i.id > $3::uuid
+       and i.collection = 'link' and i.state in ('open', 'parked')
+       and not exists (
+         select from messages m
+         where m.merchant_id = i.merchant_id and m.invoice_id = i.id and m.step = 'first_notice'
+       )
+     order by i.id
+     limit $4`,
+    [merchantId, fileId, after, limit],
+  );
+}
+
+export interface StepSubject extends NoticeSubject {
+  collection: 'link' | 'auto';
+  fell_back_on: string | null;
+  /** The newest link, if there is one. */
+  link_version: number | null;
+  link_key_id: number | null;
+  link_expires_on: string | null;
+  link_dead: boolean;
+}
+
+export async function stepSubjects(
+  tx: Tx,
+  merchantId: number,
+  invoiceIds: readonly string[],
+): Promise<StepSubject[]> {
+  return tx.query<StepSubject>(
+    `select i.id as invoice_id, i.business_date, i.due_on, i.settings_version, c.phone_kind, i.collection,
+            i.fell_back_on, l.version as link_version, l.key_id as link_key_id, l.expires_on as link_expires_on,
+            l.dead_reason is not null as link_dead
+     from invoices i
+     join contacts c on c.merchant_id = i.merchant_id and c.customer_id = i.customer_id and c.version = i.contact_version
+     left join lateral (
+       select version, key_id, expires_on, dead_reason from links
+       where merchant_id = i.merchant_id and invoice_id = i.id
+       order by version desc limit 1
+     ) l on true
+     where i.merchant_id = $1 and i.id = any($2::uuid[])
+     order by i.id`,
+    [merchantId, invoiceIds],
+  );
+}
+
+export interface NewMessage {
+  invoiceId: string;
+  step: string;
+  plannedOn: string;
+  /** Why nothing can be sent: the message is then skipped from the start. */
+  skipCode: string | null;
+  linkVersion: number | null;
+}
+
+/** At most one message for each (bill, step), by the primary key: a second planning changes nothing. */
+export async function insertMessages(
+  tx: Tx,
+  merchantId: number,
+  at: Temporal.Instant,
+  messages: readonly NewMessage[],
+): Promise<number> {
+  if (messages.length === 0) return 0;
+  return tx.run(
+    `insert into messages (merchant_id, invoice_id, step, state, version, link_version, planned_on, code, decided_at)
+     select $1, m.invoice_id, m.step, case when m.skip_code is null then 'planned' else 'skipped' end, 1,
+            m.link_version, m.planned_on, m.skip_code, case when m.skip_code is not null then $2::timestamptz end
+     from unnest($3::uuid[], $4::text[], $5::date[], $6::text[], $7::int[])
+       as m(invoice_id, step, planned_on, skip_code, link_version)
+     on conflict (merchant_id, invoice_id, step) do nothing`,
+    [
+      merchantId,
+      instantText(at),
+      messages.map((message) => message.invoiceId),
+      messages.map((message) => message.step),
+      messages.map((message) => message.plannedOn),
+      messages.map((message) => message.skipCode),
+      messages.map((message) => message.linkVersion),
+    ],
+  );
+}
+
+export interface ClaimedMessage {
+  invoice_id: string;
+  step: string;
+  version: number;
+  /** `skipped` where the claim found that there is nothing more to say. */
+  state: 'sending' | 'skipped';
+  due_on: string;
+  customer_id: string;
+  sealed: Buffer;
+  link_version: number | null;
+  link_key_id: number | null;
+  token_hash: Buffer | null;
+}
+
+/**
+ * Takes due messages for sending, and looks at the bill once more: a final bill or a link that ended makes the message
+ * `skipped`; a parked bill, or one being paid at this moment, waits. Whoever settles a bill skips its planned messages in
+ * the same transaction, so the lock on the message row alone keeps "paid" and "sent" in order.
+ */
+export async function claimMessages(
+  tx: Tx,
+  act: Act,
+  claim: { dueOn: string; today: string; carrier: string; askAt: string; limit: number },
+): Promise<ClaimedMessage[]> {
+  return tx.query<ClaimedMessage>(
+    `with due as (
+       select m.invoice_id, m.step, i.due_on, i.customer_id, c.sealed, l.version as link_version,
+              l.key_id as link_key_id, l.token_hash,
+              case when i.state in ('paid', 'unpaid', 'cancelled') then i.state
+                   when l.dead_reason is not null then 'link_dead'
+                   when l.expires_on < $3::date then 'link_expired'
+              end as skip_code
+       from messages m
+       join invoices i on i.merchant_id = m.merchant_id and i.id = m.invoice_id
+       join contacts c on c.merchant_id = i.merchant_id and c.customer_id = i.customer_id and c.version = i.contact_version
+       left join links l on l.merchant_id = m.merchant_id and l.invoice_id = m.invoice_id and l.version = m.link_version
+       where m.merchant_id = $1 and m.state = 'planned' and m.planned_on <= $2::date and i.state <> 'parked'
+         and not exists (
+           select from collection_locks k where k.merchant_id = m.merchant_id and k.invoice_id = m.invoice_id
+         )
+       order by m.planned_on, m.invoice_id, m.step
+       limit $4
+       for update of m skip locked
+     ), claimed as (
+       update messages m
+       set state = case when d.skip_code is null then 'sending' else 'skipped' end, version = m.version + 1,
+           code = d.skip_code,
+           carrier = case when d.skip_code is null then $5 end,
+           claimed_at = case when d.skip_code is null then $6::timestamptz end,
+           ask_at = case when d.skip_code is null then $7::timestamptz end,
+           decided_at = case when d.skip_code is not null then $6::timestamptz end
+       from due d
+       where m.merchant_id = $1 and m.invoice_id = d.invoice_id and m.step = d.step and m.state = 'planned'
+       returning m.invoice_id, m.step, m.version, m.state, d.due_on, d.customer_id, d.sealed, d.link_version,
+                 d.link_key_id, d.token_hash
+     ), history as (
+       insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
+       select $1, $8::date, 'message:' || step, invoice_id, version, 'planned', state, $6::timestamptz, $9::uuid
+       from claimed
+     )
+     select * from claimed order by invoice_id, step`,
+    [
+      act.merchantId,
+      claim.dueOn,
+      claim.today,
+      claim.limit,
+      claim.carrier,
+      instantText(act.at),
+      claim.askAt,
+      monthOf(act.at),
+      act.id,
+    ],
+  );
+}
+
+export interface MessageOutcome {
+  invoiceId: string;
+  step: string;
+  /** As claimed or asked about: another version means that somebody else settled it. */
+  version: number;
+  to: MessageState;
+  providerId: string | null;
+  code: string | null;
+  segments: number | null;
+  /** For `unknown`: when to ask next; null = a person decides. */
+  askAt: string | null;
+  asked: boolean;
+}
+
+/** Outcomes by compare-and-set; returns how many of them stood. */
+export async function settleMessages(
+  tx: Tx,
+  act: Act,
+  outcomes: readonly MessageOutcome[],
+): Promise<number> {
+  if (outcomes.length === 0) return 0;
+  const rows = await tx.query<{ settled: number }>(
+    `with outcome as (
+       select * from unnest($2::uuid[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[], $8::smallint[],
+                            $9::timestamptz[], $10::boolean[])
+         as o(invoice_id, step, version, to_state, provider_id, code, segments, ask_at, asked)
+     ), before as (
+       select m.invoice_id, m.step, m.state
+       from messages m join outcome o on o.invoice_id = m.invoice_id and o.step = m.step and o.version = m.version
+       where m.merchant_id = $1 and m.state in ('sending', 'unknown')
+       order by m.invoice_id, m.step
+       for update of m
+     ), moved as (
+       update messages m
+       set state = o.to_state, version = m.version + 1, provider_id = coalesce(o.provider_id, m.provider_id),
+           code = o.code, segments = coalesce(o.segments, m.segments), ask_at = o.ask_at,
+           asks = case when o.to_state = 'planned' then 0 when o.asked then m.asks + 1 else m.asks end,
+           claimed_at = case when o.to_state = 'planned' then null else m.claimed_at end,
+           decided_at = case when o.to_state in ('sent', 'failed') then $11::timestamptz end
+       from outcome o join before b on b.invoice_id = o.invoice_id and b.step = o.step
+       where m.merchant_id = $1 and m.invoice_id = o.invoice_id and m.step = o.step and m.version = o.version
+         and m.state in ('sending', 'unknown')
+       returning m.invoice_id, m.step, m.version, b.state as from_state, m.state
+     ), history as (
+       insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
+       select $1, $12::date, 'message:' || step, invoice_id, version, from_state, state, $11::timestamptz, $13::uuid
+       from moved where from_state <> state
+     )
+     select count(*) as settled from moved`,
+    [
+      act.merchantId,
+      outcomes.map((outcome) => outcome.invoiceId),
+      outcomes.map((outcome) => outcome.step),
+      outcomes.map((outcome) => outcome.version),
+      outcomes.map((outcome) => outcome.to),
+      outcomes.map((outcome) => outcome.providerId),
+      outcomes.map((outcome) => outcome.code),
+      outcomes.map((outcome) => outcome.segments),
+      outcomes.map((outcome) => outcome.askAt),
+      outcomes.map((outcome) => outcome.asked),
+      instantText(act.at),
+      monthOf(act.at),
+      act.id,
+    ],
+  );
+  return rows[0]?.settled ?? 0;
+}
+
+export interface MessageToAsk {
+  invoice_id: string;
+  step: string;
+  version: number;
+  claimed_at: string;
+  asks: number;
+  customer_id: string;
+  sealed: Buffer;
+}
+
+/** Sends whose answer never came, and lost answers whose next question is due. */
+export async function messagesToAsk(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  now: Temporal.Instant,
+  limit: number,
+): Promise<MessageToAsk[]> {
+  return db.query<MessageToAsk>(
+    `select m.invoice_id, m.step, m.version, m.claimed_at, m.asks, i.customer_id, c.sealed
+     from messages m
+     join invoices i on i.merchant_id = m.merchant_id and i.id = m.invoice_id
+     join contacts c on c.merchant_id = i.merchant_id and c.customer_id = i.customer_id and c.version = i.contact_version
+     where m.merchant_id = $1 and m.state in ('sending', 'unknown') and m.ask_at <= $2::timestamptz
+     order by m.ask_at, m.invoice_id, m.step
+     limit $3`,
+    [merchantId, instantText(now), limit],
+  );
+}
+
+/** Planned messages whose day has come and whose bill is not parked or being paid. */
+export async function countDue(db: Pick<Db, 'query'>, merchantId: number, dueOn: string): Promise<number> {
+  const rows = await db.query<{ due: number }>(
+    `select count(*) as due
+     from messages m
+     join invoices i on i.merchant_id = m.merchant_id and i.id = m.invoice_id
+     where m.merchant_id = $1 and m.state = 'planned' and m.planned_on <= $2::date and i.state <> 'parked'
+       and not exists (
+         select from collection_locks k where k.merchant_id = m.merchant_id and k.invoice_id = m.invoice_id
+       )`,
+    [merchantId, dueOn],
+  );
+  return rows[0]?.due ?? 0;
+}
+
+export async function countToAsk(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  now: Temporal.Instant,
+): Promise<number> {
+  const rows = await db.query<{ to_ask: number }>(
+    `select count(*) as to_ask from messages
+     where merchant_id = $1 and state in ('sending', 'unknown') and ask_at <= $2::timestamptz`,
+    [merchantId, instantText(now)],
+  );
+  return rows[0]?.to_ask ?? 0;
+}

@@ -169,7 +169,7 @@ export async function heartbeat(
       chunk?.fence ?? 0,
     ],
   );
-  return rows[0] !== undefined && rows[0].run_held && (chunk === undefined || rows[0].chunk_held);
+  return (rows[0]?.run_held ?? false) && (chunk === undefined || (rows[0]?.chunk_held ?? false));
 }
 
 /** Ends a chunk by compare-and-set on its fence. */

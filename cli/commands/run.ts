@@ -1,0 +1,151 @@
+import { Argument, type Command, Option } from 'commander';
+import { Temporal } from 'temporal-polyfill';
+import type { Merchant } from '../../billing/merchants/merchant.ts';
+import { listMerchants, merchantByCode } from '../../billing/merchants/queries.ts';
+import { Refusal } from '../../billing/refusal.ts';
+import { type Counts, type JobName, jobNames } from '../../jobs/job.ts';
+import { jobs } from '../../jobs/jobs.ts';
+import { messageOf, runJob } from '../../jobs/run.ts';
+import { openProgress, type Output } from '../output.ts';
+import type { Process } from '../program.ts';
+import type { System } from '../system.ts';
+import { withSystem } from './with-system.ts';
+
+interface RunOptions {
+  json: boolean;
+  merchant: string;
+  date?: string;
+  dryRun: boolean;
+}
+
+const merchantOption = () => new Option('--merchant <code>', 'one merchant').default('all');
+const dateOption = () =>
+  new Option('--date <YYYY-MM-DD>', 'the business date; default today in the merchant’s zone').argParser(parseDate);
+
+export function addRunCommands(program: Command, process: Process): void {
+  program
+    .command('run')
+    .addArgument(new Argument('<job>', 'which job').choices(jobNames))
+    .description('one job, in this process; run again, it does what is left')
+    .addOption(merchantOption())
+    .addOption(dateOption())
+    .option('--dry-run', 'what it would do, without doing it', false)
+    .addHelpText(
+      'after',
+      `
+Jobs:
+${jobNames.map((name) => `  ${name.padEnd(10)} ${jobs[name].does}`).join('\n')}
+
+Examples:
+  $ seikyu run ingest --date 2026-11-25
+  $ seikyu run charge --merchant minato-gas --dry-run`,
+    )
+    .action((job: JobName, options: RunOptions) => runJobs([job], options, process));
+  program
+    .command('day')
+    .description('all jobs of a business date, in the order of the billing day')
+    .addOption(merchantOption())
+    .addOption(dateOption())
+    .option('--dry-run', 'what they would do, without doing it', false)
+    .addHelpText('after', '\nExample:\n  $ seikyu day --date 2026-11-25')
+    .action((options: RunOptions) => runJobs(jobNames, options, process));
+}
+
+interface RunRow extends Record<string, unknown> {
+  merchant: string;
+  job: JobName;
+  date: string;
+  outcome: string;
+  counts: Counts;
+  failure: string;
+}
+
+async function runJobs(names: readonly JobName[], options: RunOptions, { stop }: Process): Promise<void> {
+  await withSystem(options, async (system, output) => {
+    const merchants = await chosen(system, options.merchant);
+    await system.needGateway();
+    const bars = openProgress(options.json);
+    const rows: RunRow[] = [];
+    try {
+      for (const job of names) {
+        for (const merchant of merchants) {
+          if (stop.aborted) break;
+          rows.push(await runOne(system, job, merchant, options, stop, bars.progress));
+        }
+      }
+    } finally {
+      bars.end();
+    }
+    return report(rows, output, stop.aborted);
+  });
+}
+
+async function chosen(system: System, code: string): Promise<Merchant[]> {
+  if (code !== 'all') return [await merchantByCode(system.db, code)];
+  const merchants = await listMerchants(system.db);
+  if (merchants.length > 0) return merchants;
+  throw new Refusal('NO_MERCHANTS', 'there is no merchant yet', {
+    next: 'Apply a settings file first: seikyu merchant apply <file.yaml>',
+    exitCode: 2,
+  });
+}
+
+/** A failure of one merchant is its row's: the others go on. */
+async function runOne(
+  system: System,
+  name: JobName,
+  merchant: Merchant,
+  options: RunOptions,
+  stop: AbortSignal,
+  progress: ReturnType<typeof openProgress>['progress'],
+): Promise<RunRow> {
+  const date =
+    options.date ??
+    system.ports.clock.now().toZonedDateTimeISO(merchant.settings.timezone).toPlainDate().toString();
+  const row = { merchant: merchant.code, job: name, date };
+  if (options.dryRun) {
+    const counts = await jobs[name].dryRun({ ports: system.ports, merchant, businessDate: date, stop, progress });
+    return { ...row, outcome: 'dry run', counts, failure: '' };
+  }
+  const end = await runJob(system.ports, jobs[name], {
+    merchant,
+    businessDate: date,
+    worker: system.worker,
+    stop,
+    progress,
+  });
+  if (end.outcome === 'busy') {
+    return { ...row, outcome: 'busy', counts: {}, failure: `already under way in process ${end.owner}` };
+  }
+  const failure =
+    end.failure instanceof Refusal
+      ? `${end.failure.code}: ${end.failure.message}. ${end.failure.next}`
+      : end.failure === null
+        ? ''
+        : messageOf(end.failure);
+  return { ...row, outcome: end.outcome, counts: end.counts, failure };
+}
+
+function report(rows: RunRow[], output: Output, stopped: boolean): number {
+  output.document(rows);
+  output.rows('', ['merchant', 'job', 'date', 'outcome', 'counts'], rows, 'Nothing was run.');
+  for (const row of rows) {
+    if (row.failure !== '') output.line(`${row.merchant} ${row.job}: ${row.failure}`);
+    else if (row.outcome === 'attention') output.line(`${row.merchant} ${row.job}: wants a person; look at: seikyu parked, seikyu alerts`);
+  }
+  if (stopped || rows.some((row) => ['failed', 'stopped', 'busy'].includes(row.outcome))) return 1;
+  return rows.some((row) => row.outcome === 'attention') ? 3 : 0;
+}
+
+function parseDate(text: string): string {
+  try {
+    if (!/^\d{4}-\d{2}-\d{2}$/.test(text)) throw new RangeError(text);
+    return Temporal.PlainDate.from(text, { overflow: 'reject' }).toString();
+  } catch (cause) {
+    throw new Refusal('DATE_WRONG', `${JSON.stringify(text.slice(0, 40))} is not a date`, {
+      next: 'Write it as YYYY-MM-DD, for example 2026-11-25.',
+      exitCode: 2,
+      cause,
+    });
+  }
+}

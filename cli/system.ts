@@ -1,0 +1,228 @@
+import { hkdfSync } from 'node:crypto';
+import fs from 'node:fs';
+import { hostname } from 'node:os';
+import { isAbsolute, join } from 'node:path';
+import { outboxCarrier } from '../billing/carriers/outbox.ts';
+import { systemClock, type VirtualClock, virtualClock } from '../billing/clock.ts';
+import type { CrashPoint } from '../billing/crash-points.ts';
+import { type Db, openDatabase } from '../billing/db.ts';
+import type { Gateway } from '../billing/gateways/gateway.ts';
+import { simulatorGateway } from '../billing/gateways/simulator.ts';
+import { systemRandomness, timeOrderedIds } from '../billing/ids.ts';
+import { migrateDatabase, migrationStatus } from '../billing/migrate.ts';
+import type { Clock, Log } from '../billing/ports.ts';
+import { Refusal } from '../billing/refusal.ts';
+import { ownerName } from '../billing/runs/run.ts';
+import { deriveKeys, makeSealer } from '../billing/sealing.ts';
+import { openDisk } from '../files/disk.ts';
+import { openSftpStore } from '../files/sftp.ts';
+import type { Ports } from '../jobs/ports.ts';
+import type { Worker } from '../jobs/run.ts';
+import { migrations } from '../migrations/index.ts';
+import { type EmbeddedPostgres, startEmbeddedPostgres } from './embedded/postgres.ts';
+import { type SimulatorProcess, startSimulator } from './embedded/simulator.ts';
+import type { Settings } from './settings.ts';
+
+/** Everything that a command needs, opened once and closed in order. */
+export interface System {
+  settings: Settings;
+  log: Log;
+  db: Db;
+  webDb: Db;
+  ports: Ports;
+  worker: Worker;
+  /** The demo's clock, where this database lives on one. */
+  virtualClock: VirtualClock | null;
+  /** Null where none is embedded. */
+  embedded: EmbeddedPostgres | null;
+  /** Starts (or joins) the gateway where none is configured; jobs that need it fail with a clear line otherwise. */
+  needGateway(options?: { callDeadlineMs?: number; holdMs?: number }): Promise<Gateway>;
+  gatewayOrigin(): string;
+  close(): Promise<void>;
+}
+
+export interface OpenOptions {
+  /** `db` commands look at the schema themselves. */
+  schema?: 'current' | 'any';
+  /** The demo lives on a clock of its own. */
+  startVirtualAt?: string;
+}
+
+const applicationVersion = '0.1.0';
+
+export async function openSystem(settings: Settings, log: Log, options: OpenOptions = {}): Promise<System> {
+  const closers: (() => Promise<void>)[] = [];
+  const close = async () => {
+    for (const closer of closers.splice(0).reverse()) await closer();
+  };
+  try {
+    let embedded: EmbeddedPostgres | null = null;
+    let urls: { jobs: string; web: string; simulator: string };
+    if (settings.database.kind === 'embedded') {
+      embedded = await startEmbeddedPostgres({ home: settings.home, log });
+      closers.push(() => (embedded as EmbeddedPostgres).stop());
+      urls = {
+        jobs: embedded.urlFor('seikyu', 'seikyu'),
+        web: embedded.urlFor('seikyu', 'seikyu_web_login'),
+        simulator: embedded.urlFor('seikyu_gateway_simulator', 'seikyu_simulator'),
+      };
+    } else {
+      urls = { jobs: settings.database.url, web: settings.database.webUrl, simulator: '' };
+    }
+    const onIdleError = (error: Error) => log.warn({ error: error.message }, 'a database connection broke');
+    const db = openDatabase(urls.jobs, { applicationName: 'seikyu', poolMax: 12, onIdleError });
+    closers.push(() => db.close());
+    const webDb = openDatabase(urls.web, { applicationName: 'seikyu-web', poolMax: 12, onIdleError });
+    closers.push(() => webDb.close());
+    if (options.schema !== 'any') await bringSchemaUp(db, settings, log);
+
+    const virtual = options.schema === 'any' ? null : await openVirtualClock(db, options.startVirtualAt);
+    const clock: Clock = virtual ?? systemClock();
+    await clock.refresh();
+    const randomness = systemRandomness();
+    const ids = timeOrderedIds(clock, randomness);
+    const sealer = makeSealer(deriveKeys(settings.secret), randomness);
+    const host = hostname();
+    let gateway: Gateway | undefined;
+    let gatewayUrl: string | undefined;
+    let simulator: SimulatorProcess | undefined;
+    const needGateway: System['needGateway'] = async (gatewayOptions = {}) => {
+      if (gateway) return gateway;
+      const secret = simulatorSecret(settings.secret);
+      if (settings.simulatorUrl === undefined) {
+        if (!embedded) {
+          throw new Refusal('GATEWAY_NOT_CONFIGURED', 'no payment gateway is configured', {
+            next: 'Set SIMULATOR_URL to a running gateway simulator (real gateways come in a later version).',
+            exitCode: 2,
+          });
+        }
+        simulator = await startSimulator({
+          home: settings.home,
+          databaseUrl: urls.simulator,
+          clockUrl: urls.web,
+          secret,
+          webhookUrl: `http://127.0.0.1:${settings.port}/webhooks/simulator/{account}`,
+          ...(gatewayOptions.holdMs === undefined ? {} : { holdMs: gatewayOptions.holdMs }),
+        });
+        closers.push(() => (simulator as SimulatorProcess).stop());
+      }
+      gatewayUrl = settings.simulatorUrl ?? simulator?.url ?? '';
+      const opened = simulatorGateway({
+        baseUrl: gatewayUrl,
+        apiKey: secret,
+        webhookSecret: secret,
+        connections: 64,
+        ...(gatewayOptions.callDeadlineMs === undefined ? {} : { callDeadlineMs: gatewayOptions.callDeadlineMs }),
+      });
+      closers.push(() => opened.close());
+      gateway = opened;
+      ports.gateway = opened;
+      return opened;
+    };
+
+    const ports: Ports = {
+      db,
+      clock,
+      ids,
+      randomness,
+      crash: crashFrom(process.env.SEIKYU_CRASH_AT),
+      log,
+      disk: openDisk(ids),
+      sealer,
+      gateway: unopenedGateway,
+      carrier: outboxCarrier({ db, clock, sealer }),
+      openStore: openSftpStore({ clock }),
+      archiveFolder: join(settings.home, 'archive'),
+      readKeyFile: async (path) => readKeyFile(isAbsolute(path) ? path : join(settings.home, path)),
+      baseUrl: settings.baseUrl,
+    };
+    return {
+      settings,
+      log,
+      db,
+      webDb,
+      ports,
+      worker: {
+        owner: ownerName(host, process.pid, ids.uuid().slice(-12)),
+        isDead: (owner) => ownerDied(owner, host),
+        codeVersion: applicationVersion,
+      },
+      virtualClock: virtual,
+      embedded,
+      needGateway,
+      gatewayOrigin: () => new URL(gatewayUrl ?? settings.simulatorUrl ?? 'http://127.0.0.1').origin,
+      close,
+    };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** The embedded database belongs to this program: its schema follows by itself. Any other is migrated by its operator. */
+async function bringSchemaUp(db: Db, settings: Settings, log: Log): Promise<void> {
+  if (settings.database.kind === 'embedded') {
+    await migrateDatabase(db, migrations, { log });
+    return;
+  }
+  const status = await migrationStatus(db, migrations);
+  if (status.pending.length > 0 || status.unknown.length > 0) {
+    throw new Refusal('SCHEMA_DIFFERS', 'the database has another schema than this program', {
+      next: 'Look with: seikyu db status. Bring it up with: seikyu db migrate',
+      context: { pending: status.pending.length, unknown: status.unknown.length },
+    });
+  }
+}
+
+async function openVirtualClock(db: Db, startAt: string | undefined): Promise<VirtualClock | null> {
+  if (startAt !== undefined) {
+    await db.run(
+      `insert into virtual_clock (id, virtual_now) values (1, $1::timestamptz) on conflict (id) do nothing`,
+      [startAt],
+    );
+  }
+  const [row] = await db.query(`select 1 from virtual_clock`);
+  return row ? virtualClock(db) : null;
+}
+
+/** The gateway's API key follows from the one secret, so that a demo needs no second one. */
+function simulatorSecret(secret: string): string {
+  return Buffer.from(hkdfSync('sha256', secret, 'seikyu', 'gateway-simulator', 24)).toString('hex');
+}
+
+async function readKeyFile(path: string): Promise<string> {
+  try {
+    return await fs.promises.readFile(path, 'utf8');
+  } catch (cause) {
+    throw new Refusal('SFTP_KEY_MISSING', `the private key ${path} cannot be read`, {
+      next: 'Put the key there with mode 0600; the path in the merchant’s settings is relative to SEIKYU_HOME.',
+      exitCode: 2,
+      cause,
+    });
+  }
+}
+
+function ownerDied(owner: string, host: string): boolean {
+  const [ownerHost, pid] = owner.split(':');
+  if (ownerHost !== host.replaceAll(':', '_')) return false;
+  try {
+    process.kill(Number(pid), 0);
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ESRCH';
+  }
+}
+
+/** For tests alone: SEIKYU_CRASH_AT=charge.after_intent ends the process there, as a power cut would. */
+function crashFrom(point: string | undefined): (at: CrashPoint) => Promise<void> {
+  if (!point) return async () => undefined;
+  return async (at) => {
+    if (at === point) process.kill(process.pid, 'SIGKILL');
+  };
+}
+
+const unopenedGateway: Gateway = new Proxy({} as Gateway, {
+  get(_target, property) {
+    throw new Error(`impossible state: the gateway was used (${String(property)}) before it was opened`);
+  },
+});

@@ -21,6 +21,7 @@ const inPlain = 1;
 const inQuoted = 2;
 const afterQuote = 3;
 const afterQuoteAndReturn = 4;
+const plainEnd = /[",\n]/g;
 
 /**
  * Cuts RFC 4180 text into records with bounded memory, synchronously per chunk. Lines without quotes, nearly all of
@@ -180,6 +181,13 @@ export class CsvSplitter {
   #walk(text: string): number | undefined {
     let state = this.#walking ?? atFieldStart;
     for (let at = 0; at < text.length; at += 1) {
+      if (state === inPlain) {
+        // Most of a gigabyte in one line is plain: the search skips it ten times faster than this loop.
+        plainEnd.lastIndex = at;
+        const found = plainEnd.exec(text);
+        if (found === null) break;
+        at = found.index;
+      }
       const code = text.charCodeAt(at);
       if (state === inQuoted) {
         if (code === 34) state = afterQuote;

@@ -1,0 +1,265 @@
+import { Temporal } from 'temporal-polyfill';
+import type { Act } from '../acts/act.ts';
+import { recordAct } from '../acts/queries.ts';
+import type { Tx } from '../db.ts';
+import { lockInvoices, moveInvoices, setAgenda } from '../invoices/queries.ts';
+import { returnUnpaid } from '../invoices/return.ts';
+import type { Merchant } from '../merchants/merchant.ts';
+import { settingsByVersion } from '../merchants/queries.ts';
+import { dunningPolicyOf, type MerchantSettings } from '../merchants/settings.ts';
+import { planSteps } from '../messages/plan.ts';
+import { park } from '../parked/queries.ts';
+import type { Ids } from '../ports.ts';
+import { assertState } from '../refusal.ts';
+import type { Sealer } from '../sealing.ts';
+import { agendaFor, type Decision, type DunningFacts, decideNext } from './decide.ts';
+import {
+  type AttemptFacts,
+  attemptFacts,
+  type BillFacts,
+  billFacts,
+  fallBackToLink,
+  type NoticeFacts,
+  noticeFacts,
+  watermarkOf,
+} from './queries.ts';
+import { ceilingAllows, firstWholeDayFrom } from './verdict.ts';
+
+export interface DunningWork {
+  act: Act;
+  merchant: Merchant;
+  businessDate: string;
+  /** The gateway that can charge saved cards now. */
+  gateway: string;
+  ids: Ids;
+  sealer: Sealer;
+}
+
+export type DunningCounts = Record<
+  'waiting' | 'to_charge' | 'notified' | 'fell_back' | 'returned' | 'parked',
+  number
+>;
+
+/** What becomes of one bill today: the steps to take now, and where it stands after them. */
+export interface DunningOutcome {
+  invoiceId: string;
+  notify: string[];
+  fallBack: boolean;
+  end:
+    | { kind: 'agenda'; act: 'charge' | 'dun'; on: string }
+    | { kind: 'return_unpaid' }
+    | { kind: 'park'; reason: string };
+}
+
+/** A fall-back and its notice, a failure notice and the next attempt: no bill takes more steps than this in one day. */
+const stepsPerDay = 8;
+
+/**
+ * Decides the next step of every bill given and does it, set-based, in the caller's transaction: the bills are locked
+ * before their facts are read, so nothing that is decided here is out of date when it is written.
+ */
+export async function dunBills(
+  tx: Tx,
+  work: DunningWork,
+  invoiceIds: readonly string[],
+): Promise<DunningCounts> {
+  const { act, merchant, businessDate } = work;
+  await recordAct(tx, act);
+  await lockInvoices(tx, merchant.id, invoiceIds);
+  const outcomes = (await readFacts(tx, work, invoiceIds)).map(([id, facts]) => decideDay(id, facts));
+  const ended = (kind: DunningOutcome['end']['kind']): DunningOutcome[] =>
+    outcomes.filter((outcome) => outcome.end.kind === kind);
+
+  const fallenBack = outcomes.filter((outcome) => outcome.fallBack).map((outcome) => outcome.invoiceId);
+  await fallBackToLink(tx, merchant.id, fallenBack, businessDate);
+  const steps = outcomes.flatMap((outcome) =>
+    outcome.notify.map((step) => ({ invoiceId: outcome.invoiceId, step, plannedOn: businessDate })),
+  );
+  await planSteps(tx, { act, merchant, sealer: work.sealer }, steps);
+
+  const agenda = outcomes.flatMap(({ invoiceId, end }) =>
+    end.kind === 'agenda' ? [{ invoiceId, act: end.act, actOn: end.on }] : [],
+  );
+  await setAgenda(tx, merchant.id, agenda);
+
+  const returned = await returnUnpaid(
+    tx,
+    act,
+    {
+      businessDate,
+      today: act.at.toZonedDateTimeISO(merchant.settings.timezone).toPlainDate().toString(),
+    },
+    ended('return_unpaid').map((outcome) => outcome.invoiceId),
+  );
+  const parked = ended('park');
+  await moveInvoices(
+    tx,
+    act,
+    parked.map((outcome) => outcome.invoiceId),
+    'parked',
+    '',
+  );
+  await park(
+    tx,
+    merchant.id,
+    act.at,
+    parked.map(({ invoiceId, end }) => ({
+      id: work.ids.uuid(),
+      subject: 'invoice',
+      subjectId: invoiceId,
+      reason: end.kind === 'park' ? end.reason.toUpperCase() : '',
+      context: { businessDate },
+    })),
+  );
+  return {
+    waiting: agenda.filter((entry) => entry.act === 'dun').length,
+    to_charge: agenda.filter((entry) => entry.act === 'charge').length,
+    notified: steps.length,
+    fell_back: fallenBack.length,
+    returned,
+    parked: parked.length,
+  };
+}
+
+/** Takes step after step until the bill waits, is charged, goes back or needs a person. Pure. */
+export function decideDay(invoiceId: string, facts: DunningFacts): DunningOutcome {
+  const notify: string[] = [];
+  let now = facts;
+  for (let step = 0; step < stepsPerDay; step += 1) {
+    const decision: Decision = decideNext(now);
+    const fallBack = now.fellBackToLink && !facts.fellBackToLink;
+    switch (decision.kind) {
+      case 'notify':
+        notify.push(decision.step);
+        now = { ...now, noticesSent: [...now.noticesSent, { step: decision.step, on: facts.today }] };
+        break;
+      case 'fall_back_to_link':
+        now = { ...now, fellBackToLink: true };
+        break;
+      case 'return_unpaid':
+        return { invoiceId, notify, fallBack, end: { kind: 'return_unpaid' } };
+      case 'park':
+        return { invoiceId, notify, fallBack, end: { kind: 'park', reason: decision.reason } };
+      case 'wait':
+      case 'charge': {
+        const agenda = agendaFor(now);
+        return {
+          invoiceId,
+          notify,
+          fallBack,
+          end: { kind: 'agenda', act: agenda.act, on: agenda.on.toString() },
+        };
+      }
+    }
+  }
+  assertState(false, `bill ${invoiceId} takes more than ${stepsPerDay} dunning steps in one day`);
+}
+
+async function readFacts(
+  tx: Pick<Tx, 'query'>,
+  work: Pick<DunningWork, 'merchant' | 'businessDate' | 'gateway'>,
+  invoiceIds: readonly string[],
+): Promise<[string, DunningFacts][]> {
+  const { merchant } = work;
+  const bills = await billFacts(tx, merchant.id, work.gateway, invoiceIds);
+  const ids = bills.map((bill) => bill.id);
+  const attempts = byInvoice(await attemptFacts(tx, merchant.id, ids));
+  const notices = byInvoice(await noticeFacts(tx, merchant.id, ids));
+  const upTo = await watermarkOf(tx, merchant.id, 'card');
+  const versions = [...new Set(bills.map((bill) => bill.settings_version))];
+  const settings = await settingsByVersion(tx, merchant.id, versions);
+  return bills.map((bill) => [
+    bill.id,
+    factsOf({
+      bill,
+      attempts: attempts.get(bill.id) ?? [],
+      notices: notices.get(bill.id) ?? [],
+      // A bill is dunned by the policy under which it was taken in, however the settings changed since.
+      settings: settings.get(bill.settings_version) ?? merchant.settings,
+      businessDate: work.businessDate,
+      upTo,
+    }),
+  ]);
+}
+
+function factsOf(known: {
+  bill: BillFacts;
+  attempts: readonly AttemptFacts[];
+  notices: readonly NoticeFacts[];
+  settings: MerchantSettings;
+  businessDate: string;
+  upTo: string | null;
+}): DunningFacts {
+  const { bill, settings } = known;
+  const date = Temporal.PlainDate.from;
+  return {
+    collection: bill.collection,
+    businessDate: date(bill.business_date),
+    dueOn: date(bill.due_on),
+    debitOn: bill.debit_on === null ? null : date(bill.debit_on),
+    today: date(known.businessDate),
+    attempts: known.attempts.map((attempt) => ({
+      on: date(attempt.business_date),
+      kind: attempt.origin === 'auto' ? 'auto' : 'customer',
+      outcome: attempt.state,
+      verdict:
+        attempt.state === 'failed' && attempt.verdict !== null
+          ? { kind: attempt.verdict as never, notBeforeOn: notBeforeOn(attempt, settings.timezone) }
+          : null,
+    })),
+    noticesSent: known.notices.map((notice) => ({ step: notice.step, on: date(notice.planned_on) })),
+    // Holds come with their own files; until then nothing places one.
+    holds: [],
+    policy: dunningPolicyOf(settings),
+    fellBackToLink: bill.fell_back_on !== null,
+    unknownOutcome: known.attempts.some((attempt) => attempt.state === 'unknown'),
+    locked: bill.locked,
+    hasValidMethod: bill.has_method,
+    // Cards are the one way to pay that is offered here.
+    watermarks: [{ way: 'card', upTo: known.upTo === null ? null : date(known.upTo) }],
+  };
+}
+
+/** The first day on which the rule of the decline and the network's ceiling both allow another attempt. */
+function notBeforeOn(attempt: AttemptFacts, timezone: string): Temporal.PlainDate | null {
+  if (attempt.verdict !== 'retry_at') return null;
+  const attemptsAt = attempt.same_card_at.map((at) => Temporal.Instant.from(at));
+  const byRule = attempt.retry_not_before === null ? null : Temporal.Instant.from(attempt.retry_not_before);
+  const newest = attemptsAt.reduce<Temporal.Instant | null>(
+    (latest, at) => (latest === null || Temporal.Instant.compare(at, latest) > 0 ? at : latest),
+    null,
+  );
+  const at = byRule ?? newest;
+  if (at === null) return null;
+  const room = ceilingAllows({ network: attempt.network, attemptsAt, at });
+  if (!room.allowed) return firstWholeDayFrom(room.from, timezone);
+  return byRule === null ? null : firstWholeDayFrom(byRule, timezone);
+}
+
+function byInvoice<Row extends { invoice_id: string }>(rows: readonly Row[]): Map<string, Row[]> {
+  const groups = new Map<string, Row[]>();
+  for (const row of rows) {
+    const group = groups.get(row.invoice_id);
+    if (group) group.push(row);
+    else groups.set(row.invoice_id, [row]);
+  }
+  return groups;
+}
+
+/** What dunning would do today, without doing it. */
+export async function forecastDunning(
+  tx: Pick<Tx, 'query'>,
+  work: Pick<DunningWork, 'merchant' | 'businessDate' | 'gateway'>,
+  invoiceIds: readonly string[],
+): Promise<DunningCounts> {
+  const outcomes = (await readFacts(tx, work, invoiceIds)).map(([id, facts]) => decideDay(id, facts));
+  const count = (test: (outcome: DunningOutcome) => boolean): number => outcomes.filter(test).length;
+  return {
+    waiting: count(({ end }) => end.kind === 'agenda' && end.act === 'dun'),
+    to_charge: count(({ end }) => end.kind === 'agenda' && end.act === 'charge'),
+    notified: outcomes.reduce((sum, outcome) => sum + outcome.notify.length, 0),
+    fell_back: count((outcome) => outcome.fallBack),
+    returned: count(({ end }) => end.kind === 'return_unpaid'),
+    parked: count(({ end }) => end.kind === 'park'),
+  };
+}

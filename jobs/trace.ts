@@ -1,0 +1,127 @@
+import { instantText } from '../billing/acts/act.ts';
+import { holdFence } from '../billing/runs/queries.ts';
+import { askAbout, atMostAtOnce, judgeAnswer } from '../billing/trace/ask.ts';
+import {
+  type ChargeRange,
+  chargesToAsk,
+  countToAsk,
+  countWaitingEvents,
+  rangesToAsk,
+} from '../billing/trace/queries.ts';
+import { resolveCharges } from '../billing/trace/resolve.ts';
+import { findStuckRows } from '../billing/trace/stuck.ts';
+import { handleWaitingWebhooks } from '../billing/webhooks/handle.ts';
+import type { ChunkContext, Counts, Job } from './job.ts';
+
+type Payload = Record<string, unknown> &
+  (({ what: 'charges' } & ChargeRange) | { what: 'webhooks' } | { what: 'stuck' });
+
+const chargesPerChunk = 200;
+const chargesPerBatch = 32;
+const asksAtOnce = 16;
+
+/** Finds out what nobody recorded. Never guesses: what the gateway does not prove is asked about again. */
+export const trace: Job<Payload> = {
+  name: 'trace',
+  does: 'asks the gateway about charges with an unknown outcome, handles waiting webhooks, finds stuck rows',
+  attention: [
+    'differs',
+    'unknown_too_long',
+    'silent_runs',
+    'files_loading',
+    'messages_sending',
+    'forgotten_bills',
+  ],
+
+  async plan({ ports, merchant }) {
+    await ports.clock.refresh();
+    const ranges = await rangesToAsk(ports.db, merchant.id, instantText(ports.clock.now()), chargesPerChunk);
+    const waiting = await countWaitingEvents(ports.db, merchant.id);
+    return [
+      ...ranges.map((range): Payload => ({ what: 'charges', ...range })),
+      ...(waiting > 0 ? [{ what: 'webhooks' } satisfies Payload] : []),
+      { what: 'stuck' },
+    ];
+  },
+
+  async runChunk(context, payload) {
+    switch (payload.what) {
+      case 'charges':
+        return askAboutCharges(context, payload);
+      case 'webhooks':
+        return { webhooks: await handleWaitingWebhooks(context.ports.db, context.ports, context.merchant) };
+      case 'stuck':
+        return findStuck(context);
+    }
+  },
+
+  async dryRun({ ports, merchant }) {
+    await ports.clock.refresh();
+    return {
+      to_ask: await countToAsk(ports.db, merchant.id, instantText(ports.clock.now())),
+      webhooks: await countWaitingEvents(ports.db, merchant.id),
+    };
+  },
+};
+
+async function askAboutCharges(context: ChunkContext, range: ChargeRange): Promise<Counts> {
+  const { ports, merchant, fence, stop } = context;
+  const counts: Counts = {};
+  const add = (name: string, count: number) => {
+    if (count > 0) counts[name] = (counts[name] ?? 0) + count;
+  };
+  let after: string | null = null;
+  while (!stop.aborted) {
+    await ports.clock.refresh();
+    const askedAt = ports.clock.now();
+    const charges = await chargesToAsk(
+      ports.db,
+      merchant.id,
+      instantText(askedAt),
+      range,
+      after,
+      chargesPerBatch,
+    );
+    after = charges.at(-1)?.id ?? null;
+    if (after === null) break;
+    await ports.crash('trace.before_lookup');
+    const judged = await atMostAtOnce(asksAtOnce, charges, async (charge) => ({
+      charge,
+      judgement: judgeAnswer(
+        charge,
+        await askAbout(ports, merchant.code, charge),
+        askedAt,
+        ports.gateway.semantics,
+      ),
+    }));
+    await ports.crash('trace.after_lookup');
+    await ports.clock.refresh();
+    const act = { ...context.act, at: ports.clock.now() };
+    const resolved = await ports.db.transaction(async (tx) => {
+      await holdFence(tx, fence);
+      return resolveCharges(tx, { act, merchant, ids: ports.ids, sealer: ports.sealer }, judged);
+    });
+    add('asked', charges.length);
+    add('succeeded', resolved.succeeded);
+    add('failed', resolved.failed);
+    add('canceled', resolved.canceled);
+    add('unknown', resolved.unknown);
+    add('known', resolved.known);
+    add('parked', resolved.parked);
+    add('ask_again', resolved.askedAgain);
+    add('differs', resolved.differing);
+    add('unknown_too_long', resolved.tooLong);
+  }
+  return counts;
+}
+
+async function findStuck({ ports, fence, act }: ChunkContext): Promise<Counts> {
+  await ports.clock.refresh();
+  const now = { ...act, at: ports.clock.now() };
+  const counts = await ports.db.transaction(async (tx) => {
+    await holdFence(tx, fence);
+    // The one look that reads every open bill: once a business date is enough.
+    return findStuckRows(tx, { act: now, ids: ports.ids, withForgottenBills: fence.pass === 1 });
+  });
+  return { ...counts };
+}

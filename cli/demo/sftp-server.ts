@@ -58,6 +58,8 @@ export interface SftpFaults {
   /** After so many file bytes read or written over all connections, the connection is cut. */
   dropAfterBytes?: number;
   refuseRename?: boolean;
+  /** Some servers overwrite, against version 3. */
+  overwriteOnRename?: boolean;
   /** The rename is done, and the connection is cut instead of the answer. */
   loseRenameAnswer?: boolean;
   /** The disk is full: every write fails. */
@@ -313,7 +315,8 @@ function serve(
       if (faults.refuseRename) throw new Refused(STATUS_CODE.FAILURE);
       const source = await inside(root, from);
       const target = await inside(root, to);
-      await renameWithoutOverwriting(source, target);
+      if (faults.overwriteOnRename) await rename(source, target);
+      else await renameWithoutOverwriting(source, target);
       if (faults.loseRenameAnswer) cut();
       else sftp.status(request, STATUS_CODE.OK);
     }),

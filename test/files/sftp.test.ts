@@ -202,12 +202,20 @@ describe('working', () => {
     expect((await refusal(opened.rename('/nothing', '/x'))).code).toBe('SFTP_NOT_FOUND');
   });
 
-  test('a rename never overwrites, not even when someone is faster than our look', async () => {
+  test('a rename never overwrites, not even on a server that would', async () => {
     const opened = await open();
     await opened.upload('/a', chunks('ours'));
     await writeFile(local('b'), 'theirs');
-    expect((await refusal(opened.rename('/a', '/b'))).code).toBe('SFTP_EXISTS');
-    expect(await readFile(local('b'), 'utf8')).toBe('theirs');
+    for (const overwriteOnRename of [false, true]) {
+      server.faults.overwriteOnRename = overwriteOnRename;
+      expect((await refusal(opened.rename('/a', '/b'))).code).toBe('SFTP_EXISTS');
+      expect(await readFile(local('b'), 'utf8')).toBe('theirs');
+    }
+  });
+
+  test('a rename that the server refuses leaves the file where it was', async () => {
+    const opened = await open();
+    await opened.upload('/a', chunks('ours'));
     server.faults.refuseRename = true;
     expect((await refusal(opened.rename('/a', '/c'))).code).toBe('SFTP_REMOTE_ERROR');
     expect(await readFile(local('a'), 'utf8')).toBe('ours');

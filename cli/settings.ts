@@ -138,7 +138,7 @@ function together(
       'is missing although DATABASE_WEB_URL is set; write both, or neither for the embedded database',
     );
   }
-  if (found.PORT !== 0 && found.PORT === found.ADMIN_PORT) {
+  if (found.PORT !== undefined && found.PORT !== 0 && found.PORT === found.ADMIN_PORT) {
     wrong('ADMIN_PORT', 'is the same as PORT; write another port, for example 8081');
   }
 }
@@ -200,6 +200,8 @@ export function readSettings(options: { environment?: NodeJS.ProcessEnv; envFile
 function secretIn(home: string): string {
   const file = join(home, 'secrets', 'seikyu');
   try {
+    // Only the secrets are private: as root, the server's own user must get through the home itself.
+    fs.mkdirSync(home, { recursive: true });
     fs.mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
     const unfinished = `${file}.${process.pid}`;
     if (!fs.existsSync(file)) {

@@ -262,6 +262,31 @@ describe('the embedded PostgreSQL', () => {
       expect(fs.statSync(join(place, 'data')).uid).not.toBe(0);
       expect(await read(server.urlFor('seikyu', 'seikyu'), 'select 1 as n')).toEqual([{ n: 1 }]);
       await server.stop();
+
+      fs.rmSync(place, { recursive: true });
+      await expect(start(home)).rejects.toMatchObject({ code: 'EMBEDDED_POSTGRES_DATA_GONE' });
+    },
+  );
+
+  test.runIf(isRoot)(
+    'a deleted home that is made again starts empty and ends the server left behind',
+    async () => {
+      const home = newHome();
+      fs.chmodSync(home, 0o700);
+      const other = inOtherProcess(home);
+      await other.started;
+      const left = fs.realpathSync(join(home, 'postgres'));
+      const pid = postmasterPid(home) ?? 0;
+      other.process.kill('SIGKILL');
+      await other.ended;
+      fs.rmSync(home, { recursive: true });
+      fs.mkdirSync(home, { mode: 0o700 });
+      const server = await start(home);
+      expect(server.adopted).toBe(false);
+      expect(fs.realpathSync(join(home, 'postgres'))).not.toBe(left);
+      await expect.poll(() => isAlive(pid), { timeout: 20_000 }).toBe(false);
+      await server.stop();
+      fs.rmSync(left, { recursive: true });
     },
   );
 });

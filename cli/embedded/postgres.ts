@@ -209,21 +209,41 @@ const sharedPlace = '/var/lib/seikyu';
 function locate(home: string, user: User | undefined, log: Log): string {
   const place = join(home, 'postgres');
   if (fs.existsSync(place)) return fs.realpathSync(place);
+  if (fs.lstatSync(place, { throwIfNoEntry: false })) {
+    // Never an empty database in place of one that was lost, as when only the home is on a kept volume.
+    throw new Refusal('EMBEDDED_POSTGRES_DATA_GONE', `the data ${place} leads to are not there`, {
+      context: { place, data: fs.readlinkSync(place) },
+      next: `Bring back ${fs.readlinkSync(place)}, or remove ${place} to begin with an empty database.`,
+    });
+  }
   if (!user || isTraversable(home)) {
     fs.mkdirSync(place, { mode: user ? 0o755 : 0o700 });
     return fs.realpathSync(place);
   }
   // Named after the home, but new each time: a home that was deleted and made again starts empty.
-  const name = `${createHash('sha256').update(home).digest('hex').slice(0, 12)}-${randomBytes(4).toString('hex')}`;
-  const elsewhere = join(sharedPlace, name);
+  const prefix = `${createHash('sha256').update(home).digest('hex').slice(0, 12)}-`;
+  const elsewhere = join(sharedPlace, `${prefix}${randomBytes(4).toString('hex')}`);
   fs.mkdirSync(elsewhere, { recursive: true, mode: 0o755 });
-  fs.rmSync(place, { force: true });
+  for (const name of fs.readdirSync(sharedPlace)) {
+    if (name.startsWith(prefix) && name !== elsewhere.slice(-name.length))
+      abandon(join(sharedPlace, name), log);
+  }
   fs.symlinkSync(elsewhere, place);
   log.warn(
     { home, place: elsewhere, user: user.name },
     `the user ${user.name} cannot read ${home}; PostgreSQL keeps its data in ${elsewhere} (linked from ${place})`,
   );
   return elsewhere;
+}
+
+/** Data of a home that was deleted: its server is asked to end, the files are left to a person. */
+function abandon(place: string, log: Log): void {
+  const data = join(place, 'data');
+  const pidFile = join(data, 'postmaster.pid');
+  const pid = fs.existsSync(pidFile) ? Number.parseInt(fs.readFileSync(pidFile, 'utf8'), 10) : 0;
+  // SIGINT is PostgreSQL's fast and clean shutdown.
+  if (pid > 0 && isPostgres(pid, data)) process.kill(pid, 'SIGINT');
+  log.warn({ place }, `${place} belonged to a home that was deleted; remove it if its data are not wanted`);
 }
 
 /** For others, at every directory upwards. Errs on the side of no. */

@@ -33,5 +33,8 @@ export interface Carrier {
     readonly concurrency: number;
   };
   send(request: SmsRequest, signal: AbortSignal): Promise<SmsAnswer>;
-  lookup(request: { messageId: string; to: string }, signal: AbortSignal): Promise<SmsLookupAnswer>;
+  lookup(
+    request: { messageId: string; merchantCode: string; to: string },
+    signal: AbortSignal,
+  ): Promise<SmsLookupAnswer>;
 }

@@ -37,7 +37,10 @@ const batchRows = 10_000;
  * Plans the first notices of a released file, batch by batch in id order, each in its own transaction: killed anywhere,
  * it goes on where it stopped. While one batch is written by the database, the tokens of the next are made here.
  */
-export async function planFirstNotices(db: Db, input: PlanNotices): Promise<{ planned: number; skipped: number }> {
+export async function planFirstNotices(
+  db: Db,
+  input: PlanNotices,
+): Promise<{ planned: number; skipped: number }> {
   const counts = { planned: 0, skipped: 0 };
   let after = '00000000-0000-0000-0000-000000000000';
   let writing: Promise<void> = Promise.resolve();
@@ -88,7 +91,7 @@ async function noticesOf(
     messages.push({
       invoiceId: subject.invoice_id,
       step: 'first_notice',
-      plannedOn: subject.business_date > input.businessDate ? subject.business_date : input.businessDate,
+      plannedOn: later(subject.business_date, input.businessDate),
       skipCode,
       linkVersion: skipCode === null ? 1 : null,
     });
@@ -147,6 +150,11 @@ export async function planSteps(tx: Tx, input: PlanSteps): Promise<{ planned: nu
   const added = await insertMessages(tx, merchant.id, input.at, messages);
   const skipped = messages.filter((message) => message.skipCode !== null).length;
   return { planned: Math.max(added - skipped, 0), skipped };
+}
+
+/** Of two dates as YYYY-MM-DD. */
+function later(one: string, other: string): string {
+  return [one, other].sort()[1] ?? one;
 }
 
 /** The unreached file's words for a customer whom no SMS can reach. */

@@ -138,7 +138,7 @@ export interface ClaimedMessage {
   /** `skipped` where the claim found that there is nothing more to say. */
   state: 'sending' | 'skipped';
   due_on: string;
-  customer_id: string;
+  customer_number: string;
   sealed: Buffer;
   link_version: number | null;
   link_key_id: number | null;
@@ -157,7 +157,7 @@ export async function claimMessages(
 ): Promise<ClaimedMessage[]> {
   return tx.query<ClaimedMessage>(
     `with due as (
-       select m.invoice_id, m.step, i.due_on, i.customer_id, c.sealed, l.version as link_version,
+       select m.invoice_id, m.step, i.due_on, u.customer_number, c.sealed, l.version as link_version,
               l.key_id as link_key_id, l.token_hash,
               case when i.state in ('paid', 'unpaid', 'cancelled') then i.state
                    when l.dead_reason is not null then 'link_dead'
@@ -165,6 +165,7 @@ export async function claimMessages(
               end as skip_code
        from messages m
        join invoices i on i.merchant_id = m.merchant_id and i.id = m.invoice_id
+       join customers u on u.merchant_id = i.merchant_id and u.id = i.customer_id
        join contacts c on c.merchant_id = i.merchant_id and c.customer_id = i.customer_id and c.version = i.contact_version
        left join links l on l.merchant_id = m.merchant_id and l.invoice_id = m.invoice_id and l.version = m.link_version
        where m.merchant_id = $1 and m.state = 'planned' and m.planned_on <= $2::date and i.state <> 'parked'
@@ -184,7 +185,7 @@ export async function claimMessages(
            decided_at = case when d.skip_code is not null then $6::timestamptz end
        from due d
        where m.merchant_id = $1 and m.invoice_id = d.invoice_id and m.step = d.step and m.state = 'planned'
-       returning m.invoice_id, m.step, m.version, m.state, d.due_on, d.customer_id, d.sealed, d.link_version,
+       returning m.invoice_id, m.step, m.version, m.state, d.due_on, d.customer_number, d.sealed, d.link_version,
                  d.link_key_id, d.token_hash
      ), history as (
        insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
@@ -221,11 +222,7 @@ export interface MessageOutcome {
 }
 
 /** Outcomes by compare-and-set; returns how many of them stood. */
-export async function settleMessages(
-  tx: Tx,
-  act: Act,
-  outcomes: readonly MessageOutcome[],
-): Promise<number> {
+export async function settleMessages(tx: Tx, act: Act, outcomes: readonly MessageOutcome[]): Promise<number> {
   if (outcomes.length === 0) return 0;
   const rows = await tx.query<{ settled: number }>(
     `with outcome as (
@@ -280,7 +277,7 @@ export interface MessageToAsk {
   version: number;
   claimed_at: string;
   asks: number;
-  customer_id: string;
+  customer_number: string;
   sealed: Buffer;
 }
 
@@ -292,9 +289,10 @@ export async function messagesToAsk(
   limit: number,
 ): Promise<MessageToAsk[]> {
   return db.query<MessageToAsk>(
-    `select m.invoice_id, m.step, m.version, m.claimed_at, m.asks, i.customer_id, c.sealed
+    `select m.invoice_id, m.step, m.version, m.claimed_at, m.asks, u.customer_number, c.sealed
      from messages m
      join invoices i on i.merchant_id = m.merchant_id and i.id = m.invoice_id
+     join customers u on u.merchant_id = i.merchant_id and u.id = i.customer_id
      join contacts c on c.merchant_id = i.merchant_id and c.customer_id = i.customer_id and c.version = i.contact_version
      where m.merchant_id = $1 and m.state in ('sending', 'unknown') and m.ask_at <= $2::timestamptz
      order by m.ask_at, m.invoice_id, m.step

@@ -49,12 +49,19 @@ export function pauseMinutes(wrongTries: number): number {
 
 /** The last four letters or digits, in any width and case; also the whole number for whoever types it all. */
 export function isEndOf(customerNumber: string, answer: string): boolean {
-  const plain = (text: string) =>
-    text
-      .normalize('NFKC')
-      .toUpperCase()
-      .replace(/[^0-9A-Z]/g, '');
-  const end = plain(customerNumber).slice(-4);
-  const given = plain(answer);
-  return end !== '' && (given === end || given === plain(customerNumber));
+  const end = endOf(customerNumber);
+  const given = lettersAndDigits(answer);
+  return end !== '' && (given === end || given === lettersAndDigits(customerNumber));
+}
+
+/** What is asked for, and all that is shown of the number. */
+export function endOf(customerNumber: string): string {
+  return lettersAndDigits(customerNumber).slice(-4);
+}
+
+function lettersAndDigits(text: string): string {
+  return text
+    .normalize('NFKC')
+    .toUpperCase()
+    .replace(/[^0-9A-Z]/g, '');
 }

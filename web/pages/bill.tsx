@@ -1,0 +1,228 @@
+import type { VNode } from 'preact';
+import type { BillRow } from '../../billing/checkout/bill.ts';
+import { endOf } from '../../billing/checkout/check-last-four.ts';
+import type { TaxLine } from '../../billing/checkout/queries.ts';
+import type { BillView } from '../../billing/checkout/view-bill.ts';
+import type { Merchant } from '../../billing/merchants/merchant.ts';
+import { paths } from '../paths.ts';
+import { type Language, longDate, longMonth, money, texts } from '../texts.ts';
+import type { Visit } from '../visit.ts';
+import { document, Icon } from './layout.tsx';
+
+export interface BillPage {
+  view: BillView;
+  visit: Visit;
+  /** YYYY-MM-DD, the merchant's. */
+  today: string;
+  otherLanguageUrl: string;
+  /** The last press of the button did nothing. */
+  tryAgain?: boolean;
+}
+
+/** The bill that can be paid, or whose payment is under way on the gateway's page. */
+export function billPage({ view, visit, today, otherLanguageUrl, tryAgain }: BillPage): string {
+  const { bill, merchant, state, taxLines } = view;
+  const { language } = visit;
+  const words = texts[language];
+  return document(
+    { language, merchant, title: words.billTitle, otherLanguageUrl },
+    <>
+      <section class="card">
+        <h1 class="bill-title">{words.billTitle}</h1>
+        <Amount bill={bill} language={language} />
+        <p class={bill.due_on < today ? 'due over' : 'due'}>
+          {(bill.due_on < today ? words.overdue : words.dueOn)(longDate(bill.due_on, language))}
+        </p>
+        <Facts bill={bill} language={language} isKnown={isKnown(view)} />
+        <Taxes bill={bill} lines={taxLines} language={language} isKnown={isKnown(view)} />
+      </section>
+      <form class="card" method="post" action={paths.pay.of(visit.id)}>
+        {tryAgain && (
+          <p class="notice bad" role="alert">
+            {words.tryAgain}
+          </p>
+        )}
+        {state === 'in_payment' ? (
+          <GoOn bill={bill} language={language} />
+        ) : (
+          <Enrol bill={bill} merchant={merchant} language={language} />
+        )}
+        <button type="submit">
+          {state === 'in_payment' ? words.goOn : words.pay(money(bill.amount, bill.currency, language))}
+        </button>
+        <p class="secure">
+          <svg
+            width="18"
+            height="18"
+            viewBox="0 0 24 24"
+            fill="none"
+            stroke="currentColor"
+            stroke-width="2"
+            aria-hidden="true"
+          >
+            <rect x="5" y="11" width="14" height="9" rx="2" />
+            <path d="M8 11V8a4 4 0 0 1 8 0v3" />
+          </svg>
+          <span>{words.secure}</span>
+        </p>
+      </form>
+    </>,
+  );
+}
+
+/** The bill after it was paid: also what the customer keeps as a record. */
+export function paidPage({ view, visit, otherLanguageUrl }: BillPage): string {
+  const { bill, merchant, taxLines } = view;
+  const { language } = visit;
+  const words = texts[language];
+  return document(
+    { language, merchant, title: words.paidBefore, otherLanguageUrl },
+    <section class="card state">
+      <Icon mood="good" />
+      <h1>{words.paidBefore}</h1>
+      <Amount bill={bill} language={language} />
+      {bill.paid_on !== null && <p>{words.paidOn(longDate(bill.paid_on, language))}</p>}
+      {bill.enrolled && <p class="notice good">{words.enrolled}</p>}
+      <Facts bill={bill} language={language} isKnown={isKnown(view)} />
+      <Taxes bill={bill} lines={taxLines} language={language} isKnown={isKnown(view)} />
+    </section>,
+  );
+}
+
+/** A merchant that asks nothing shows nothing of the customer's use to whoever holds the link. */
+function isKnown(view: BillView): boolean {
+  return view.merchant.settings.checkout.ask !== 'nothing';
+}
+
+function Amount({ bill, language }: { bill: BillRow; language: Language }): VNode {
+  const text = money(bill.amount, bill.currency, language);
+  return (
+    <p class="amount">
+      {text.endsWith('円') ? (
+        <>
+          {text.slice(0, -1)}
+          <small>円</small>
+        </>
+      ) : (
+        text
+      )}
+    </p>
+  );
+}
+
+function Facts(props: { bill: BillRow; language: Language; isKnown: boolean }): VNode | null {
+  const { bill, language, isKnown } = props;
+  const words = texts[language];
+  return (
+    <dl class="facts">
+      {isKnown && (
+        <>
+          <div>
+            <dt>{words.period}</dt>
+            <dd>{longMonth(bill.billing_period, language)}</dd>
+          </div>
+          {bill.description !== '' && (
+            <div>
+              <dt>{words.description}</dt>
+              <dd>{bill.description}</dd>
+            </div>
+          )}
+          <div>
+            <dt>{words.customerNumber}</dt>
+            <dd>{words.customerNumberEnd(endOf(bill.customer_number))}</dd>
+          </div>
+        </>
+      )}
+      <div>
+        <dt>{words.billingNumber}</dt>
+        <dd>{bill.billing_number}</dd>
+      </div>
+    </dl>
+  );
+}
+
+function Taxes(props: {
+  bill: BillRow;
+  lines: readonly TaxLine[];
+  language: Language;
+  isKnown: boolean;
+}): VNode | null {
+  const { bill, lines, language, isKnown } = props;
+  if (lines.length === 0) return null;
+  const words = texts[language];
+  const issuers = [...new Set(lines.flatMap((line) => line.issuer_registration_number ?? []))];
+  return (
+    <details>
+      <summary>{words.tax}</summary>
+      <table>
+        <thead>
+          <tr>
+            <th scope="col">{words.taxItem}</th>
+            <th scope="col">{words.taxable}</th>
+            <th scope="col">{words.taxAmount}</th>
+          </tr>
+        </thead>
+        <tbody>
+          {lines.map((line) => (
+            <tr>
+              <td>
+                {isKnown && line.description !== '' && `${line.description} `}
+                {words.taxRate(line.tax_rate)}
+              </td>
+              <td>{money(line.taxable_amount, bill.currency, language)}</td>
+              <td>{money(line.tax_amount, bill.currency, language)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      {issuers.length > 0 && (
+        <p class="small">
+          {words.registration} {issuers.join(', ')}
+        </p>
+      )}
+    </details>
+  );
+}
+
+function GoOn({ bill, language }: { bill: BillRow; language: Language }): VNode {
+  const words = texts[language];
+  return (
+    <>
+      <p class="notice wait">
+        {words.inPayment} {bill.session_enrol ? words.inPaymentEnrol : words.inPaymentNoEnrol}
+      </p>
+      <p class="small">{words.inPaymentStop}</p>
+      {bill.session_enrol && <input type="hidden" name="enrol" value="yes" />}
+    </>
+  );
+}
+
+function Enrol(props: { bill: BillRow; merchant: Merchant; language: Language }): VNode {
+  const { bill, merchant, language } = props;
+  const words = texts[language];
+  const { debitDay } = merchant.settings.autopay;
+  const day = debitDay === 'due_date' ? words.debitOnDueDate : words.debitOnDay(debitDay);
+  return (
+    <>
+      <label class="tick">
+        <input type="checkbox" name="enrol" value="yes" aria-describedby="enrol-text" />
+        <span>
+          <strong>{bill.enrolled ? words.changeCard : words.enrol}</strong>
+          <span class="small" id="enrol-text">
+            {bill.enrolled ? words.changeCardText : words.enrolText}
+          </span>
+        </span>
+      </label>
+      <details>
+        <summary>{words.terms}</summary>
+        <ul class="terms">
+          {words
+            .termsList(merchant.settings.name[language], day, merchant.settings.contactPhone)
+            .map((term) => (
+              <li>{term}</li>
+            ))}
+        </ul>
+      </details>
+    </>
+  );
+}

@@ -1,0 +1,105 @@
+import type { ComponentChildren, VNode } from 'preact';
+import { renderToString } from 'preact-render-to-string';
+import type { Merchant } from '../../billing/merchants/merchant.ts';
+import { paths } from '../paths.ts';
+import { styleVersion } from '../style.ts';
+import { type Language, texts } from '../texts.ts';
+
+export interface Frame {
+  language: Language;
+  /** Null where nobody knows whose page it would be. */
+  merchant: Merchant | null;
+  title: string;
+  /** Where the same page is in the other language; null: no switch. */
+  otherLanguageUrl?: string | null;
+  /** For pages that wait for news. */
+  refreshSeconds?: number;
+}
+
+/** A whole document. Text is escaped by the renderer; there is no other way in. */
+export function document(frame: Frame, content: ComponentChildren): string {
+  const { language, merchant, title } = frame;
+  const words = texts[language];
+  const name = merchant?.settings.name[language];
+  const other: Language = language === 'ja' ? 'en' : 'ja';
+  const offersOther = merchant?.settings.notify.languages.includes(other) ?? false;
+  return `<!doctype html>${renderToString(
+    <html lang={language}>
+      <head>
+        <meta charset="utf-8" />
+        <meta name="viewport" content="width=device-width, initial-scale=1" />
+        <meta name="robots" content="noindex, nofollow" />
+        <meta name="format-detection" content="telephone=no" />
+        {frame.refreshSeconds !== undefined && (
+          <meta http-equiv="refresh" content={String(frame.refreshSeconds)} />
+        )}
+        <title>{name === undefined ? title : `${title} - ${name}`}</title>
+        <link rel="stylesheet" href={paths.style.of(styleVersion)} />
+        {merchant !== null && (
+          <link rel="stylesheet" href={paths.brand.of(merchant.settings.checkout.brand.color)} />
+        )}
+      </head>
+      <body>
+        <header class="top">
+          <div class="wrap">
+            <p class="merchant">{name ?? ''}</p>
+            {frame.otherLanguageUrl && offersOther && (
+              <nav class="languages">
+                <a href={frame.otherLanguageUrl} lang={other} hreflang={other}>
+                  {words.otherLanguage}
+                </a>
+              </nav>
+            )}
+          </div>
+        </header>
+        <main class="wrap">{content}</main>
+        <footer class="wrap">
+          {merchant !== null && <Contact merchant={merchant} language={language} />}
+        </footer>
+      </body>
+    </html>,
+  )}`;
+}
+
+function Contact({ merchant, language }: { merchant: Merchant; language: Language }): VNode {
+  const phone = merchant.settings.contactPhone;
+  return (
+    <>
+      <p>{merchant.settings.name[language]}</p>
+      {phone !== null && (
+        <p>
+          {texts[language].questions} <a href={`tel:${phone}`}>{phone}</a>
+        </p>
+      )}
+    </>
+  );
+}
+
+export type Mood = 'good' | 'wait' | 'bad' | 'plain';
+
+const strokes: Record<Mood, string> = {
+  good: 'M5 12.5l4.5 4.5L19 7.5',
+  wait: 'M12 6v6l4 2.5',
+  bad: 'M12 6v7M12 17.5v.5',
+  plain: 'M12 11v6.5M12 6.5v.5',
+};
+
+export function Icon({ mood }: { mood: Mood }): VNode {
+  return (
+    <span class={`icon ${mood}`}>
+      <svg
+        width="34"
+        height="34"
+        viewBox="0 0 24 24"
+        fill="none"
+        stroke="currentColor"
+        stroke-width="2.4"
+        stroke-linecap="round"
+        stroke-linejoin="round"
+        aria-hidden="true"
+      >
+        <path d={strokes[mood]} />
+      </svg>
+    </span>
+  );
+}

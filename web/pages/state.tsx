@@ -1,0 +1,73 @@
+import type { Merchant } from '../../billing/merchants/merchant.ts';
+import { type Language, texts } from '../texts.ts';
+import { document, Icon, type Mood } from './layout.tsx';
+
+export type PageState =
+  | 'paid'
+  | 'already_paid'
+  | 'waiting'
+  | 'unfinished'
+  | 'not_paid'
+  | 'cancelled'
+  | 'returned'
+  | 'expired'
+  | 'unknown'
+  | 'busy';
+
+/** Waiting pages look again by themselves: one question to the gateway each time. */
+const refreshSeconds = 6;
+
+/** A page that says where things stand and holds nothing personal. */
+export function statePage(page: {
+  state: PageState;
+  language: Language;
+  merchant: Merchant | null;
+  otherLanguageUrl?: string | null;
+  /** Where the visitor may go on. */
+  billUrl?: string | null;
+  /** For `paid`: automatic payment was set up with it. */
+  enrolled?: boolean;
+}): string {
+  const { state, language, merchant } = page;
+  const words = texts[language];
+  const name = merchant?.settings.name[language] ?? '';
+  const [mood, title, text] = (
+    {
+      paid: ['good', words.paidTitle, words.paidText],
+      already_paid: ['good', words.paidBefore, words.paidText],
+      waiting: ['wait', words.waitingTitle, words.waitingText],
+      unfinished: ['wait', words.unfinishedTitle, words.unfinishedText],
+      not_paid: ['bad', words.notPaidTitle, words.notPaidText],
+      cancelled: ['plain', words.cancelledTitle, words.cancelledText],
+      returned: ['plain', words.returnedTitle, words.returnedText(name)],
+      expired: ['plain', words.expiredTitle, words.expiredText(name)],
+      unknown: ['plain', words.unknownTitle, words.unknownText],
+      busy: ['wait', words.busyTitle, words.busyText],
+    } satisfies Record<PageState, [Mood, string, string]>
+  )[state];
+  return document(
+    {
+      language,
+      merchant,
+      title,
+      otherLanguageUrl: page.otherLanguageUrl ?? null,
+      ...(state === 'waiting' ? { refreshSeconds } : {}),
+    },
+    <section class="card state">
+      <Icon mood={mood} />
+      <h1>{title}</h1>
+      <p>{text}</p>
+      {page.enrolled && <p class="notice good">{words.enrolled}</p>}
+      {state === 'waiting' && (
+        <a class="button quiet" href={page.billUrl ?? ''}>
+          {words.reload}
+        </a>
+      )}
+      {page.billUrl && (state === 'unfinished' || state === 'not_paid') && (
+        <a class="button" href={page.billUrl}>
+          {words.back}
+        </a>
+      )}
+    </section>,
+  );
+}

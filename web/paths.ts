@@ -1,0 +1,30 @@
+/** Every address of the public server: the pattern that routes, and how to write one. */
+export const paths = {
+  /** What the SMS carries. Changes nothing but the visitor's cookie. */
+  link: { pattern: '/l/:token', of: (token: string) => `/l/${token}` },
+  /** A visit to one bill; the cookie that opens it is sent to this path only. */
+  bill: { pattern: '/b/:visit', of: (visit: string) => `/b/${visit}` },
+  check: { pattern: '/b/:visit/check', of: (visit: string) => `/b/${visit}/check` },
+  pay: { pattern: '/b/:visit/pay', of: (visit: string) => `/b/${visit}/pay` },
+  /** Where the gateway sends the visitor back; works without the cookie. */
+  back: { pattern: '/r/:nonce', of: (nonce: string) => `/r/${nonce}` },
+  style: { pattern: '/style-:version.css', of: (version: string) => `/style-${version}.css` },
+  brand: {
+    pattern: '/brand-:color.css',
+    of: (color: string) => `/brand-${color.replace('#', '').toLowerCase()}.css`,
+  },
+  webhook: {
+    pattern: '/webhooks/:gateway/:merchant',
+    of: (gateway: string, merchant: string) => `/webhooks/${gateway}/${merchant}`,
+  },
+  health: { pattern: '/healthz', of: () => '/healthz' },
+  favicon: { pattern: '/favicon.ico', of: () => '/favicon.ico' },
+} as const;
+
+/** The same for the operators' pages. */
+export const adminPaths = {
+  status: '/',
+  outbox: '/outbox',
+  style: '/admin.css',
+  health: '/healthz',
+} as const;

@@ -1,0 +1,138 @@
+import cookie from '@fastify/cookie';
+import formbody from '@fastify/formbody';
+import fastify, { type FastifyError, type FastifyReply, type FastifyRequest } from 'fastify';
+import type { Db } from '../billing/db.ts';
+import { brandStyle, isColor } from './brand.ts';
+import { html, secureHeaders } from './headers.ts';
+import { statePage } from './pages/state.tsx';
+import { paths } from './paths.ts';
+import { payRoutes } from './pay.ts';
+import type { WebContext, WebPorts } from './ports.ts';
+import { style, styleVersion } from './style.ts';
+import { languageFor } from './texts.ts';
+import { webhookRoutes } from './webhooks.ts';
+
+export interface WebOptions {
+  /** As the login role under row security. */
+  webDb: Db;
+  ports: WebPorts;
+  /** What pay links start with; behind a proxy the proxy's address. */
+  baseUrl: string;
+  /** 0 = any free port. */
+  port: number;
+  host?: string;
+  /** Origins of the gateway's own pages, e.g. `https://checkout.stripe.com`: forms may lead there and nowhere else. */
+  gatewayOrigins: readonly string[];
+}
+
+export interface WebServer {
+  url: string;
+  port: number;
+  /** Ends when what was acknowledged is handled. */
+  close(): Promise<void>;
+  /** Resolves when no webhook is being handled. */
+  settled(): Promise<void>;
+}
+
+const formBytesAtMost = 4_096;
+const requestTimeoutMs = 20_000;
+
+/** Starts the public server: pay pages and webhooks. */
+export async function startWeb(options: WebOptions): Promise<WebServer> {
+  const baseUrl = options.baseUrl.replace(/\/+$/, '');
+  const context: WebContext = {
+    db: options.webDb,
+    ports: options.ports,
+    baseUrl,
+    isSecure: baseUrl.startsWith('https:'),
+    gatewayOrigins: options.gatewayOrigins.map((address) => new URL(address).origin),
+  };
+  const { log, clock } = options.ports;
+  const headers = secureHeaders(context);
+  const startedAt = new WeakMap<FastifyRequest, number>();
+
+  const app = fastify({
+    // Its log would hold addresses, and with them tokens.
+    logger: false,
+    bodyLimit: formBytesAtMost,
+    requestTimeout: requestTimeoutMs,
+    forceCloseConnections: true,
+    routerOptions: { maxParamLength: 700 },
+    // An address that is no address: the default answer would repeat it.
+    frameworkErrors: (_error, request, reply) => {
+      reply.headers(headers);
+      html(reply as FastifyReply, 404, messagePage(request as FastifyRequest, 'unknown'));
+    },
+  });
+  await app.register(cookie);
+  await app.register(formbody, { bodyLimit: formBytesAtMost });
+
+  app.addHook('onRequest', async (request, reply) => {
+    startedAt.set(request, clock.elapsedMs());
+    reply.headers(headers);
+    await clock.refresh();
+  });
+  app.addHook('onResponse', async (request, reply) => {
+    const startedMs = startedAt.get(request) ?? clock.elapsedMs();
+    log.info(
+      {
+        method: request.method,
+        // The pattern, never the address.
+        route: request.routeOptions.url ?? 'none',
+        status: reply.statusCode,
+        durationMs: Math.round(clock.elapsedMs() - startedMs),
+      },
+      'request',
+    );
+  });
+  app.setNotFoundHandler((request, reply) => html(reply, 404, messagePage(request, 'unknown')));
+  app.setErrorHandler((error: FastifyError, request, reply) => {
+    const status = error.statusCode !== undefined && error.statusCode < 500 ? error.statusCode : 503;
+    if (status === 503) {
+      log.error({ route: request.routeOptions.url ?? 'none', error }, 'a request failed');
+    }
+    return html(reply, status, messagePage(request, status === 503 ? 'busy' : 'unknown'));
+  });
+
+  app.get(paths.health.pattern, async () => {
+    await options.webDb.query('select 1');
+    return { ok: true };
+  });
+  app.get(paths.favicon.pattern, (_request, reply) => reply.code(204).send());
+  app.get<{ Params: { version: string } }>(paths.style.pattern, (request, reply) =>
+    request.params.version === styleVersion ? css(reply, style) : reply.callNotFound(),
+  );
+  app.get<{ Params: { color: string } }>(paths.brand.pattern, (request, reply) =>
+    isColor(request.params.color) ? css(reply, brandStyle(request.params.color)) : reply.callNotFound(),
+  );
+  payRoutes(app, context);
+  const settled = await webhookRoutes(app, context);
+
+  await app.listen({ host: options.host ?? '127.0.0.1', port: options.port });
+  const address = app.server.address();
+  const port = typeof address === 'object' && address !== null ? address.port : options.port;
+  return {
+    url: `http://${options.host ?? '127.0.0.1'}:${port}`,
+    port,
+    settled,
+    async close() {
+      await app.close();
+      await settled();
+    },
+  };
+}
+
+function messagePage(request: FastifyRequest, state: 'unknown' | 'busy'): string {
+  return statePage({
+    state,
+    language: languageFor(request.headers?.['accept-language'], ['ja', 'en']),
+    merchant: null,
+  });
+}
+
+function css(reply: FastifyReply, content: string): FastifyReply {
+  return reply
+    .header('cache-control', 'public, max-age=31536000, immutable')
+    .type('text/css; charset=utf-8')
+    .send(content);
+}

@@ -1,0 +1,208 @@
+import { Temporal } from 'temporal-polyfill';
+
+export type Language = 'ja' | 'en';
+
+const ja = {
+  otherLanguage: 'English',
+  questions: 'お問い合わせ',
+  askTitle: 'ご本人の確認',
+  askText: 'ご請求内容を表示する前に、お客様番号の下4桁を確認します。',
+  askLabel: 'お客様番号の下4桁',
+  askHint: 'お客様番号は、検針票や以前のご請求書に記載されています。',
+  askButton: '確認する',
+  askWrong: 'お客様番号と一致しません。もう一度ご確認ください。',
+  askCooling: (time: string) =>
+    `続けて一致しなかったため、この確認を一時的に止めています。${time}以降にもう一度お試しください。`,
+  billTitle: 'ご請求額',
+  dueOn: (date: string) => `お支払期限 ${date}`,
+  overdue: (date: string) => `お支払期限 ${date}(過ぎています)`,
+  customerNumber: 'お客様番号',
+  customerNumberEnd: (end: string) => `末尾 ${end}`,
+  period: 'ご請求期間',
+  description: '内容',
+  billingNumber: '請求番号',
+  tax: '消費税の内訳',
+  taxItem: '項目',
+  taxable: '対象額',
+  taxAmount: '消費税',
+  taxRate: (rate: number) => (rate === 0 ? '対象外・非課税' : `${rate}%対象`),
+  registration: '登録番号',
+  enrol: '次回から自動で支払う',
+  enrolText: '今回使うカードで、次のご請求から自動でお支払いします。SMSでのお支払いは不要になります。',
+  changeCard: '今後の自動払いをこのカードに変える',
+  changeCardText: '今ご登録のカードに代えて、今回使うカードで次のご請求から自動でお支払いします。',
+  terms: '自動払いの条件',
+  termsList: (merchant: string, day: string, contact: string | null) => [
+    `${merchant}からの次回以降のご請求が対象です。今回のご請求は、この画面でお支払いいただきます。`,
+    `ご請求のたびに、その請求額を${day}にカードへ請求します。金額は毎回変わることがあります。`,
+    'カード番号は決済代行会社が安全に保管します。このサイトには保存されません。',
+    'カードで支払えなかったときは、日をおいてもう一度請求するか、SMSでお支払いページをお送りします。',
+    `自動払いはいつでもやめられます。${contact === null ? `${merchant}へご連絡ください。` : `お電話(${contact})でご連絡ください。`}`,
+  ],
+  debitOnDueDate: 'お支払期限の日(銀行の休業日は翌営業日)',
+  debitOnDay: (day: number) => `毎月${day}日(銀行の休業日は翌営業日)`,
+  pay: (amount: string) => `カードで${amount}を支払う`,
+  secure:
+    'カード番号は、次に開く決済代行会社のページで入力します。本人認証(3Dセキュア)を行うことがあります。',
+  inPayment: 'お支払いの手続きが途中です。決済代行会社のページで続けてください。',
+  inPaymentEnrol: 'このお支払いでは「次回から自動で支払う」が選ばれています。',
+  inPaymentNoEnrol: 'このお支払いでは自動払いは選ばれていません。',
+  inPaymentStop: 'やめるときや選び直すときは、決済代行会社のページで「やめて戻る」を選んでください。',
+  goOn: '支払いを続ける',
+  paidTitle: 'お支払いが完了しました',
+  paidText: 'ありがとうございました。この画面は閉じていただけます。',
+  paidBefore: 'このご請求はお支払い済みです',
+  paidOn: (date: string) => `お支払日 ${date}`,
+  enrolled: '次のご請求からは、自動でお支払いします。',
+  waitingTitle: 'お支払いを確認しています',
+  waitingText:
+    '結果がわかるまで、もう一度お支払いいただくことはできません。二重のお支払いを防ぐためです。この画面は自動で更新されます。',
+  unfinishedTitle: 'お支払いはまだ終わっていません',
+  unfinishedText: 'お支払いのページに戻って続けることができます。',
+  notPaidTitle: 'お支払いできませんでした',
+  notPaidText: '代金はいただいていません。別のカードでもう一度お試しいただけます。',
+  tryAgain:
+    'ただいま決済代行会社につながりません。代金はいただいていません。少し待ってから、もう一度お試しください。',
+  cancelledTitle: 'このご請求は取り消されました',
+  cancelledText: 'お支払いの必要はありません。',
+  returnedTitle: 'このページでのお支払いは終了しました',
+  returnedText: (merchant: string) => `お支払い方法は、${merchant}からの別のご案内をご覧ください。`,
+  expiredTitle: 'このリンクの期限が切れています',
+  expiredText: (merchant: string) => `お支払い方法は、${merchant}へお問い合わせください。`,
+  unknownTitle: 'ページを開けません',
+  unknownText:
+    'SMSのリンクをもう一度開いてください。それでも開けないときは、ご請求元へお問い合わせください。',
+  busyTitle: 'ただいま混み合っています',
+  busyText: '少し待ってから、もう一度開いてください。代金が二重に請求されることはありません。',
+  back: 'お支払いページへ',
+  reload: '今すぐ更新する',
+};
+
+type Words = typeof ja;
+
+const en: Words = {
+  otherLanguage: '日本語',
+  questions: 'Questions',
+  askTitle: 'Please confirm it is you',
+  askText: 'Before we show the bill, please give the last four characters of your customer number.',
+  askLabel: 'Last four of your customer number',
+  askHint: 'You find the customer number on your meter slip or on earlier bills.',
+  askButton: 'Continue',
+  askWrong: 'This does not match the customer number. Please check it.',
+  askCooling: (time) =>
+    `There were several wrong answers in a row, so this check rests for a while. Please try again after ${time}.`,
+  billTitle: 'Amount to pay',
+  dueOn: (date) => `Due ${date}`,
+  overdue: (date) => `Was due ${date}`,
+  customerNumber: 'Customer number',
+  customerNumberEnd: (end) => `ending in ${end}`,
+  period: 'Billing period',
+  description: 'For',
+  billingNumber: 'Bill number',
+  tax: 'Consumption tax',
+  taxItem: 'Item',
+  taxable: 'Taxable',
+  taxAmount: 'Tax',
+  taxRate: (rate) => (rate === 0 ? 'no tax' : `at ${rate}%`),
+  registration: 'Registration number',
+  enrol: 'Pay automatically from now on',
+  enrolText: 'Your next bills are charged to the card you use now. No more links to open.',
+  changeCard: 'Use this card for automatic payment',
+  changeCardText: 'Your next bills are charged to the card you use now instead of the one on file.',
+  terms: 'Terms of automatic payment',
+  termsList: (merchant, day, contact) => [
+    `It covers the next bills from ${merchant}. This bill is paid here and now.`,
+    `Each bill is charged to your card with its own amount ${day}. The amount may differ each time.`,
+    'The payment provider keeps the card number safely. It is never stored on this site.',
+    'If the card cannot be charged, we try again some days later or send you a payment page by SMS.',
+    `You can stop at any time${contact === null ? `: please contact ${merchant}.` : ` by calling ${contact}.`}`,
+  ],
+  debitOnDueDate: 'on its due date (or the next day on which banks are open)',
+  debitOnDay: (day) => `on day ${day} of the month (or the next day on which banks are open)`,
+  pay: (amount) => `Pay ${amount} by card`,
+  secure:
+    'You type your card number on the payment provider’s own page, which opens next. It may ask for 3-D Secure.',
+  inPayment: 'A payment is under way. Please go on on the payment provider’s page.',
+  inPaymentEnrol: '“Pay automatically from now on” is chosen for this payment.',
+  inPaymentNoEnrol: 'Automatic payment is not chosen for this payment.',
+  inPaymentStop: 'To stop or choose again, please cancel on the payment provider’s page.',
+  goOn: 'Go on paying',
+  paidTitle: 'Thank you, your bill is paid',
+  paidText: 'There is nothing more to do. You can close this page.',
+  paidBefore: 'This bill is already paid',
+  paidOn: (date) => `Paid on ${date}`,
+  enrolled: 'From your next bill on, you pay automatically.',
+  waitingTitle: 'We are checking your payment',
+  waitingText:
+    'Until the result is known this bill cannot be paid again, so that you never pay twice. This page refreshes by itself.',
+  unfinishedTitle: 'The payment is not finished',
+  unfinishedText: 'You can go back to the payment page and go on.',
+  notPaidTitle: 'The payment did not go through',
+  notPaidText: 'No money was taken. You can try again with another card.',
+  tryAgain: 'The payment provider cannot be reached. No money was taken. Please try again in a moment.',
+  cancelledTitle: 'This bill was cancelled',
+  cancelledText: 'You do not have to pay it.',
+  returnedTitle: 'This bill can no longer be paid here',
+  returnedText: (merchant) => `${merchant} will tell you how to pay it.`,
+  expiredTitle: 'This link has expired',
+  expiredText: (merchant) => `Please ask ${merchant} how to pay.`,
+  unknownTitle: 'This page cannot be opened',
+  unknownText:
+    'Please open the link in your SMS again. If that does not help, please ask the company that billed you.',
+  busyTitle: 'We are busy right now',
+  busyText: 'Please open the page again in a moment. You will not be charged twice.',
+  back: 'To the payment page',
+  reload: 'Refresh now',
+};
+
+export const texts: Record<Language, Words> = { ja, en };
+
+/** 4980 JPY as `4,980円` or `¥4,980`. */
+export function money(amount: number, currency: string, language: Language): string {
+  if (currency === 'JPY') {
+    const digits = amount.toLocaleString('en-US');
+    return language === 'ja' ? `${digits}円` : `¥${digits}`;
+  }
+  const format = new Intl.NumberFormat(language, { style: 'currency', currency });
+  return format.format(amount / 10 ** (format.resolvedOptions().maximumFractionDigits ?? 0));
+}
+
+/** `2026年12月10日(木)`, `10 December 2026`. */
+export function longDate(date: string, language: Language): string {
+  const day = Temporal.PlainDate.from(date);
+  return language === 'ja'
+    ? `${day.year}年${day.month}月${day.day}日(${'月火水木金土日'.charAt(day.dayOfWeek - 1)})`
+    : `${day.day} ${day.toLocaleString('en-GB', { month: 'long' })} ${day.year}`;
+}
+
+/** `2026年11月分`, `November 2026`. */
+export function longMonth(month: string, language: Language): string {
+  const { year, month: number } = Temporal.PlainYearMonth.from(month);
+  if (language === 'ja') return `${year}年${number}月分`;
+  return `${Temporal.PlainDate.from(`${month}-01`).toLocaleString('en-GB', { month: 'long' })} ${year}`;
+}
+
+/** `14:05` in the merchant's zone. */
+export function clockTime(instant: string, timezone: string): string {
+  // Rounded up: at 14:05:30 it must not say 14:05.
+  const { hour, minute } = Temporal.Instant.from(instant)
+    .toZonedDateTimeISO(timezone)
+    .round({ smallestUnit: 'minute', roundingMode: 'ceil' });
+  return `${String(hour).padStart(2, '0')}:${String(minute).padStart(2, '0')}`;
+}
+
+/** The first language of the browser that the merchant offers, else the merchant's first. */
+export function languageFor(acceptLanguage: string | undefined, offered: readonly Language[]): Language {
+  const wanted = (acceptLanguage ?? '')
+    .slice(0, 200)
+    .split(',')
+    .map((part) => {
+      const [tag = '', ...parameters] = part.trim().toLowerCase().split(';');
+      const q = parameters.map((each) => /^\s*q=([01](?:\.\d{1,3})?)$/.exec(each)?.[1]).find((each) => each);
+      return { language: tag.split('-')[0] ?? '', weight: q === undefined ? 1 : Number(q) };
+    })
+    .filter(({ weight }) => weight > 0)
+    .sort((a, b) => b.weight - a.weight);
+  const found = wanted.map(({ language }) => offered.find((each) => each === language)).find((each) => each);
+  return found ?? offered[0] ?? 'ja';
+}

@@ -1,6 +1,6 @@
 import type { Db } from '../db.ts';
+import { shortCodeOf, tokenHashOf } from '../links/token.ts';
 import type { Merchant } from '../merchants/merchant.ts';
-import { shortCodeOf, tokenHashOf } from './link-token.ts';
 import { linkByHash, merchantIdOf, merchantOf } from './queries.ts';
 
 /** One pay link, and with it one bill of one merchant: all that a visitor may ever reach. */

@@ -42,9 +42,16 @@ export async function learnFromGateway(
       ),
     })),
   );
-  const learned = answers.flatMap(({ chargeId, outcome }): Learned[] =>
-    outcome.kind === 'succeeded' || outcome.kind === 'failed' ? [{ chargeId, outcome }] : [],
-  );
+  const learned = answers.flatMap(({ chargeId, outcome }): Learned[] => {
+    const asked = open.find((charge) => charge.charge_id === chargeId);
+    // Another amount than asked for is never booked: the bill stays locked, and trace calls a person.
+    const fits =
+      outcome.kind === 'failed' ||
+      (outcome.kind === 'succeeded' &&
+        outcome.captured.amount === asked?.amount &&
+        outcome.captured.currency === asked?.currency);
+    return fits ? [{ chargeId, outcome }] : [];
+  });
   const unanswered = new Set(
     answers.filter(({ outcome }) => outcome.kind === 'unknown').map(({ chargeId }) => chargeId),
   );

@@ -229,6 +229,8 @@ export interface ChargeNews {
   state: ChargeState;
   invoice_state: InvoiceState;
   gateway: string;
+  amount: number;
+  currency: string;
   enrolled: boolean;
 }
 
@@ -238,7 +240,7 @@ export async function chargeNews(
   chargeIds: readonly string[],
 ): Promise<ChargeNews[]> {
   return tx.query<ChargeNews>(
-    `select c.id as charge_id, c.state, i.state as invoice_state, c.gateway,
+    `select c.id as charge_id, c.state, i.state as invoice_state, c.gateway, c.amount, c.currency,
             coalesce(s.enrol, false) and exists (
               select 1 from enrolments e
               where e.merchant_id = i.merchant_id and e.contract_id = i.contract_id and e.state = 'active') as enrolled

@@ -90,19 +90,6 @@ export async function noticeFacts(
   );
 }
 
-/** "Complete up to and with this date", by way to pay; null = nothing reported yet. */
-export async function watermarkOf(
-  tx: Pick<Tx, 'query'>,
-  merchantId: number,
-  method: string,
-): Promise<string | null> {
-  const [row] = await tx.query<{ complete_to: string }>(
-    `select complete_to from watermarks where merchant_id = $1 and method = $2`,
-    [merchantId, method],
-  );
-  return row?.complete_to ?? null;
-}
-
 /** From now on a link is offered for these automatic bills too. */
 export async function fallBackToLink(
   tx: Tx,

@@ -10,6 +10,8 @@ import { dunningPolicyOf, type MerchantSettings } from '../merchants/settings.ts
 import { planSteps } from '../messages/plan.ts';
 import { park } from '../parked/queries.ts';
 import type { Ids } from '../ports.ts';
+import { completeTo } from '../reconciliation/queries.ts';
+import { reportedMethod } from '../reconciliation/watermark.ts';
 import { assertState } from '../refusal.ts';
 import type { Sealer } from '../sealing.ts';
 import { agendaFor, type Decision, type DunningFacts, decideNext } from './decide.ts';
@@ -21,7 +23,6 @@ import {
   fallBackToLink,
   type NoticeFacts,
   noticeFacts,
-  watermarkOf,
 } from './queries.ts';
 import { ceilingAllows, firstWholeDayFrom } from './verdict.ts';
 
@@ -75,7 +76,7 @@ export async function dunBills(
   const steps = outcomes.flatMap((outcome) =>
     outcome.notify.map((step) => ({ invoiceId: outcome.invoiceId, step, plannedOn: businessDate })),
   );
-  await planSteps(tx, { act, merchant, sealer: work.sealer }, steps);
+  await planSteps(tx, { merchant, sealer: work.sealer, at: act.at, steps });
 
   const agenda = outcomes.flatMap(({ invoiceId, end }) =>
     end.kind === 'agenda' ? [{ invoiceId, act: end.act, actOn: end.on }] : [],
@@ -165,7 +166,7 @@ async function readFacts(
   const ids = bills.map((bill) => bill.id);
   const attempts = byInvoice(await attemptFacts(tx, merchant.id, ids));
   const notices = byInvoice(await noticeFacts(tx, merchant.id, ids));
-  const upTo = await watermarkOf(tx, merchant.id, 'card');
+  const upTo = await completeTo(tx, merchant.id, reportedMethod);
   const versions = [...new Set(bills.map((bill) => bill.settings_version))];
   const settings = await settingsByVersion(tx, merchant.id, versions);
   return bills.map((bill) => [
@@ -216,7 +217,7 @@ function factsOf(known: {
     locked: bill.locked,
     hasValidMethod: bill.has_method,
     // Cards are the one way to pay that is offered here.
-    watermarks: [{ way: 'card', upTo: known.upTo === null ? null : date(known.upTo) }],
+    watermarks: [{ way: reportedMethod, upTo: known.upTo === null ? null : date(known.upTo) }],
   };
 }
 

@@ -1,0 +1,58 @@
+import { Temporal } from 'temporal-polyfill';
+import type { Tx } from '../db.ts';
+import type { Merchant } from '../merchants/merchant.ts';
+import { completeTo, merchantSince, raiseWatermark, storedReportDates, watermarkFacts } from './queries.ts';
+import { differsCause } from './store-report.ts';
+
+/** Cards are the one way to pay that is reported here. */
+export const reportedMethod = 'card';
+
+/** The day on which reports begin for a merchant. */
+export async function reportsSince(db: Pick<Tx, 'query'>, merchant: Merchant): Promise<string> {
+  const created = Temporal.Instant.from(await merchantSince(db, merchant.id));
+  return created.toZonedDateTimeISO(merchant.settings.timezone).toPlainDate().toString();
+}
+
+/** The first day that is not known to be complete. Only from there on can a line wait to be learned. */
+export async function unreportedSince(db: Pick<Tx, 'query'>, merchant: Merchant): Promise<string> {
+  const complete = await completeTo(db, merchant.id, reportedMethod);
+  if (complete === null) return reportsSince(db, merchant);
+  return Temporal.PlainDate.from(complete).add({ days: 1 }).toString();
+}
+
+/**
+ * Moves the watermark to the last day up to which every report is stored, every line is accounted for and no charge
+ * that started is open. Never backwards; doing it again changes nothing.
+ */
+export async function advanceWatermark(
+  tx: Tx,
+  merchant: Merchant,
+  gateway: string,
+  yesterday: string,
+): Promise<boolean> {
+  const from = await unreportedSince(tx, merchant);
+  const facts = await watermarkFacts(tx, merchant.id, gateway, from, differsCause);
+  const day = (text: string) => Temporal.PlainDate.from(text);
+  const dayBefore = (text: string) => day(text).subtract({ days: 1 }).toString();
+
+  const stored = await storedReportDates(tx, merchant.id, gateway, from, yesterday);
+  let complete = dayBefore(from);
+  for (let next = from; next <= yesterday && stored.has(next); next = day(next).add({ days: 1 }).toString()) {
+    complete = next;
+  }
+  if (facts.oldest_open_at !== null) {
+    const openOn = Temporal.Instant.from(facts.oldest_open_at)
+      .toZonedDateTimeISO(merchant.settings.timezone)
+      .toPlainDate()
+      .toString();
+    complete = earlier(complete, dayBefore(openOn));
+  }
+  for (const blocked of [facts.unmatched_from, facts.differs_from]) {
+    if (blocked !== null) complete = earlier(complete, dayBefore(blocked));
+  }
+  return raiseWatermark(tx, merchant.id, reportedMethod, complete);
+}
+
+function earlier(one: string, other: string): string {
+  return other < one ? other : one;
+}

@@ -1,0 +1,119 @@
+import type { Temporal } from 'temporal-polyfill';
+import { instantText } from '../acts/act.ts';
+import type { Tx } from '../db.ts';
+import type { RecordRange } from '../exchanges/queries.ts';
+
+/**
+ * Customers that the merchant's database did not have, each with its default contract (same id, blank number) and its
+ * first contact. Returns how many.
+ */
+export async function addNewCustomers(
+  tx: Tx,
+  range: RecordRange,
+  origin: { businessDate: string; sequence: number; at: Temporal.Instant },
+): Promise<number> {
+  return tx.run(
+    `with new as (
+       insert into customers (merchant_id, id, customer_number, contact_version, created_at)
+       select $1, customer_id, customer_number, 1, $7::timestamptz
+       from staged_bills
+       where merchant_id = $1 and file_id = $2::uuid and record_no > $3 and record_no <= $4
+       order by record_no
+       on conflict (merchant_id, customer_number) do nothing
+       returning id
+     ), contract as (
+       insert into contracts (merchant_id, id, customer_id, contract_number)
+       select $1, id, id, '' from new
+     )
+     insert into contacts (merchant_id, customer_id, version, sealed, key_id, digest, name_digest, phone_digest,
+                           phone_kind, business_date, sequence, created_at)
+     select $1, n.id, 1, s.sealed, s.key_id, s.digest, s.name_digest, s.phone_digest, s.phone_kind,
+            $5::date, $6::int, $7::timestamptz
+     from new n join staged_bills s on s.customer_id = n.id
+     where s.merchant_id = $1 and s.file_id = $2::uuid and s.record_no > $3 and s.record_no <= $4`,
+    [
+      range.merchantId,
+      range.fileId,
+      range.from,
+      range.to,
+      origin.businessDate,
+      origin.sequence,
+      instantText(origin.at),
+    ],
+  );
+}
+
+/** Lines of customers who were there already take those customers' ids. */
+export async function adoptCustomers(tx: Tx, range: RecordRange): Promise<number> {
+  return tx.run(
+    `update staged_bills s set customer_id = c.id
+     from customers c
+     where s.merchant_id = $1 and s.file_id = $2::uuid and s.record_no > $3 and s.record_no <= $4
+       and c.merchant_id = $1 and c.customer_number = s.customer_number and c.id <> s.customer_id`,
+    [range.merchantId, range.fileId, range.from, range.to],
+  );
+}
+
+/** A version for every contact that differs from all that the customer has had: a bill keeps the one it came with. */
+export async function addContactVersions(
+  tx: Tx,
+  range: RecordRange,
+  origin: { businessDate: string; sequence: number; at: Temporal.Instant },
+): Promise<number> {
+  return tx.run(
+    `with fresh as (
+       select distinct on (s.customer_id, s.digest) s.*
+       from staged_bills s
+       where s.merchant_id = $1 and s.file_id = $2::uuid and s.record_no > $3 and s.record_no <= $4
+         and not exists (select from contacts k
+                         where k.merchant_id = $1 and k.customer_id = s.customer_id and k.digest = s.digest)
+       order by s.customer_id, s.digest, s.record_no
+     )
+     insert into contacts (merchant_id, customer_id, version, sealed, key_id, digest, name_digest, phone_digest,
+                           phone_kind, business_date, sequence, created_at)
+     select $1, f.customer_id,
+            newest.version + row_number() over (partition by f.customer_id order by f.record_no),
+            f.sealed, f.key_id, f.digest, f.name_digest, f.phone_digest, f.phone_kind,
+            $5::date, $6::int, $7::timestamptz
+     from fresh f
+     cross join lateral (select max(k.version) as version from contacts k
+                         where k.merchant_id = $1 and k.customer_id = f.customer_id) newest`,
+    [
+      range.merchantId,
+      range.fileId,
+      range.from,
+      range.to,
+      origin.businessDate,
+      origin.sequence,
+      instantText(origin.at),
+    ],
+  );
+}
+
+/**
+ * Each customer's last line in the range names the current contact. `late`: newer files were loaded before this one;
+ * customers who stand in one of those keep what it said.
+ */
+export async function moveCurrentContacts(
+  tx: Tx,
+  range: RecordRange,
+  origin: { businessDate: string; sequence: number; late: boolean },
+): Promise<number> {
+  return tx.run(
+    `with last as (
+       select distinct on (customer_id) customer_id, digest
+       from staged_bills
+       where merchant_id = $1 and file_id = $2::uuid and record_no > $3 and record_no <= $4
+       order by customer_id, record_no desc
+     )
+     update customers c set contact_version = k.version
+     from last l
+     join contacts k on k.merchant_id = $1 and k.customer_id = l.customer_id and k.digest = l.digest
+     where c.merchant_id = $1 and c.id = l.customer_id and c.contact_version <> k.version
+       and not ($5 and exists (
+         select from invoices i join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id
+         where i.merchant_id = $1 and i.customer_id = c.id
+           and (f.business_date, f.sequence) > ($6::date, $7::int)))`,
+    [range.merchantId, range.fileId, range.from, range.to, origin.late, origin.businessDate, origin.sequence],
+  );
+}

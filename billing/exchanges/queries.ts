@@ -1,0 +1,583 @@
+import type { Temporal } from 'temporal-polyfill';
+import { type Act, instantText, monthOf } from '../acts/act.ts';
+import type { Db, Tx } from '../db.ts';
+import { events } from '../ledger/ledger.ts';
+import { type BillingFile, type FileState, type Finding, statesBefore } from './file.ts';
+
+const fileColumns = `id, name, kind, sha256, size_bytes, checksum_matches, archive_path, layout, settings_version, state,
+  file_code, business_date, sequence, lines_read, lines_accepted, lines_rejected, amount_accepted, amount_trailer,
+  lines_staged, loaded_to_record`;
+
+export interface NewFile {
+  id: string;
+  name: string;
+  kind: string;
+  sha256: string;
+  sizeBytes: number;
+  checksumMatches: boolean;
+  archivePath: string;
+  layout: string;
+  settingsVersion: number;
+  fetchedOn: string;
+}
+
+/**
+ * Registers a file once: while the removal of the same name and bytes is unfinished, or was finished by another worker
+ * after we listed the folder, this is that very file. True if it is new.
+ */
+export async function insertFile(
+  tx: Tx,
+  act: Act,
+  file: NewFile,
+  at: Temporal.Instant,
+  listedAt: Temporal.Instant,
+): Promise<boolean> {
+  const written = await tx.run(
+    `with new as (
+       insert into billing_files (merchant_id, id, name, kind, sha256, size_bytes, checksum_matches, archive_path, layout,
+                                  settings_version, state, fetched_on, fetched_at)
+       select $1, $2::uuid, $3, $4, $5, $6, $7, $8, $9, $10, 'fetched', $11::date, $12::timestamptz
+       where not exists (select from billing_files
+                         where merchant_id = $1 and name = $3 and sha256 = $5 and removed_at > $13::timestamptz)
+       on conflict (merchant_id, name, sha256) where removed_at is null do nothing
+       returning id
+     )
+     insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
+     select $1, $14::date, 'file', id, 1, null, 'fetched', $12::timestamptz, $15::uuid from new`,
+    [
+      act.merchantId,
+      file.id,
+      file.name,
+      file.kind,
+      file.sha256,
+      file.sizeBytes,
+      file.checksumMatches,
+      file.archivePath,
+      file.layout,
+      file.settingsVersion,
+      file.fetchedOn,
+      instantText(at),
+      instantText(listedAt),
+      monthOf(act.at),
+      act.id,
+    ],
+  );
+  return written === 1;
+}
+
+export interface UnfinishedRemoval {
+  id: string;
+  name: string;
+  sha256: string;
+  size_bytes: number;
+}
+
+/** Files that are ours and still lie, as far as we know, in the merchant's folder. */
+export async function unfinishedRemovals(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+): Promise<UnfinishedRemoval[]> {
+  return db.query<UnfinishedRemoval>(
+    `select id, name, sha256, size_bytes from billing_files
+     where merchant_id = $1 and removed_at is null order by fetched_at, id`,
+    [merchantId],
+  );
+}
+
+export async function markRemoved(
+  tx: Tx,
+  merchantId: number,
+  file: { name: string; sha256: string },
+  at: Temporal.Instant,
+): Promise<void> {
+  await tx.run(
+    `update billing_files set removed_at = $4::timestamptz
+     where merchant_id = $1 and name = $2 and sha256 = $3 and removed_at is null`,
+    [merchantId, file.name, file.sha256, instantText(at)],
+  );
+}
+
+/** Of these alert causes, the ones that were ever raised, seen to or not. */
+export async function knownCauses(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  causes: readonly string[],
+): Promise<Set<string>> {
+  const rows = await db.query<{ cause: string }>(
+    `select distinct cause from alerts where merchant_id = $1 and cause = any($2::text[])`,
+    [merchantId, causes],
+  );
+  return new Set(rows.map((row) => row.cause));
+}
+
+/** What ingest has to do: files begun first, then in the order in which they came. Parked ones wait for a person. */
+export async function waitingFiles(db: Pick<Db, 'query'>, merchantId: number): Promise<BillingFile[]> {
+  return db.query<BillingFile>(
+    `select ${fileColumns} from billing_files f
+     where merchant_id = $1 and state in ('fetched', 'loading')
+       and not exists (select from parked_items p
+                       where p.merchant_id = f.merchant_id and p.subject = 'file' and p.subject_id = f.id::text
+                         and p.resolved_at is null)
+     order by state = 'loading' desc, fetched_at, id`,
+    [merchantId],
+  );
+}
+
+export async function lockFile(tx: Tx, merchantId: number, fileId: string): Promise<BillingFile> {
+  const [file] = await tx.query<BillingFile>(
+    `select ${fileColumns} from billing_files where merchant_id = $1 and id = $2::uuid for update`,
+    [merchantId, fileId],
+  );
+  if (!file) throw new Error(`impossible state: file ${fileId} is not there`);
+  return file;
+}
+
+/** One file of a merchant at a time is decided upon: what one adds, the next must see. */
+export async function lockMerchant(tx: Tx, merchantId: number): Promise<void> {
+  await tx.query(`select 1 from merchants where id = $1 for no key update`, [merchantId]);
+}
+
+/** Another file of the merchant whose bills are being made, parked ones aside. */
+export async function anotherLoading(tx: Tx, merchantId: number, fileId: string): Promise<boolean> {
+  const rows = await tx.query(
+    `select 1 from billing_files f
+     where merchant_id = $1 and state = 'loading' and id <> $2::uuid
+       and not exists (select from parked_items p
+                       where p.merchant_id = f.merchant_id and p.subject = 'file' and p.subject_id = f.id::text
+                         and p.resolved_at is null)`,
+    [merchantId, fileId],
+  );
+  return rows.length > 0;
+}
+
+/** A file that was loaded or is held and has this name, or these bytes and at least one record. */
+export async function loadedBefore(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  file: { id: string; name: string; sha256: string },
+): Promise<boolean> {
+  const rows = await db.query(
+    `select 1 from billing_files
+     where merchant_id = $1 and id <> $2::uuid and state in ('loading', 'released', 'held')
+       and (name = $3 or (sha256 = $4 and lines_read > 0))
+     limit 1`,
+    [merchantId, file.id, file.name, file.sha256],
+  );
+  return rows.length > 0;
+}
+
+export async function sequenceUsed(
+  tx: Tx,
+  merchantId: number,
+  fileId: string,
+  sequence: number,
+): Promise<boolean> {
+  const rows = await tx.query(
+    `select 1 from billing_files
+     where merchant_id = $1 and id <> $2::uuid and sequence = $3 and state in ('loading', 'released', 'held')`,
+    [merchantId, fileId, sequence],
+  );
+  return rows.length > 0;
+}
+
+export interface FileNumbers {
+  fileCode?: string;
+  businessDate?: string | null;
+  sequence?: number | null;
+  linesRead?: number;
+  linesAccepted?: number;
+  linesRejected?: number;
+  amountAccepted?: number;
+  amountTrailer?: number | null;
+  linesStaged?: number;
+}
+
+/** The one transition of files: moves it if its state allows, with a history row. True if it moved. */
+export async function moveFile(
+  tx: Tx,
+  act: Act,
+  fileId: string,
+  to: FileState,
+  numbers: FileNumbers = {},
+): Promise<boolean> {
+  const moved = await tx.run(
+    `with before as (
+       select id, state from billing_files where merchant_id = $1 and id = $2::uuid and state = any($4::text[]) for update
+     ), moved as (
+       update billing_files f
+       set state = $3, version = f.version + 1,
+           settled_at = case when $3 in ('released', 'refused') then $5::timestamptz else f.settled_at end,
+           file_code = coalesce($6, f.file_code), business_date = coalesce($7::date, f.business_date),
+           sequence = coalesce($8::int, f.sequence), lines_read = coalesce($9::bigint, f.lines_read),
+           lines_accepted = coalesce($10::bigint, f.lines_accepted),
+           lines_rejected = coalesce($11::bigint, f.lines_rejected),
+           amount_accepted = coalesce($12::bigint, f.amount_accepted),
+           amount_trailer = coalesce($13::bigint, f.amount_trailer),
+           lines_staged = coalesce($14::bigint, f.lines_staged)
+       from before b where f.merchant_id = $1 and f.id = b.id
+       returning f.id, b.state as from_state, f.version
+     )
+     insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
+     select $1, $15::date, 'file', id, version, from_state, $3, $5::timestamptz, $16::uuid from moved`,
+    [
+      act.merchantId,
+      fileId,
+      to,
+      statesBefore(to),
+      instantText(act.at),
+      numbers.fileCode ?? null,
+      numbers.businessDate ?? null,
+      numbers.sequence ?? null,
+      numbers.linesRead ?? null,
+      numbers.linesAccepted ?? null,
+      numbers.linesRejected ?? null,
+      numbers.amountAccepted ?? null,
+      numbers.amountTrailer ?? null,
+      numbers.linesStaged ?? null,
+      monthOf(act.at),
+      act.id,
+    ],
+  );
+  return moved === 1;
+}
+
+export async function addFindings(
+  tx: Tx,
+  merchantId: number,
+  fileId: string,
+  findings: readonly Finding[],
+): Promise<void> {
+  if (findings.length === 0) return;
+  await tx.run(
+    `insert into line_findings (merchant_id, file_id, line_no, code, severity, field, billing_number)
+     select $1, $2::uuid, f.line_no, f.code, f.severity, f.field, f.billing_number
+     from unnest($3::int[], $4::text[], $5::text[], $6::text[], $7::text[])
+       as f(line_no, code, severity, field, billing_number)
+     on conflict do nothing`,
+    [
+      merchantId,
+      fileId,
+      findings.map((finding) => finding.line),
+      findings.map((finding) => finding.code),
+      findings.map((finding) => finding.severity),
+      findings.map((finding) => finding.field),
+      findings.map((finding) => finding.billingNumber),
+    ],
+  );
+}
+
+/** Rows in COPY's text format, columns as named here. */
+export async function copyStagedBills(tx: Tx, rows: AsyncIterable<string>): Promise<number> {
+  return tx.copyIn(
+    `copy staged_bills (merchant_id, file_id, record_no, line_no, billing_number, invoice_id, customer_id, customer_number,
+                        sealed, key_id, digest, name_digest, phone_digest, phone_kind, amount, tax_rate, tax_amount,
+                        billing_period, due_on, collection, description) from stdin`,
+    rows,
+  );
+}
+
+export async function emptyStaging(tx: Tx, merchantId: number, fileId: string): Promise<void> {
+  await tx.run(`delete from staged_bills where merchant_id = $1 and file_id = $2::uuid`, [
+    merchantId,
+    fileId,
+  ]);
+}
+
+/** Lines of files that are no longer loading: a process died between release and clearing up. */
+export async function sweepStaging(db: Pick<Db, 'run'>, merchantId: number): Promise<number> {
+  return db.run(
+    `delete from staged_bills s
+     where s.merchant_id = $1
+       and not exists (select from billing_files f
+                       where f.merchant_id = s.merchant_id and f.id = s.file_id and f.state = 'loading')`,
+    [merchantId],
+  );
+}
+
+/** Of each billing number the first line stands; the others go, with a finding. */
+export async function rejectDuplicatesInFile(tx: Tx, merchantId: number, fileId: string): Promise<void> {
+  await tx.run(
+    `with repeated as (
+       select billing_number from staged_bills where merchant_id = $1 and file_id = $2::uuid
+       group by billing_number having count(*) > 1
+     ), numbered as (
+       select s.record_no, row_number() over (partition by s.billing_number order by s.record_no) as place
+       from staged_bills s where s.merchant_id = $1 and s.file_id = $2::uuid
+         and s.billing_number in (select billing_number from repeated)
+     ), gone as (
+       delete from staged_bills s using numbered n
+       where s.merchant_id = $1 and s.file_id = $2::uuid and s.record_no = n.record_no and n.place > 1
+       returning s.line_no, s.billing_number
+     )
+     insert into line_findings (merchant_id, file_id, line_no, code, severity, field, billing_number)
+     select $1, $2::uuid, line_no, 'E_DUPLICATE_IN_FILE', 'rejected', 'billing_number', billing_number from gone
+     on conflict do nothing`,
+    [merchantId, fileId],
+  );
+}
+
+/** Lines whose billing number a bill of another file has; this file's own bills are lines loaded before a crash. */
+export async function rejectDuplicateBillings(tx: Tx, merchantId: number, fileId: string): Promise<void> {
+  await tx.run(
+    `with gone as (
+       delete from staged_bills s using invoices i
+       where s.merchant_id = $1 and s.file_id = $2::uuid
+         and i.merchant_id = $1 and i.billing_number = s.billing_number and i.file_id <> $2::uuid
+       returning s.line_no, s.billing_number
+     )
+     insert into line_findings (merchant_id, file_id, line_no, code, severity, field, billing_number)
+     select $1, $2::uuid, line_no, 'E_DUPLICATE_BILLING', 'rejected', 'billing_number', billing_number from gone
+     on conflict do nothing`,
+    [merchantId, fileId],
+  );
+}
+
+export interface StagedTotals {
+  lines: number;
+  amount: number;
+}
+
+export async function stagedTotals(tx: Tx, merchantId: number, fileId: string): Promise<StagedTotals> {
+  const [totals] = await tx.query<StagedTotals>(
+    `select count(*) as lines, coalesce(sum(amount), 0)::bigint as amount
+     from staged_bills where merchant_id = $1 and file_id = $2::uuid`,
+    [merchantId, fileId],
+  );
+  return totals as StagedTotals;
+}
+
+/** Records after `from` up to and with `to`. */
+export interface RecordRange {
+  merchantId: number;
+  fileId: string;
+  from: number;
+  to: number;
+}
+
+export async function dueDatesOf(tx: Tx, range: RecordRange): Promise<{ lines: number; due_on: string }[]> {
+  return tx.query<{ lines: number; due_on: string }>(
+    `select count(*) as lines, due_on from staged_bills
+     where merchant_id = $1 and file_id = $2::uuid and record_no > $3 and record_no <= $4
+     group by due_on order by due_on`,
+    [range.merchantId, range.fileId, range.from, range.to],
+  );
+}
+
+/** Takes `count` gapless numbers and returns the last one taken before. */
+export async function takeNumbers(tx: Tx, merchantId: number, name: string, count: number): Promise<number> {
+  const [counter] = await tx.query<{ value: number }>(
+    `insert into merchant_counters (merchant_id, name, value) values ($1, $2, $3)
+     on conflict (merchant_id, name) do update set value = merchant_counters.value + excluded.value
+     returning value`,
+    [merchantId, name, count],
+  );
+  return (counter?.value ?? 0) - count;
+}
+
+/** What follows from one due date, worked out once for all its bills. */
+export interface DueTerms {
+  dueOn: string;
+  /** Null: too late to debit. */
+  debitOn: string | null;
+  auto: { act: 'charge' | 'dun'; on: string };
+  link: { act: 'charge' | 'dun'; on: string };
+}
+
+export interface IssueBills extends RecordRange {
+  paymentNumberBase: number;
+  businessDate: string;
+  currency: string;
+  layout: string;
+  settingsVersion: number;
+  registrationNumber: string | null;
+  createdAt: Temporal.Instant;
+  terms: readonly DueTerms[];
+}
+
+/**
+ * Staged lines become bills, each with its tax line, its next step and what the receipt warns of. Every part reads one
+ * materialised set, so that no plan can go wrong with the size of the file. Returns the bills made.
+ */
+export async function issueBills(tx: Tx, issue: IssueBills): Promise<number> {
+  return tx.run(
+    `with due as (
+       select * from unnest($12::date[], $13::date[], $14::text[], $15::date[], $16::text[], $17::date[])
+         as d(due_on, debit_on, auto_act, auto_on, link_act, link_on)
+     ), bill as materialized (
+       select s.invoice_id, s.line_no, s.billing_number, $5 + row_number() over (order by s.record_no) as payment_number,
+              s.customer_id, k.version as contact_version, s.amount, s.tax_rate, s.tax_amount, s.billing_period, s.due_on,
+              s.description, d.debit_on, d.auto_act, d.auto_on, d.link_act, d.link_on,
+              case
+                when s.collection = 'link' then ''
+                when e.id is null then case when s.collection = 'auto' then 'W_FALLBACK_LINK' else '' end
+                when e.name_digest <> s.name_digest then 'W_NAME_CHANGED'
+                when d.debit_on is null then 'W_LATE_FOR_DEBIT'
+                else 'auto'
+              end as decision
+       from staged_bills s
+       join due d on d.due_on = s.due_on
+       join contacts k on k.merchant_id = $1 and k.customer_id = s.customer_id and k.digest = s.digest
+       left join enrolments e on e.merchant_id = $1 and e.contract_id = s.customer_id and e.state = 'active'
+         and e.effective_from <= $6::date
+       where s.merchant_id = $1 and s.file_id = $2::uuid and s.record_no > $3 and s.record_no <= $4
+     ), invoice as (
+       insert into invoices (merchant_id, id, file_id, line_no, billing_number, payment_number, customer_id, contract_id,
+                             contact_version, amount, currency, billing_period, due_on, business_date, collection, debit_on,
+                             description, layout, settings_version, state, version, created_at)
+       select $1, invoice_id, $2::uuid, line_no, billing_number, payment_number, customer_id, customer_id, contact_version,
+              amount, $7, billing_period, due_on, $6::date, case decision when 'auto' then 'auto' else 'link' end,
+              case decision when 'auto' then debit_on end, description, $8, $9, 'open', 1, $10::timestamptz
+       from bill
+     ), tax_line as (
+       insert into invoice_tax_lines (merchant_id, invoice_id, line_no, description, tax_rate, taxable_amount, tax_amount,
+                                      issuer_registration_number)
+       select $1, invoice_id, 1, description, tax_rate, amount - tax_amount, tax_amount, $11 from bill
+     ), warning as (
+       insert into line_findings (merchant_id, file_id, line_no, code, severity, field, billing_number)
+       select $1, $2::uuid, line_no, decision, 'warning',
+              case decision when 'W_NAME_CHANGED' then 'customer_name' else 'collection' end, billing_number
+       from bill where decision not in ('', 'auto')
+     )
+     insert into agenda (merchant_id, invoice_id, act, act_on)
+     select $1, invoice_id, case decision when 'auto' then auto_act else link_act end,
+            case decision when 'auto' then auto_on else link_on end
+     from bill`,
+    [
+      issue.merchantId,
+      issue.fileId,
+      issue.from,
+      issue.to,
+      issue.paymentNumberBase,
+      issue.businessDate,
+      issue.currency,
+      issue.layout,
+      issue.settingsVersion,
+      instantText(issue.createdAt),
+      issue.registrationNumber,
+      issue.terms.map((term) => term.dueOn),
+      issue.terms.map((term) => term.debitOn),
+      issue.terms.map((term) => term.auto.act),
+      issue.terms.map((term) => term.auto.on),
+      issue.terms.map((term) => term.link.act),
+      issue.terms.map((term) => term.link.on),
+    ],
+  );
+}
+
+/** Compare-and-set of how far a file is loaded. */
+export async function advanceFile(tx: Tx, range: RecordRange): Promise<boolean> {
+  const moved = await tx.run(
+    `update billing_files set loaded_to_record = $4
+     where merchant_id = $1 and id = $2::uuid and state = 'loading' and loaded_to_record = $3`,
+    [range.merchantId, range.fileId, range.from, range.to],
+  );
+  return moved === 1;
+}
+
+/** A released or loading file with a later business date or sequence: this one then brings old news about customers. */
+export async function newerFileLoaded(
+  tx: Tx,
+  merchantId: number,
+  file: { id: string; business_date: string | null; sequence: number | null },
+): Promise<boolean> {
+  const rows = await tx.query(
+    `select 1 from billing_files
+     where merchant_id = $1 and id <> $2::uuid and kind = 'billing' and state in ('loading', 'released')
+       and (business_date, sequence) > ($3::date, $4::int)
+     limit 1`,
+    [merchantId, file.id, file.business_date, file.sequence],
+  );
+  return rows.length > 0;
+}
+
+/** The debt of every bill of a file enters the books. Returns the transfers written. */
+export async function postReleased(
+  tx: Tx,
+  act: Act,
+  fileId: string,
+  days: { eventOn: string; postedOn: string },
+): Promise<number> {
+  const { debit, credit } = events.bill_released;
+  return tx.run(
+    `insert into transfers (merchant_id, month, entry_id, event, leg, debit, credit, amount, currency,
+                            event_on, posted_on, closing_month, invoice_id, customer_id, act_id)
+     select merchant_id, $3::date, id, 'bill_released', 1, $4, $5, amount, currency,
+            $6::date, $7::date, date_trunc('month', $7::date)::date, id, customer_id, $8::uuid
+     from invoices where merchant_id = $1 and file_id = $2::uuid
+     order by id`,
+    [act.merchantId, fileId, monthOf(act.at), debit, credit, days.eventOn, days.postedOn, act.id],
+  );
+}
+
+/** The first history row of every bill of a file. Returns the rows written. */
+export async function openHistory(tx: Tx, act: Act, fileId: string): Promise<number> {
+  return tx.run(
+    `insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
+     select merchant_id, $3::date, 'invoice', id, 1, null, 'open', $4::timestamptz, $5::uuid
+     from invoices where merchant_id = $1 and file_id = $2::uuid
+     order by id`,
+    [act.merchantId, fileId, monthOf(act.at), instantText(act.at), act.id],
+  );
+}
+
+export interface OutcomeTotals {
+  state: 'open' | 'parked' | 'paid' | 'unpaid' | 'cancelled';
+  count: number;
+  amount: number;
+}
+
+/** What became of a file's bills. */
+export async function outcomesOf(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  fileId: string,
+): Promise<OutcomeTotals[]> {
+  return tx.query<OutcomeTotals>(
+    `select state, count(*) as count, sum(amount)::bigint as amount
+     from invoices where merchant_id = $1 and file_id = $2::uuid group by state order by state`,
+    [merchantId, fileId],
+  );
+}
+
+export interface FileTotals {
+  name: string;
+  sha256: string;
+  kind: string;
+  business_date: string;
+  lines_read: number;
+  lines_accepted: number;
+  lines_rejected: number;
+  amount_accepted: number;
+  amount_trailer: number;
+  rejected_findings: number;
+}
+
+export async function fileTotals(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  fileId: string,
+): Promise<FileTotals | undefined> {
+  const [totals] = await tx.query<FileTotals>(
+    `select f.name, f.sha256, f.kind, f.business_date, f.lines_read, f.lines_accepted, f.lines_rejected,
+            f.amount_accepted, f.amount_trailer,
+            (select count(distinct l.line_no) from line_findings l
+             where l.merchant_id = f.merchant_id and l.file_id = f.id and l.severity = 'rejected') as rejected_findings
+     from billing_files f where f.merchant_id = $1 and f.id = $2::uuid`,
+    [merchantId, fileId],
+  );
+  return totals;
+}
+
+/** Which of these billing numbers are bills that anybody but us can know of. */
+export async function releasedBills(
+  tx: Tx,
+  merchantId: number,
+  billingNumbers: readonly string[],
+): Promise<{ id: string; billing_number: string }[]> {
+  return tx.query<{ id: string; billing_number: string }>(
+    `select i.id, i.billing_number from invoices i
+     join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id and f.state = 'released'
+     where i.merchant_id = $1 and i.billing_number = any($2::text[])`,
+    [merchantId, billingNumbers],
+  );
+}

@@ -1,0 +1,339 @@
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import type { Temporal } from 'temporal-polyfill';
+import { type Alert, raiseAlert } from '../billing/alerts/queries.ts';
+import { fileBytesMax } from '../billing/exchanges/file.ts';
+import { knownCauses, unfinishedRemovals } from '../billing/exchanges/queries.ts';
+import { finishRemoval, registerFile } from '../billing/exchanges/register.ts';
+import { Refusal } from '../billing/refusal.ts';
+import { holdFence } from '../billing/runs/queries.ts';
+import { type Archived, archiveFile } from '../files/archive.ts';
+import { classifyInboundName, doneName, type FileName, readDoneFile } from '../files/standard/names.ts';
+import type { RemoteEntry, RemoteStore } from '../files/store.ts';
+import type { ChunkContext, Counts, Job, JobContext } from './job.ts';
+
+/** Between the two looks at a folder whose files have no control files. */
+const stableAfterMs = 30_000;
+/** One sha256sum line has about 130 bytes. */
+const doneBytesMax = 4_096;
+/** Of so many strange names one alert each is raised; the rest are told as a number. */
+const strangeNamesAlerted = 20;
+
+/**
+ * Takes complete files out of the merchant's inbox: archived, registered, and only then removed. One chunk per merchant.
+ * Killed at any point it leaves a state from which the next pass goes on: the removal is last and carried on by name
+ * and bytes, so that no file is taken twice.
+ */
+export const fetch: Job = {
+  name: 'fetch',
+  does: "takes complete files from the merchant's SFTP inbox into the encrypted archive",
+  attention: ['unknown_names'],
+
+  async plan() {
+    return [{}];
+  },
+
+  async runChunk(context) {
+    const { ports } = context;
+    try {
+      const store = await openInbox(context);
+      try {
+        return await fetchAll(context, store);
+      } finally {
+        await store.close();
+      }
+    } catch (error) {
+      if (error instanceof Refusal && error.code.startsWith('SFTP_')) {
+        ports.log.warn({ merchant: context.merchant.id, code: error.code }, 'the inbox could not be read');
+        await alert(context, [
+          {
+            level: error.code === 'SFTP_HOST_KEY_CHANGED' ? 'now' : 'daily',
+            cause: error.code,
+            message: `inbox: ${error.message}. ${error.next}`,
+          },
+        ]);
+      }
+      throw error;
+    }
+  },
+
+  async dryRun(context) {
+    const store = await openInbox(context);
+    try {
+      const inbox = await look(context, store);
+      return { files_complete: inbox.complete.length, files_waiting: inbox.waiting };
+    } finally {
+      await store.close();
+    }
+  },
+};
+
+async function openInbox({ ports, merchant }: JobContext): Promise<RemoteStore> {
+  const { host, port, username, privateKeyFile, hostKeys } = merchant.settings.exchange.sftp;
+  return ports.openStore({
+    host,
+    port,
+    username,
+    privateKey: await ports.readKeyFile(privateKeyFile),
+    hostKeys,
+  });
+}
+
+interface Complete {
+  entry: RemoteEntry;
+  kind: string;
+  name: FileName;
+  /** The control file lies beside it. */
+  hasControl: boolean;
+}
+
+interface Inbox {
+  complete: Complete[];
+  /** Known files that are not complete yet. */
+  waiting: number;
+  unknownNames: string[];
+  /** Kinds that this version does not read. */
+  notHandled: string[];
+  /** Names of regular files. */
+  files: ReadonlyMap<string, RemoteEntry>;
+  lookedAt: Temporal.Instant;
+}
+
+async function look(context: JobContext, store: RemoteStore): Promise<Inbox> {
+  const { ports, merchant } = context;
+  const { inbound, completion } = merchant.settings.exchange;
+  const lookedAt = ports.clock.now();
+  const files = regularFiles(await store.list(inbound));
+  const inbox: Inbox = { complete: [], waiting: 0, unknownNames: [], notHandled: [], files, lookedAt };
+  const known: Complete[] = [];
+  for (const entry of files.values()) {
+    const name = classifyInboundName(entry.name, merchant.code);
+    if (name.type === 'unknown') inbox.unknownNames.push(entry.name);
+    else if (name.type === 'not_handled') inbox.notHandled.push(name.kind);
+    else if (name.type === 'data') {
+      // A file of ours in another layout would be read with the wrong encoding.
+      if (merchant.settings.layout !== 'standard/1') inbox.notHandled.push(`${name.kind} in the layout`);
+      else
+        known.push({ entry, kind: name.kind, name: name.name, hasControl: files.has(doneName(entry.name)) });
+    }
+  }
+  let complete = known.filter((file) => file.hasControl);
+  if (completion === 'stable' && known.length > 0) {
+    await ports.clock.sleep(stableAfterMs, context.stop);
+    const later = regularFiles(await store.list(inbound));
+    complete = known.filter(({ entry }) => isSame(entry, later.get(entry.name)));
+  }
+  inbox.complete = complete.sort((one, other) => one.name.sequence - other.name.sequence);
+  inbox.waiting = known.length - complete.length;
+  return inbox;
+}
+
+/** Links, folders and devices are never taken, whatever their name. */
+function regularFiles(entries: readonly RemoteEntry[]): Map<string, RemoteEntry> {
+  return new Map(
+    entries.filter((entry) => entry.kind === 'file').map((entry) => [entry.name, entry] as const),
+  );
+}
+
+function isSame(one: RemoteEntry, other: RemoteEntry | undefined): boolean {
+  return (
+    other?.kind === 'file' &&
+    one.sizeBytes === other.sizeBytes &&
+    one.modifiedAtEpochS === other.modifiedAtEpochS
+  );
+}
+
+async function fetchAll(context: ChunkContext, store: RemoteStore): Promise<Counts> {
+  const inbox = await look(context, store);
+  const counts: Counts = { files: 0, waiting: inbox.waiting, not_handled: inbox.notHandled.length };
+  counts.unknown_names = await tellOfStrangeNames(context, inbox.unknownNames);
+  await tellOfKindsNotRead(context, inbox.notHandled);
+  const complete = new Set(inbox.complete.map((file) => file.entry.name));
+  for (const removal of await unfinishedRemovals(context.ports.db, context.merchant.id)) {
+    // With its control file it is met below, as any complete file.
+    if (complete.has(removal.name)) continue;
+    context.stop.throwIfAborted();
+    await carryOnRemoval(context, store, removal);
+    counts.removals_carried_on = (counts.removals_carried_on ?? 0) + 1;
+  }
+  for (const [done, file] of inbox.complete.entries()) {
+    context.stop.throwIfAborted();
+    const fetched = await fetchOne(context, store, file, inbox.lookedAt);
+    counts[fetched] = (counts[fetched] ?? 0) + 1;
+    context.progress(done + 1, inbox.complete.length, 'files');
+  }
+  return counts;
+}
+
+type Fetched = 'files' | 'removals_carried_on' | 'changed_while_read';
+
+async function fetchOne(
+  context: ChunkContext,
+  store: RemoteStore,
+  { entry, kind, hasControl }: Complete,
+  lookedAt: Temporal.Instant,
+): Promise<Fetched> {
+  const { ports, merchant } = context;
+  const { inbound, completion } = merchant.settings.exchange;
+  const path = `${inbound}/${entry.name}`;
+  await ports.crash('fetch.before_download');
+  // Stable files have no agreement about control files: one that lies there is not believed, only removed.
+  const control = completion === 'done_file' ? await readControl(store, inbound, entry.name) : 'none';
+
+  const id = ports.ids.uuid();
+  const archivePath = join(ports.archiveFolder, merchant.code, id);
+  const tooLarge = entry.sizeBytes > fileBytesMax;
+  const archived: Archived = tooLarge
+    ? { sha256: '', sizeBytes: entry.sizeBytes }
+    : await archiveFile(
+        ports.disk,
+        ports.randomness,
+        ports.sealer.archiveKey,
+        archivePath,
+        store.download(path),
+      );
+  await ports.crash('fetch.after_archive');
+  if (archived.sizeBytes !== entry.sizeBytes || !isSame(entry, await store.stat(path))) {
+    await ports.disk.remove(archivePath);
+    return 'changed_while_read';
+  }
+  const isNew = await registerFile(
+    ports,
+    context,
+    {
+      id,
+      name: entry.name,
+      kind,
+      sha256: archived.sha256,
+      sizeBytes: archived.sizeBytes,
+      checksumMatches: control === 'none' || (control !== 'bad' && control.sha256 === archived.sha256),
+      archivePath,
+      layout: merchant.settings.layout,
+      settingsVersion: merchant.settingsVersion,
+      fetchedOn: context.businessDate,
+    },
+    ports.clock.now(),
+    lookedAt,
+  );
+  if (!isNew) await ports.disk.remove(archivePath);
+  await ports.crash('fetch.after_register');
+  if (hasControl) await removeIfThere(store, `${inbound}/${doneName(entry.name)}`);
+  await removeIfThere(store, path);
+  await ports.crash('fetch.after_remove');
+  await finishRemoval(ports, context, { name: entry.name, sha256: archived.sha256 }, ports.clock.now());
+  return isNew ? 'files' : 'removals_carried_on';
+}
+
+/**
+ * A process died between registering a file and its removal's end. Where the file is gone, or other bytes lie under its
+ * name, the removal is over; the same bytes are removed now.
+ */
+async function carryOnRemoval(
+  context: ChunkContext,
+  store: RemoteStore,
+  removal: { name: string; sha256: string; size_bytes: number },
+): Promise<void> {
+  const { ports, merchant } = context;
+  const path = `${merchant.settings.exchange.inbound}/${removal.name}`;
+  const entry = await store.stat(path);
+  if (entry?.kind === 'file' && entry.sizeBytes === removal.size_bytes) {
+    const same =
+      removal.sha256 === '' || (await sha256Of(store.download(path), context.stop)) === removal.sha256;
+    if (same) await removeIfThere(store, path);
+  }
+  await finishRemoval(ports, context, removal, ports.clock.now());
+}
+
+async function sha256Of(content: AsyncIterable<Uint8Array>, stop: AbortSignal): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const piece of content) {
+    stop.throwIfAborted();
+    hash.update(piece);
+  }
+  return hash.digest('hex');
+}
+
+async function readControl(
+  store: RemoteStore,
+  inbound: string,
+  name: string,
+): Promise<ReturnType<typeof readDoneFile>> {
+  const pieces: Buffer[] = [];
+  let sizeBytes = 0;
+  for await (const piece of store.download(`${inbound}/${doneName(name)}`)) {
+    sizeBytes += piece.length;
+    if (sizeBytes > doneBytesMax) return 'bad';
+    pieces.push(piece);
+  }
+  return readDoneFile(Buffer.concat(pieces).toString('latin1'), name);
+}
+
+/** Another worker may have been faster. */
+async function removeIfThere(store: RemoteStore, path: string): Promise<void> {
+  try {
+    await store.remove(path);
+  } catch (error) {
+    if (!(error instanceof Refusal && error.code === 'SFTP_NOT_FOUND')) throw error;
+  }
+}
+
+/** Each strange name is told once, seen to or not. Returns how many were new. */
+async function tellOfStrangeNames(context: ChunkContext, names: readonly string[]): Promise<number> {
+  const { ports, merchant } = context;
+  const causes = new Map(names.map((name) => [`UNKNOWN_FILE_NAME:${shown(name)}`, name] as const));
+  const known = await knownCauses(ports.db, merchant.id, [...causes.keys()]);
+  const fresh = [...causes].filter(([cause]) => !known.has(cause));
+  const alerts: NewAlert[] = fresh.slice(0, strangeNamesAlerted).map(([cause, name]) => ({
+    level: 'daily',
+    cause,
+    message: `a file of unknown name lies in the inbox and is not taken: ${shown(name)}`,
+  }));
+  if (fresh.length > strangeNamesAlerted) {
+    alerts.push({
+      level: 'daily',
+      cause: 'UNKNOWN_FILE_NAMES',
+      message: `${fresh.length} files of unknown names lie in the inbox and are not taken`,
+    });
+  }
+  await alert(context, alerts);
+  return fresh.length;
+}
+
+async function tellOfKindsNotRead(context: ChunkContext, kinds: readonly string[]): Promise<void> {
+  await alert(
+    context,
+    [...new Set(kinds)].map((kind) => ({
+      level: 'daily' as const,
+      cause: `FILE_KIND_NOT_READ:${kind}`,
+      message: `files of the kind ${kind} are not read by this version; they stay in the inbox`,
+    })),
+  );
+}
+
+type NewAlert = Pick<Alert, 'level' | 'cause' | 'message'>;
+
+async function alert({ ports, merchant, fence }: ChunkContext, alerts: readonly NewAlert[]): Promise<void> {
+  if (alerts.length === 0) return;
+  await ports.db.transaction(async (tx) => {
+    await holdFence(tx, fence);
+    for (const { level, cause, message } of alerts) {
+      await raiseAlert(tx, ports.ids.uuid(), ports.clock.now(), {
+        merchantId: merchant.id,
+        level,
+        cause,
+        message,
+      });
+    }
+  });
+}
+
+/** A name from outside, harmless in a log, a page or a terminal: ASCII, at most 80 characters. */
+function shown(name: string): string {
+  const harmless = name
+    .slice(0, 200)
+    .replace(
+      /[^A-Za-z0-9._ -]/g,
+      (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+    );
+  return harmless.length <= 80 ? harmless : `${harmless.slice(0, 77)}...`;
+}

@@ -1,0 +1,237 @@
+import { raiseAlert } from '../billing/alerts/queries.ts';
+import { cancelBills } from '../billing/exchanges/cancel.ts';
+import { type BillingFile, fileBytesMax, type ReadFile } from '../billing/exchanges/file.ts';
+import { loadChunk } from '../billing/exchanges/load.ts';
+import { loadedBefore, lockFile, sweepStaging, waitingFiles } from '../billing/exchanges/queries.ts';
+import { refuseFile } from '../billing/exchanges/refuse.ts';
+import { clearStaging, releaseFile } from '../billing/exchanges/release.ts';
+import { stageBills } from '../billing/exchanges/stage.ts';
+import { settingsByVersion } from '../billing/merchants/queries.ts';
+import type { MerchantSettings } from '../billing/merchants/settings.ts';
+import { park } from '../billing/parked/queries.ts';
+import { assertState, Refusal } from '../billing/refusal.ts';
+import { holdFence } from '../billing/runs/queries.ts';
+import { openArchive } from '../files/archive.ts';
+import { parseFileName, type ReadableKind } from '../files/standard/names.ts';
+import { readStandardFile } from '../files/standard/read.ts';
+import type { LineOf } from '../files/standard/validate.ts';
+import type { ChunkContext, Counts, Job, JobContext } from './job.ts';
+
+/**
+ * Files become bills. One chunk takes all waiting files of the merchant, one after the other in the order of their
+ * sequence: what one brings, the next must see. Within a file the work is done in transactions of 50,000 records.
+ * Numbers that are missing in the sequence do not hold a file back in this version.
+ */
+export const ingest: Job = {
+  name: 'ingest',
+  does: 'reads fetched files, refuses or loads them, and releases their bills in one step',
+  attention: ['files_refused', 'files_parked'],
+
+  async plan({ ports, merchant }) {
+    return (await waitingFiles(ports.db, merchant.id)).length > 0 ? [{}] : [];
+  },
+
+  async runChunk(context) {
+    const { ports, merchant, fence, stop } = context;
+    await ports.db.transaction(async (tx) => {
+      await holdFence(tx, fence);
+      await sweepStaging(tx, merchant.id);
+    });
+    const counts: Counts = {};
+    for (;;) {
+      stop.throwIfAborted();
+      const [file] = inOrder(await waitingFiles(ports.db, merchant.id));
+      if (file === undefined) return counts;
+      await ingestFile(context, file, (name, amount) => {
+        counts[name] = (counts[name] ?? 0) + amount;
+      });
+    }
+  },
+
+  async dryRun({ ports, merchant }) {
+    return { files_waiting: (await waitingFiles(ports.db, merchant.id)).length };
+  },
+};
+
+/** A file that was begun is finished first; then by the sequence in the name, as far as there is one. */
+function inOrder(files: readonly BillingFile[]): BillingFile[] {
+  const place = (file: BillingFile): number =>
+    file.state === 'loading' ? -1 : (parseFileName(file.name)?.sequence ?? Number.MAX_SAFE_INTEGER);
+  return [...files].sort((one, other) => place(one) - place(other));
+}
+
+type Count = (name: string, amount: number) => void;
+
+async function ingestFile(context: ChunkContext, file: BillingFile, count: Count): Promise<void> {
+  const { ports, merchant, fence, act } = context;
+  const settings = (await settingsByVersion(ports.db, merchant.id, [file.settings_version])).get(
+    file.settings_version,
+  );
+  assertState(settings, `settings version ${file.settings_version} of merchant ${merchant.id} is missing`);
+  const code = file.state === 'fetched' ? await refusedUnread(context, file) : null;
+  if (code !== null) {
+    await ports.db.transaction(async (tx) => {
+      await holdFence(tx, fence);
+      await refuseFile(tx, act, file.id, code, null);
+    });
+    refused(context, file, code, count);
+    return;
+  }
+  try {
+    if (file.kind === 'cancel') await ingestCancels(context, file, settings, count);
+    else await ingestBills(context, file, settings, count);
+  } catch (error) {
+    if (!(error instanceof Refusal && error.code === 'ARCHIVE_DAMAGED')) throw error;
+    await parkDamaged(context, file, error);
+    count('files_parked', 1);
+  }
+}
+
+/** What is wrong before the first byte is read. */
+async function refusedUnread({ ports, merchant }: JobContext, file: BillingFile): Promise<string | null> {
+  if (file.size_bytes > fileBytesMax) return 'F_TOO_LARGE';
+  if (!file.checksum_matches) return 'F_CHECKSUM';
+  return (await loadedBefore(ports.db, merchant.id, file)) ? 'F_DUPLICATE_FILE' : null;
+}
+
+async function ingestBills(
+  context: ChunkContext,
+  waiting: BillingFile,
+  settings: MerchantSettings,
+  count: Count,
+): Promise<void> {
+  const { ports, merchant, fence, act, stop } = context;
+  const stage = (file: BillingFile) =>
+    stageBills(ports, {
+      fence,
+      act,
+      file,
+      read: readerOf(context, file, 'billing'),
+      rejectFile: settings.exchange.reject === 'file',
+      stop,
+    });
+  if (waiting.state === 'fetched') {
+    const staged = await stage(waiting);
+    // Another worker is at another file of this merchant: that one is taken up first.
+    if (staged === 'busy') return;
+    if (staged !== 'staged') {
+      refused(context, waiting, staged.refused, count);
+      return;
+    }
+    await ports.crash('ingest.after_stage');
+  }
+  const current = (): Promise<BillingFile> =>
+    ports.db.transaction((tx) => lockFile(tx, merchant.id, waiting.id));
+  for (;;) {
+    stop.throwIfAborted();
+    const loaded = await loadChunk(ports, {
+      fence,
+      act,
+      fileId: waiting.id,
+      settings,
+      today: context.businessDate,
+    });
+    if (loaded === 'staging_lost') {
+      ports.log.warn({ file: waiting.id }, 'staged lines are gone; they are staged again from the archive');
+      assertState(
+        (await stage(await current())) === 'staged',
+        `file ${waiting.id} could not be staged again`,
+      );
+      continue;
+    }
+    await ports.crash('ingest.after_chunk');
+    const file = await current();
+    context.progress(file.loaded_to_record, file.lines_read, file.name);
+    if (loaded.done) break;
+  }
+  await ports.crash('ingest.before_release');
+  const released = await releaseFile(ports, {
+    fence,
+    act,
+    fileId: waiting.id,
+    today: context.businessDate,
+    timezone: settings.timezone,
+  });
+  await ports.crash('ingest.after_release');
+  if (released === 'parked') {
+    count('files_parked', 1);
+    return;
+  }
+  await clearStaging(ports, { fence, act, fileId: waiting.id });
+  const file = await current();
+  count('files', 1);
+  count('lines_read', file.lines_read ?? 0);
+  count('lines_accepted', file.lines_accepted ?? 0);
+  count('lines_rejected', file.lines_rejected ?? 0);
+  count('bills', file.lines_accepted ?? 0);
+}
+
+async function ingestCancels(
+  context: ChunkContext,
+  file: BillingFile,
+  settings: MerchantSettings,
+  count: Count,
+): Promise<void> {
+  const { ports, fence, act, stop } = context;
+  await ports.crash('ingest.before_release');
+  const done = await cancelBills(ports, {
+    fence,
+    act,
+    file,
+    read: readerOf(context, file, 'cancel'),
+    rejectFile: settings.exchange.reject === 'file',
+    today: context.businessDate,
+    timezone: settings.timezone,
+    stop,
+  });
+  await ports.crash('ingest.after_release');
+  if ('refused' in done) {
+    refused(context, file, done.refused, count);
+    return;
+  }
+  count('files', 1);
+  count('lines_read', done.cancelled + done.rejected);
+  count('lines_accepted', done.cancelled);
+  count('lines_rejected', done.rejected);
+  count('cancelled', done.cancelled);
+}
+
+function readerOf<K extends ReadableKind>(
+  { ports, merchant }: JobContext,
+  file: BillingFile,
+  kind: K,
+): ReadFile<LineOf[K]> {
+  return () =>
+    readStandardFile(openArchive(ports.disk, [ports.sealer.archiveKey], file.archive_path), {
+      encoding: 'utf-8',
+      merchant: merchant.code,
+      kind,
+      fileBytesMax,
+    });
+}
+
+function refused({ ports }: JobContext, file: BillingFile, code: string, count: Count): void {
+  ports.log.warn({ file: file.id, code }, 'a file was refused; its receipt tells the merchant');
+  count('files_refused', 1);
+}
+
+async function parkDamaged({ ports, merchant, fence, act }: ChunkContext, file: BillingFile, error: Refusal) {
+  await ports.db.transaction(async (tx) => {
+    await holdFence(tx, fence);
+    await park(tx, merchant.id, act.at, [
+      {
+        id: ports.ids.uuid(),
+        subject: 'file',
+        subjectId: file.id,
+        reason: error.code,
+        context: { file: file.name, next: error.next },
+      },
+    ]);
+    await raiseAlert(tx, ports.ids.uuid(), act.at, {
+      merchantId: merchant.id,
+      level: 'now',
+      cause: `${error.code}:${file.id}`,
+      message: `${file.name}: ${error.message}`,
+    });
+  });
+}

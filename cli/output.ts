@@ -7,7 +7,12 @@ import { cleanText } from './log.ts';
 export interface Output {
   json: boolean;
   /** A table for people; with --json the rows as they are. */
-  rows(title: string, columns: readonly string[], rows: readonly Record<string, unknown>[], empty: string): void;
+  rows(
+    title: string,
+    columns: readonly string[],
+    rows: readonly Record<string, unknown>[],
+    empty: string,
+  ): void;
   line(text: string): void;
   /** The one JSON document of a command; says nothing without --json. */
   document(value: unknown): void;
@@ -100,7 +105,9 @@ export function reportFailure(error: unknown, json: boolean): number {
   if (error instanceof Refusal) {
     if (json) {
       console.error(
-        JSON.stringify({ error: { code: error.code, message: error.message, next: error.next, context: error.context } }),
+        JSON.stringify({
+          error: { code: error.code, message: error.message, next: error.next, context: error.context },
+        }),
       );
     } else {
       console.error(`${error.code}: ${cleanText(error.message)}`);

@@ -18,7 +18,9 @@ export interface Process {
 /** All commands; the documentation is tested against them. */
 export function buildProgram(process: Process): Command {
   const program = new Command('seikyu')
-    .description('Batch billing for utilities: files in, invoices, SMS pay links, automatic payment, result files out.')
+    .description(
+      'Batch billing for utilities: files in, invoices, SMS pay links, automatic payment, result files out.',
+    )
     .version('0.1.0')
     .exitOverride()
     .showHelpAfterError('(seikyu --help lists the commands)')

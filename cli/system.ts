@@ -112,7 +112,9 @@ export async function openSystem(settings: Settings, log: Log, options: OpenOpti
         apiKey: secret,
         webhookSecret: secret,
         connections: 64,
-        ...(gatewayOptions.callDeadlineMs === undefined ? {} : { callDeadlineMs: gatewayOptions.callDeadlineMs }),
+        ...(gatewayOptions.callDeadlineMs === undefined
+          ? {}
+          : { callDeadlineMs: gatewayOptions.callDeadlineMs }),
       });
       closers.push(() => opened.close());
       gateway = opened;

@@ -5,7 +5,9 @@ import { withSystem } from './with-system.ts';
 export function addCheckCommand(program: Command): void {
   program
     .command('check')
-    .description('the invariants on the live database: what must hold of money, files and bills at any moment')
+    .description(
+      'the invariants on the live database: what must hold of money, files and bills at any moment',
+    )
     .addHelpText('after', '\nExit code 1 when one does not hold.\n\nExample:\n  $ seikyu check')
     .action((options: { json: boolean }) =>
       withSystem(options, async ({ db }, output) => {

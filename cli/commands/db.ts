@@ -33,7 +33,10 @@ export function addDbCommands(program: Command): void {
             '',
             ['migration', 'state'],
             [
-              ...status.applied.map(({ name, appliedAt }) => ({ migration: name, state: `applied ${appliedAt}` })),
+              ...status.applied.map(({ name, appliedAt }) => ({
+                migration: name,
+                state: `applied ${appliedAt}`,
+              })),
               ...status.pending.map((name) => ({ migration: name, state: 'missing: seikyu db migrate' })),
               ...status.unknown.map((name) => ({ migration: name, state: 'not of this program' })),
             ],

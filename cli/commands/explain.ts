@@ -7,16 +7,22 @@ export function addExplainCommand(program: Command): void {
   program
     .command('explain')
     .argument('<billing number>', 'the merchant’s own number of the bill')
-    .description('the whole life of a bill: file and line, every SMS, visit, attempt, rule applied, result file and row')
+    .description(
+      'the whole life of a bill: file and line, every SMS, visit, attempt, rule applied, result file and row',
+    )
     .option('--merchant <code>', 'where several merchants use the same number')
     .addHelpText('after', '\nExample:\n  $ seikyu explain MG2611-00001 --merchant minato-gas')
     .action((billingNumber: string, options: { json: boolean; merchant?: string }) =>
       withSystem(options, async ({ db }, output) => {
         const bills = await explainBill(db, billingNumber, options.merchant ?? null);
         if (bills.length === 0) {
-          throw new Refusal('BILL_UNKNOWN', `there is no bill ${JSON.stringify(billingNumber.slice(0, 60))}`, {
-            next: 'Billing numbers are case-sensitive. A refused line is in the receipt of its file, not here.',
-          });
+          throw new Refusal(
+            'BILL_UNKNOWN',
+            `there is no bill ${JSON.stringify(billingNumber.slice(0, 60))}`,
+            {
+              next: 'Billing numbers are case-sensitive. A refused line is in the receipt of its file, not here.',
+            },
+          );
         }
         output.document(bills);
         for (const bill of bills) {

@@ -12,7 +12,12 @@ export function addLedgerCommand(program: Command): void {
         const balances = await trialBalance(db);
         const sum = balances.reduce((total, account) => total + account.balance, 0);
         output.document({ accounts: balances, sum });
-        output.rows('', ['merchant', 'account', 'debit', 'credit', 'balance'], [...balances], 'The ledger is empty.');
+        output.rows(
+          '',
+          ['merchant', 'account', 'debit', 'credit', 'balance'],
+          balances.map((account) => ({ ...account })),
+          'The ledger is empty.',
+        );
         output.line(`Sum of all balances: ${sum}`);
         return sum === 0 ? 0 : 1;
       }),

@@ -35,7 +35,9 @@ export function addMerchantCommands(program: Command): void {
     .action((options: { json: boolean }) =>
       withSystem(options, async ({ db }, output) => {
         const merchants = await listMerchants(db);
-        output.document(merchants.map(({ code, settingsVersion, settings }) => ({ code, settingsVersion, settings })));
+        output.document(
+          merchants.map(({ code, settingsVersion, settings }) => ({ code, settingsVersion, settings })),
+        );
         output.rows(
           '',
           ['merchant', 'name', 'layout', 'timezone', 'version'],
@@ -59,7 +61,11 @@ export function addMerchantCommands(program: Command): void {
     .action((code: string, options: { json: boolean }) =>
       withSystem(options, async ({ db }, output) => {
         const found = await merchantByCode(db, code);
-        output.document({ code: found.code, settingsVersion: found.settingsVersion, settings: found.settings });
+        output.document({
+          code: found.code,
+          settingsVersion: found.settingsVersion,
+          settings: found.settings,
+        });
         output.line(`${found.code}, settings version ${found.settingsVersion}`);
         output.line(JSON.stringify(found.settings, null, 2));
         return 0;
@@ -87,12 +93,28 @@ export async function applyFiles(system: System, files: readonly string[]): Prom
     // /l/, the short code and 22 characters of the token.
     const linkLength = system.settings.baseUrl.length + '/l/1'.length + 22;
     const costly = costlyTexts({ name: settings.name, languages: settings.notify.languages, linkLength });
-    return { file, settings, warnings: [...warnings.map(String), ...costly.map(String)] };
+    return {
+      file,
+      settings,
+      warnings: [
+        ...warnings.map(({ path: place, reason }) => (place === '' ? reason : `${place}: ${reason}`)),
+        ...costly.map(
+          ({ kind, language, segments }) =>
+            `the ${language} text "${kind}" needs ${segments.count} SMS segments: each one is paid for`,
+        ),
+      ],
+    };
   });
   const applied: AppliedFile[] = [];
   for (const { file, settings, warnings } of parsed) {
     const result = await applyMerchant(system.ports, settings, operatorName());
-    applied.push({ merchant: settings.code, applied: result.applied, version: result.version, file, warnings });
+    applied.push({
+      merchant: settings.code,
+      applied: result.applied,
+      version: result.version,
+      file,
+      warnings,
+    });
   }
   return applied;
 }

@@ -6,7 +6,7 @@ import { Refusal } from '../../billing/refusal.ts';
 import { type Counts, type JobName, jobNames } from '../../jobs/job.ts';
 import { jobs } from '../../jobs/jobs.ts';
 import { messageOf, runJob } from '../../jobs/run.ts';
-import { openProgress, type Output } from '../output.ts';
+import { type Output, openProgress } from '../output.ts';
 import type { Process } from '../program.ts';
 import type { System } from '../system.ts';
 import { withSystem } from './with-system.ts';
@@ -20,7 +20,9 @@ interface RunOptions {
 
 const merchantOption = () => new Option('--merchant <code>', 'one merchant').default('all');
 const dateOption = () =>
-  new Option('--date <YYYY-MM-DD>', 'the business date; default today in the merchant’s zone').argParser(parseDate);
+  new Option('--date <YYYY-MM-DD>', 'the business date; default today in the merchant’s zone').argParser(
+    parseDate,
+  );
 
 export function addRunCommands(program: Command, process: Process): void {
   program
@@ -104,7 +106,13 @@ async function runOne(
     system.ports.clock.now().toZonedDateTimeISO(merchant.settings.timezone).toPlainDate().toString();
   const row = { merchant: merchant.code, job: name, date };
   if (options.dryRun) {
-    const counts = await jobs[name].dryRun({ ports: system.ports, merchant, businessDate: date, stop, progress });
+    const counts = await jobs[name].dryRun({
+      ports: system.ports,
+      merchant,
+      businessDate: date,
+      stop,
+      progress,
+    });
     return { ...row, outcome: 'dry run', counts, failure: '' };
   }
   const end = await runJob(system.ports, jobs[name], {
@@ -131,7 +139,8 @@ function report(rows: RunRow[], output: Output, stopped: boolean): number {
   output.rows('', ['merchant', 'job', 'date', 'outcome', 'counts'], rows, 'Nothing was run.');
   for (const row of rows) {
     if (row.failure !== '') output.line(`${row.merchant} ${row.job}: ${row.failure}`);
-    else if (row.outcome === 'attention') output.line(`${row.merchant} ${row.job}: wants a person; look at: seikyu parked, seikyu alerts`);
+    else if (row.outcome === 'attention')
+      output.line(`${row.merchant} ${row.job}: wants a person; look at: seikyu parked, seikyu alerts`);
   }
   if (stopped || rows.some((row) => ['failed', 'stopped', 'busy'].includes(row.outcome))) return 1;
   return rows.some((row) => row.outcome === 'attention') ? 3 : 0;

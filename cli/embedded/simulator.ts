@@ -79,7 +79,7 @@ async function findRunning(note: string): Promise<Noted | undefined> {
   if (!fs.existsSync(note)) return undefined;
   const { url } = JSON.parse(fs.readFileSync(note, 'utf8')) as Noted;
   try {
-    const answer = await fetch(`${url}/healthz`, { signal: AbortSignal.timeout(2_000) });
+    const answer = await fetch(`${url}/health`, { signal: AbortSignal.timeout(2_000) });
     return answer.ok ? { pid: 0, url } : undefined;
   } catch {
     // Its process died without removing the note.
@@ -96,6 +96,8 @@ async function listening(child: ChildProcess): Promise<number> {
     });
   });
   const lines = createInterface({ input: stdout });
-  const first = once(lines, 'line').then(([line]) => (JSON.parse(String(line)) as { listening: number }).listening);
+  const first = once(lines, 'line').then(
+    ([line]) => (JSON.parse(String(line)) as { listening: number }).listening,
+  );
   return Promise.race([first, exited]);
 }

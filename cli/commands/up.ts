@@ -1,0 +1,120 @@
+import type { Command } from 'commander';
+import cron from 'node-cron';
+import { listMerchants } from '../../billing/merchants/queries.ts';
+import { waitingRuns } from '../../billing/runs/queries.ts';
+import type { JobName } from '../../jobs/job.ts';
+import { jobs } from '../../jobs/jobs.ts';
+import { messageOf, realWait, runJob } from '../../jobs/run.ts';
+import { requestDueRuns } from '../../jobs/schedule.ts';
+import { startAdmin } from '../../web/admin.ts';
+import { startWeb } from '../../web/server.ts';
+import { openDemoHome } from '../demo/home.ts';
+import { openLog } from '../log.ts';
+import type { Process } from '../program.ts';
+import type { System } from '../system.ts';
+import { withSystem } from './with-system.ts';
+
+/** How often a worker looks for runs that were asked for or whose process died. */
+const lookEveryMs = 2_000;
+
+export function addUpCommand(program: Command, process: Process): void {
+  program
+    .command('up')
+    .description(
+      'everything on one machine: pay pages, operators’ pages, schedule, worker and the embedded parts',
+    )
+    .addHelpText(
+      'after',
+      '\nRuns until Ctrl-C. After a demo it serves the demo’s data on the demo’s clock.\n\nExample:\n  $ seikyu up',
+    )
+    .action((options: { json: boolean }) =>
+      withSystem(options, async (system, output) => {
+        const closers: (() => Promise<unknown>)[] = [];
+        const log = openLog({ level: system.settings.logLevel, part: 'up' });
+        try {
+          if (system.virtualClock) {
+            // The demo's data live on the demo's clock, which runs on from where the demo left it.
+            const home = await openDemoHome(system.settings.home);
+            closers.push(() => home.sftp.stop());
+            await system.virtualClock.tick();
+            closers.push(() => system.virtualClock?.stop() ?? Promise.resolve());
+          }
+          await system.needGateway();
+          const web = await startWeb({
+            webDb: system.webDb,
+            ports: { ...system.ports, log },
+            baseUrl: system.settings.baseUrl,
+            port: system.settings.port,
+            host: system.settings.database.kind === 'embedded' ? '127.0.0.1' : '0.0.0.0',
+            gatewayOrigins: [system.gatewayOrigin()],
+          });
+          closers.push(() => web.close());
+          const admin = await startAdmin({
+            db: system.db,
+            ports: { ...system.ports, log },
+            port: system.settings.adminPort,
+            host: system.settings.adminHost,
+          });
+          closers.push(() => admin.close());
+          output.document({ payPages: system.settings.baseUrl, operators: admin.url });
+          output.line(`Pay pages        ${system.settings.baseUrl}`);
+          output.line(`Operators        ${admin.url}   (SMS outbox: ${admin.url}/outbox)`);
+          output.line('Ctrl-C stops everything in order.');
+          const ticking = cron.schedule('* * * * *', () => tick(system), { noOverlap: true });
+          closers.push(async () => ticking.stop());
+          await tick(system);
+          await workUntilStopped({ ...system, log }, process.stop);
+          return 0;
+        } finally {
+          for (const close of closers.reverse()) await close();
+        }
+      }),
+    );
+}
+
+/** A tick only asks; a failed one is logged, and the next asks for the same. */
+async function tick(system: System): Promise<void> {
+  try {
+    await requestDueRuns(system.ports, await listMerchants(system.db));
+  } catch (error) {
+    system.log.error(
+      { error: messageOf(error) },
+      'the schedule could not ask for runs; the next minute tries again',
+    );
+  }
+}
+
+async function workUntilStopped(system: System, stop: AbortSignal): Promise<void> {
+  while (!stop.aborted) {
+    let worked = 0;
+    try {
+      for (const merchant of await listMerchants(system.db)) {
+        for (const run of await waitingRuns(system.db, merchant.id)) {
+          if (stop.aborted) return;
+          const end = await runJob(system.ports, jobs[run.job as JobName], {
+            merchant,
+            businessDate: run.business_date,
+            worker: system.worker,
+            stop,
+          });
+          worked++;
+          const fields = {
+            job: run.job,
+            merchant: merchant.code,
+            businessDate: run.business_date,
+            ...end.counts,
+          };
+          if (end.outcome === 'failed')
+            system.log.error(
+              { ...fields, failure: messageOf(end.failure) },
+              'a run failed; the next slot tries again',
+            );
+          else system.log.info({ ...fields, outcome: end.outcome }, 'ran');
+        }
+      }
+    } catch (error) {
+      system.log.error({ error: messageOf(error) }, 'the worker could not look for runs; it tries again');
+    }
+    if (worked === 0) await realWait(system.ports, lookEveryMs, stop);
+  }
+}

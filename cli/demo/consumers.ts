@@ -1,0 +1,151 @@
+import { Agent, request } from 'undici';
+import { cardByName } from './gateway-simulator/cards.ts';
+import type { Conduct } from './people.ts';
+
+export interface Sms {
+  to: string;
+  body: string;
+}
+
+export interface VisitEnd {
+  outcome: 'paid' | 'declined' | 'left' | 'closed' | 'waiting';
+  requests: number;
+}
+
+/** Simulated consumers: they know only their SMS, their customer number and their cards, and use the pages over HTTP. */
+export class Consumers {
+  readonly #agent = new Agent({ connections: 32, pipelining: 1 });
+
+  /** Opens the link and does what this person does with a bill. */
+  async answer(
+    sms: Sms,
+    customer: { customerNumber: string; conduct: Conduct; isFirstVisit: boolean },
+  ): Promise<VisitEnd> {
+    const link = /https?:\/\/\S+/.exec(sms.body)?.[0];
+    if (link === undefined) return { outcome: 'left', requests: 0 };
+    const browser = new Browser(this.#agent);
+    const { conduct } = customer;
+    let page = await browser.get(link);
+    if (page.form('/check') !== undefined) {
+      if (conduct.fumbles && customer.isFirstVisit)
+        page = await browser.submit(page, '/check', { answer: '0000' });
+      page = await browser.submit(page, '/check', { answer: customer.customerNumber.slice(-4) });
+    }
+    if (page.form('/pay') === undefined) return { outcome: 'closed', requests: browser.requests };
+    page = await browser.submit(page, '/pay', conduct.enrols ? { enrol: 'yes' } : {});
+    if (conduct.abandonsFirst && customer.isFirstVisit)
+      return { outcome: 'left', requests: browser.requests };
+    if (conduct.declinedFirst !== null) page = await this.#type(browser, page, conduct.declinedFirst);
+    page = await this.#type(browser, page, conduct.card);
+    return { outcome: page.end(), requests: browser.requests };
+  }
+
+  async #type(browser: Browser, page: Page, cardName: string): Promise<Page> {
+    const card = cardByName(cardName);
+    if (card === undefined || page.form('/pay/') === undefined) return page;
+    let next = await browser.submit(page, '/pay/', { number: card.pan, expires: '12/39', cvc: '123' });
+    if (next.form('/acs/') !== undefined) next = await browser.submit(next, '/acs/', { result: 'succeed' });
+    return next;
+  }
+
+  async close(): Promise<void> {
+    await this.#agent.close();
+  }
+}
+
+class Page {
+  readonly url: string;
+  readonly html: string;
+
+  constructor(url: string, html: string) {
+    this.url = url;
+    this.html = html;
+  }
+
+  /** The target of the form whose action holds this text. */
+  form(action: string): string | undefined {
+    for (const [, target] of this.html.matchAll(/<form[^>]*action="([^"]+)"/g)) {
+      if (target?.includes(action) && !target.endsWith('/cancel')) return new URL(target, this.url).href;
+    }
+    return undefined;
+  }
+
+  end(): VisitEnd['outcome'] {
+    const state = /data-state="([a-z_]+)"/.exec(this.html)?.[1];
+    if (state === 'paid') return 'paid';
+    if (state === 'waiting') return 'waiting';
+    return this.form('/pay/') === undefined ? 'closed' : 'declined';
+  }
+}
+
+/** As much of a browser as the pages need: cookies by path, redirects, forms. */
+class Browser {
+  requests = 0;
+  readonly #agent: Agent;
+  readonly #cookies: { origin: string; path: string; pair: string }[] = [];
+
+  constructor(agent: Agent) {
+    this.#agent = agent;
+  }
+
+  get(url: string): Promise<Page> {
+    return this.#go('GET', url, undefined);
+  }
+
+  submit(page: Page, action: string, fields: Record<string, string>): Promise<Page> {
+    const target = page.form(action);
+    if (target === undefined) return Promise.resolve(page);
+    return this.#go('POST', target, new URLSearchParams(fields).toString(), new URL(page.url).origin);
+  }
+
+  async #go(method: 'GET' | 'POST', url: string, body: string | undefined, origin?: string): Promise<Page> {
+    let at = new URL(url);
+    let next: { method: 'GET' | 'POST'; body: string | undefined } = { method, body };
+    for (let redirects = 0; redirects < 10; redirects++) {
+      this.requests++;
+      const answer = await request(at, {
+        method: next.method,
+        dispatcher: this.#agent,
+        body: next.body ?? null,
+        headers: {
+          'accept-language': 'ja',
+          cookie: this.#cookiesFor(at),
+          ...(next.body === undefined
+            ? {}
+            : { 'content-type': 'application/x-www-form-urlencoded', origin: origin ?? at.origin }),
+        },
+        headersTimeout: 15_000,
+        bodyTimeout: 15_000,
+      });
+      this.#keep(at, answer.headers['set-cookie']);
+      const html = await answer.body.text();
+      const location = answer.headers.location;
+      if (answer.statusCode < 300 || answer.statusCode > 399 || location === undefined)
+        return new Page(at.href, html);
+      at = new URL(String(location), at);
+      next = { method: 'GET', body: undefined };
+    }
+    throw new Error(`too many redirects from ${new URL(url).pathname.split('/')[1]}`);
+  }
+
+  #cookiesFor(url: URL): string {
+    return this.#cookies
+      .filter((cookie) => cookie.origin === url.origin && url.pathname.startsWith(cookie.path))
+      .map((cookie) => cookie.pair)
+      .join('; ');
+  }
+
+  #keep(url: URL, header: string | string[] | undefined): void {
+    for (const text of header === undefined ? [] : [header].flat()) {
+      const [pair = '', ...attributes] = text.split(/;\s*/);
+      const path = attributes.find((attribute) => /^path=/i.test(attribute))?.slice(5) ?? '/';
+      const name = pair.split('=')[0];
+      const known = this.#cookies.findIndex(
+        (cookie) =>
+          cookie.origin === url.origin && cookie.path === path && cookie.pair.split('=')[0] === name,
+      );
+      if (known >= 0) this.#cookies.splice(known, 1);
+      this.#cookies.push({ origin: url.origin, path, pair });
+    }
+  }
+}

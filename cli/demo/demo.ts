@@ -1,0 +1,332 @@
+import { Temporal } from 'temporal-polyfill';
+import type { VirtualClock } from '../../billing/clock.ts';
+import type { Merchant } from '../../billing/merchants/merchant.ts';
+import { listMerchants } from '../../billing/merchants/queries.ts';
+import { assertState, Refusal } from '../../billing/refusal.ts';
+import type { JobName } from '../../jobs/job.ts';
+import { jobs } from '../../jobs/jobs.ts';
+import { messageOf, runJob } from '../../jobs/run.ts';
+import { startWeb } from '../../web/server.ts';
+import { applyFiles } from '../commands/merchant.ts';
+import type { System } from '../system.ts';
+import { billingFile, cancelFile, demoMerchants, type InboundFile } from './bills.ts';
+import { Consumers } from './consumers.ts';
+import { type DemoHome, openDemoHome, sampleFiles } from './home.ts';
+import { conductOf, person } from './people.ts';
+import { type NewSms, newestSms, nextSequences, openBills } from './queries.ts';
+
+export interface DemoOptions {
+  billsPerMonth: number;
+  seed: string;
+  stop: AbortSignal;
+  say(text: string): void;
+}
+
+export interface DemoWalk {
+  from: string;
+  to: string;
+  days: number;
+  realSeconds: number;
+  visits: number;
+  requests: number;
+  visitEnds: Record<string, number>;
+  counts: Map<string, Record<string, number>>;
+  failures: string[];
+}
+
+/** The first demo day: the Tuesday before the samples' first file. */
+export const firstDay = '2026-11-24';
+const zone = 'Asia/Tokyo';
+/** Two months of bills, the last of them due in the third and returned up to 60 days later. */
+const daysAtMost = 140;
+
+/**
+ * Walks day by day on the virtual clock: merchants drop files, every job runs at its time, consumers answer their SMS
+ * over HTTP. Ends when all bills of two billing months are final.
+ */
+export async function walkDemo(system: System, options: DemoOptions): Promise<DemoWalk> {
+  const clock = system.virtualClock;
+  assertState(clock, 'the demo lives on a virtual clock');
+  const startedMs = clock.elapsedMs();
+  // A killed 'up' may have left it ticking.
+  await clock.stop();
+  const home = await openDemoHome(system.settings.home);
+  const closers: (() => Promise<unknown>)[] = [() => home.sftp.stop()];
+  try {
+    await applyFiles(system, home.settingsFiles);
+    const merchants = (await listMerchants(system.db)).filter((merchant) =>
+      demoMerchants.some((demo) => demo.code === merchant.code),
+    );
+    // Calls that time out cost real time: a short deadline keeps the demo short, the rules are the same.
+    await system.needGateway({ callDeadlineMs: 500, holdMs: 1_000 });
+    const web = await startWeb({
+      webDb: system.webDb,
+      ports: system.ports,
+      baseUrl: system.settings.baseUrl,
+      port: system.settings.port,
+      host: '127.0.0.1',
+      gatewayOrigins: [system.gatewayOrigin()],
+    });
+    closers.push(() => web.close());
+    const consumers = new Consumers();
+    closers.push(() => consumers.close());
+    const walk = new Walk(system, clock, home, merchants, consumers, options);
+    return await walk.run(startedMs);
+  } finally {
+    for (const close of closers.reverse()) await close();
+  }
+}
+
+interface Reachable {
+  customerNumber: string;
+  seen: number;
+}
+
+class Walk {
+  readonly #system: System;
+  readonly #clock: VirtualClock;
+  readonly #home: DemoHome;
+  readonly #merchants: Merchant[];
+  readonly #consumers: Consumers;
+  readonly #options: DemoOptions;
+  /** Whose phone it is, and how many SMS about the present bill have come. */
+  readonly #phones = new Map<string, { customerNumber: string }>();
+  readonly #seen = new Map<string, Reachable>();
+  #lastSms: { acceptedAt: string; messageId: string } | null = null;
+  readonly #drops = new Map<string, { merchant: string; file: InboundFile }[]>();
+  readonly #walk: Omit<DemoWalk, 'realSeconds' | 'to' | 'days'>;
+
+  constructor(
+    system: System,
+    clock: VirtualClock,
+    home: DemoHome,
+    merchants: Merchant[],
+    consumers: Consumers,
+    options: DemoOptions,
+  ) {
+    this.#system = system;
+    this.#clock = clock;
+    this.#home = home;
+    this.#merchants = merchants;
+    this.#consumers = consumers;
+    this.#options = options;
+    this.#walk = { from: '', visits: 0, requests: 0, visitEnds: {}, counts: new Map(), failures: [] };
+  }
+
+  async run(startedMs: number): Promise<DemoWalk> {
+    const { say, stop } = this.#options;
+    let day = this.#clock.now().toZonedDateTimeISO(zone).toPlainDate();
+    this.#walk.from = day.toString();
+    const lastFileOn = await this.#planFiles(day);
+    let days = 0;
+    for (; days < daysAtMost; days++, day = day.add({ days: 1 })) {
+      if (stop.aborted) {
+        throw new Refusal('DEMO_STOPPED', `the demo was stopped on ${day}`, {
+          next: 'Run it again: it goes on from there.',
+        });
+      }
+      const line = await this.#oneDay(day);
+      const open = await openBills(this.#system.db);
+      if (line !== '') say(`${day}  ${line}${open > 0 ? `, ${open} bills open` : ''}`);
+      if (Temporal.PlainDate.compare(day, lastFileOn) > 0 && open === 0) break;
+    }
+    // The next run, and 'up', go on with the following morning.
+    await this.#at(day.add({ days: 1 }), '04:00');
+    return {
+      ...this.#walk,
+      to: day.toString(),
+      days: days + 1,
+      realSeconds: (this.#clock.elapsedMs() - startedMs) / 1000,
+    };
+  }
+
+  /** Which files arrive on which day: the samples on the first run, then two months of generated ones. */
+  async #planFiles(start: Temporal.PlainDate): Promise<Temporal.PlainDate> {
+    const { seed, billsPerMonth } = this.#options;
+    const sequences = await nextSequences(this.#system.db);
+    let last = start;
+    for (const demo of demoMerchants) {
+      let sequence = sequences.get(demo.code) ?? 1;
+      for (let index = 1; index <= billsPerMonth; index++) {
+        const { phone, customerNumber } = person(seed, demo, index);
+        if (phone !== '') this.#phones.set(e164(phone), { customerNumber });
+      }
+      const isFirstRun = sequence === 1;
+      let firstFileOn = start.with({ day: Math.min(demo.fileDay, start.daysInMonth) });
+      if (demo.code === 'minato-gas') {
+        this.#learnSamplePhones();
+        if (isFirstRun) {
+          for (const file of sampleFiles(demo.code)) {
+            const date = /_(\d{4})(\d{2})(\d{2})_/.exec(file.name);
+            this.#plan(`${date?.[1]}-${date?.[2]}-${date?.[3]}`, demo.code, file);
+          }
+          sequence += 3;
+          // After the samples: sequences must come in order.
+          firstFileOn = firstFileOn.with({ day: 28 });
+        }
+      }
+      if (Temporal.PlainDate.compare(firstFileOn, start) < 0) firstFileOn = firstFileOn.add({ months: 1 });
+      for (const month of [0, 1]) {
+        const on = firstFileOn.add({ months: month });
+        const bills = billingFile(seed, demo, on, sequence, billsPerMonth, demo.code === 'minato-gas');
+        if (demo.code === 'kita-denryoku' && month === 1) {
+          // Its settings say `reject: file`: one bad line refuses the file, and the same sequence comes again, mended.
+          const faulty = billingFile(seed, demo, on, sequence, billsPerMonth, true);
+          this.#plan(on.toString(), demo.code, faulty);
+          this.#plan(on.add({ days: 1 }).toString(), demo.code, bills);
+        } else {
+          this.#plan(on.toString(), demo.code, bills);
+        }
+        const cancelOn = on.add({ days: 4 });
+        this.#plan(
+          cancelOn.toString(),
+          demo.code,
+          cancelFile(seed, demo, cancelOn, sequence + 1, bills.billingNumbers),
+        );
+        sequence += 2;
+        if (Temporal.PlainDate.compare(cancelOn, last) > 0) last = cancelOn;
+      }
+    }
+    return last;
+  }
+
+  #plan(day: string, merchant: string, file: InboundFile): void {
+    const completion = this.#merchants.find((candidate) => candidate.code === merchant)?.settings.exchange
+      .completion;
+    const drops = this.#drops.get(day) ?? [];
+    drops.push({ merchant, file: completion === 'stable' ? { ...file, done: '' } : file });
+    this.#drops.set(day, drops);
+  }
+
+  #learnSamplePhones(): void {
+    for (const file of sampleFiles('minato-gas')) {
+      for (const line of file.content.split(/\r?\n/)) {
+        const fields = line.split(',');
+        if (fields[0] !== 'D' || fields[4] === undefined) continue;
+        const phone = fields[4].normalize('NFKC');
+        if (/^0[789]0/.test(phone)) this.#phones.set(e164(phone), { customerNumber: fields[2] ?? '' });
+      }
+    }
+  }
+
+  async #oneDay(day: Temporal.PlainDate): Promise<string> {
+    const date = day.toString();
+    await this.#at(day, '04:05');
+    const drops = this.#drops.get(date) ?? [];
+    for (const { merchant, file } of drops) this.#home.drop(merchant, file);
+    const done: Record<string, number> = {};
+    const run = async (time: string, ...names: JobName[]) => {
+      await this.#at(day, time);
+      for (const name of names) add(done, await this.#runJob(name, date));
+    };
+    await run('04:20', 'fetch', 'ingest');
+    await run('05:12', 'trace', 'reconcile');
+    await run('06:07', 'charge');
+    await run('08:17', 'dunning');
+    await run('10:02', 'notify');
+    const visits = await this.#answerSms(day);
+    await run('13:05', 'trace');
+    await run('22:10', 'deliver');
+    const parts = [
+      drops.length > 0 ? `${drops.length} file${drops.length > 1 ? 's' : ''} in` : '',
+      say(done.sent, 'SMS sent'),
+      say(visits.visits, `visits (${visits.paid} paid)`),
+      say(done.charged, 'charged'),
+      say(done.declined, 'declined'),
+      say(done.unknown, 'unknown outcomes asked for'),
+      say(done.returned, 'returned unpaid'),
+      say(done.delivered, 'files out'),
+    ].filter((part) => part !== '');
+    return parts.join(', ');
+  }
+
+  async #at(day: Temporal.PlainDate, time: string): Promise<void> {
+    const instant = day
+      .toZonedDateTime({ timeZone: zone, plainTime: Temporal.PlainTime.from(time) })
+      .toInstant();
+    // Sending at the merchants' pace moves the clock too: it never goes back.
+    if (Temporal.Instant.compare(instant, this.#clock.now()) > 0) await this.#clock.set(instant);
+    await this.#clock.refresh();
+  }
+
+  /** The job for all merchants at once, as the schedule would on one machine. Returns what they counted together. */
+  async #runJob(name: JobName, businessDate: string): Promise<Record<string, number>> {
+    const together: Record<string, number> = {};
+    await Promise.all(
+      this.#merchants.map(async (merchant) => {
+        const end = await runJob(this.#system.ports, jobs[name], {
+          merchant,
+          businessDate,
+          worker: this.#system.worker,
+          stop: this.#options.stop,
+        });
+        const key = `${merchant.code}|${name}`;
+        const counts = this.#walk.counts.get(key) ?? { runs: 0 };
+        add(counts, end.counts);
+        counts.runs = (counts.runs ?? 0) + 1;
+        this.#walk.counts.set(key, counts);
+        add(together, end.counts);
+        if (end.outcome === 'failed') {
+          const failure = `${businessDate} ${merchant.code} ${name}: ${messageOf(end.failure)}`;
+          this.#walk.failures.push(failure);
+          this.#options.say(failure);
+        }
+      }),
+    );
+    return together;
+  }
+
+  /** Everybody who got an SMS since the last look does what they do, 16 at a time. */
+  async #answerSms(day: Temporal.PlainDate): Promise<{ visits: number; paid: number }> {
+    const fresh = await newestSms(this.#system.db, this.#system.ports.sealer, this.#lastSms);
+    this.#lastSms = fresh.at(-1) ?? this.#lastSms;
+    const due: { sms: NewSms; customerNumber: string; isFirstVisit: boolean }[] = [];
+    for (const sms of fresh) {
+      const customer = this.#phones.get(sms.to);
+      if (!customer) continue;
+      // The reference of the bill stands before the step in the message's id.
+      const bill = sms.messageId.split('.')[0] ?? '';
+      const seen = this.#seen.get(bill) ?? { customerNumber: customer.customerNumber, seen: 0 };
+      seen.seen++;
+      this.#seen.set(bill, seen);
+      const conduct = conductOf(this.#options.seed, customer.customerNumber);
+      const isDue =
+        seen.seen === conduct.reactsTo || (conduct.abandonsFirst && seen.seen === conduct.reactsTo + 1);
+      // The bill that the samples cancel stays unpaid until then.
+      if (!isDue || customer.customerNumber === 'G100003') continue;
+      due.push({
+        sms,
+        customerNumber: customer.customerNumber,
+        isFirstVisit: seen.seen === conduct.reactsTo,
+      });
+    }
+    if (due.length === 0) return { visits: 0, paid: 0 };
+    await this.#at(day, '11:30');
+    let paid = 0;
+    const next = due.values();
+    const person = async () => {
+      for (const { sms, customerNumber, isFirstVisit } of next) {
+        const conduct = conductOf(this.#options.seed, customerNumber);
+        const end = await this.#consumers.answer(sms, { customerNumber, conduct, isFirstVisit });
+        this.#walk.visits++;
+        this.#walk.requests += end.requests;
+        this.#walk.visitEnds[end.outcome] = (this.#walk.visitEnds[end.outcome] ?? 0) + 1;
+        if (end.outcome === 'paid') paid++;
+      }
+    };
+    await Promise.all(Array.from({ length: 16 }, person));
+    return { visits: due.length, paid };
+  }
+}
+
+function e164(phone: string): string {
+  return `+81${phone.replaceAll(/\D/g, '').slice(1)}`;
+}
+
+function add(sum: Record<string, number>, more: Record<string, number>): void {
+  for (const [key, value] of Object.entries(more)) sum[key] = (sum[key] ?? 0) + value;
+}
+
+function say(count: number | undefined, what: string): string {
+  return count === undefined || count === 0 ? '' : `${count.toLocaleString('en-US')} ${what}`;
+}

@@ -1,0 +1,119 @@
+import fs from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseDocument } from 'yaml';
+import type { DemoMerchant, InboundFile } from './bills.ts';
+import { demoMerchants } from './bills.ts';
+import { type KeyPair, makeKeyPair, type SftpServer, startSftpServer } from './sftp-server.ts';
+
+/** The demo's own folder under SEIKYU_HOME: the merchants' SFTP trees, keys and settings files. */
+export interface DemoHome {
+  sftp: SftpServer;
+  /** Settings files to apply, one a merchant. */
+  settingsFiles: string[];
+  /** Puts a file and then its control file where the merchant would. */
+  drop(merchant: string, file: InboundFile): void;
+  /** What stands in a merchant's folder, sorted. */
+  listing(merchant: string, folder: 'inbound' | 'outbound'): string[];
+  read(merchant: string, folder: 'inbound' | 'outbound', name: string): string;
+}
+
+const samples = fileURLToPath(new URL('./samples/', import.meta.url));
+const preferredPort = 2222;
+
+/** Makes keys and folders where they are missing, and starts the SFTP server on its former port if that is free. */
+export async function openDemoHome(home: string): Promise<DemoHome> {
+  const folder = join(home, 'demo');
+  fs.mkdirSync(join(folder, 'merchants'), { recursive: true, mode: 0o700 });
+  fs.mkdirSync(join(home, 'keys'), { recursive: true, mode: 0o700 });
+  const hostKey = keyPair(join(folder, 'sftp-host-key'));
+  const accounts = demoMerchants.map((merchant) => {
+    const root = join(folder, 'sftp', merchant.code);
+    for (const name of ['inbound', 'outbound']) {
+      fs.mkdirSync(join(root, foldersOf(merchant)[name as 'inbound' | 'outbound']), {
+        recursive: true,
+        mode: 0o700,
+      });
+    }
+    return { username: merchant.code, publicKey: keyPair(join(home, 'keys', merchant.code)).publicKey, root };
+  });
+  const portFile = join(folder, 'sftp-port');
+  const port = fs.existsSync(portFile) ? Number(fs.readFileSync(portFile, 'utf8')) : preferredPort;
+  const options = { hostKey: hostKey.privateKey, accounts };
+  const sftp = await startSftpServer({ ...options, port }).catch((error: NodeJS.ErrnoException) => {
+    // Another program has the port: any other will do, the settings follow.
+    if (error.code !== 'EADDRINUSE') throw error;
+    return startSftpServer({ ...options, port: 0 });
+  });
+  fs.writeFileSync(portFile, String(sftp.port));
+  const settingsFiles = demoMerchants.map((merchant) => writeSettings(folder, merchant, sftp));
+  const place = (code: string, which: 'inbound' | 'outbound') => {
+    const merchant = demoMerchants.find((candidate) => candidate.code === code);
+    if (!merchant) throw new Error(`impossible state: no demo merchant ${code}`);
+    return join(folder, 'sftp', code, foldersOf(merchant)[which]);
+  };
+  return {
+    sftp,
+    settingsFiles,
+    drop(merchant, file) {
+      const inbound = place(merchant, 'inbound');
+      fs.writeFileSync(join(inbound, file.name), file.content);
+      if (file.done !== '') fs.writeFileSync(join(inbound, `${file.name}.done`), file.done);
+    },
+    listing: (merchant, which) => fs.readdirSync(place(merchant, which)).sort(),
+    read: (merchant, which, name) => fs.readFileSync(join(place(merchant, which), name), 'utf8'),
+  };
+}
+
+function foldersOf(merchant: DemoMerchant): { inbound: string; outbound: string } {
+  const settings = parseDocument(sample(merchant.code, 'merchant.yaml')).toJS() as {
+    exchange: { inbound: string; outbound: string };
+  };
+  return settings.exchange;
+}
+
+export function sample(merchant: string, name: string): string {
+  return fs.readFileSync(join(samples, merchant, name), 'utf8');
+}
+
+/** The three files of the samples, byte for byte. */
+export function sampleFiles(merchant: string): InboundFile[] {
+  const folder = join(samples, merchant, 'inbound');
+  return fs
+    .readdirSync(folder)
+    .filter((name) => !name.endsWith('.done'))
+    .sort()
+    .map((name) => ({
+      name,
+      content: fs.readFileSync(join(folder, name), 'utf8'),
+      done: fs.readFileSync(join(folder, `${name}.done`), 'utf8'),
+    }));
+}
+
+/** The sample's settings, pointed at the demo's server. Two of them have layouts of their own, which come later: standard/1 until then. */
+function writeSettings(folder: string, merchant: DemoMerchant, sftp: SftpServer): string {
+  const document = parseDocument(sample(merchant.code, 'merchant.yaml'));
+  document.setIn(['exchange', 'sftp', 'port'], sftp.port);
+  document.setIn(['exchange', 'sftp', 'host_keys'], [sftp.hostKeyFingerprint]);
+  document.set('layout', 'standard/1');
+  document.deleteIn(['autopay', 'direct_debit']);
+  if (document.hasIn(['dunning', 'debit'])) {
+    document.setIn(['dunning', 'card'], { attempts: 2, on: ['+0d', 'next_debit_day'] });
+    document.deleteIn(['dunning', 'debit']);
+  }
+  const path = join(folder, 'merchants', `${merchant.code}.yaml`);
+  fs.writeFileSync(path, document.toString());
+  return path;
+}
+
+function keyPair(path: string): KeyPair {
+  if (!fs.existsSync(path)) {
+    const made = makeKeyPair();
+    fs.writeFileSync(`${path}.pub`, `${made.publicKey}\n`, { mode: 0o600 });
+    fs.writeFileSync(path, made.privateKey, { mode: 0o600 });
+  }
+  return {
+    privateKey: fs.readFileSync(path, 'utf8'),
+    publicKey: fs.readFileSync(`${path}.pub`, 'utf8').trim(),
+  };
+}

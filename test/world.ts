@@ -229,7 +229,7 @@ export async function world(): Promise<World> {
           `insert into invoices (merchant_id, id, file_id, line_no, billing_number, payment_number, customer_id,
                                  contract_id, contact_version, amount, currency, billing_period, due_on, business_date,
                                  collection, description, layout, settings_version, state, version, created_at)
-           values ($1, $2::uuid, $3::uuid, $4, $5, $4, $6::uuid, $6::uuid, 1, $7, 'JPY', $8, $9::date, $10::date,
+           values ($1, $2::uuid, $3::uuid, $4::int, $5, $4::int, $6::uuid, $6::uuid, 1, $7, 'JPY', $8, $9::date, $10::date,
                    'link', $11, 'standard/1', $12, 'open', 1, $13::timestamptz)`,
           [
             merchant.id,

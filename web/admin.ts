@@ -42,8 +42,9 @@ export async function startAdmin(options: AdminOptions): Promise<AdminServer> {
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(headers);
     // A name that some web page made point here (DNS rebinding) is not how an operator comes in.
-    const { hostname } = new URL(`http://${request.headers.host ?? ''}`);
-    if (loopback.has(host) && !loopback.has(hostname.replace(/^\[|\]$/g, ''))) {
+    const asked = `http://${request.headers.host ?? ''}`;
+    const name = URL.canParse(asked) ? new URL(asked).hostname.replace(/^\[|\]$/g, '') : '';
+    if (loopback.has(host) && !loopback.has(name)) {
       return reply.code(403).send({ error: 'wrong host' });
     }
     await ports.clock.refresh();

@@ -53,7 +53,7 @@ export function statePage(page: {
       otherLanguageUrl: page.otherLanguageUrl ?? null,
       ...(state === 'waiting' ? { refreshSeconds } : {}),
     },
-    <section class="card state">
+    <section class="card state" data-state={state}>
       <Icon mood={mood} />
       <h1>{title}</h1>
       <p>{text}</p>

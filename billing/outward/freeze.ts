@@ -1,0 +1,255 @@
+import { createHash } from 'node:crypto';
+import type { Act } from '../acts/act.ts';
+import { recordAct } from '../acts/queries.ts';
+import { raiseAlert } from '../alerts/queries.ts';
+import type { Db, Tx } from '../db.ts';
+import { takeNumbers } from '../exchanges/queries.ts';
+import { type TieOut, tieOutOf } from '../exchanges/tie-out.ts';
+import type { Merchant } from '../merchants/merchant.ts';
+import { park, unpark } from '../parked/queries.ts';
+import type { Clock, Crash, Ids } from '../ports.ts';
+import { assertState } from '../refusal.ts';
+import type { Fence } from '../runs/fence.ts';
+import { holdFence } from '../runs/queries.ts';
+import type { OutwardHead, OutwardKind, RenderOutward } from './outward.ts';
+import {
+  addPendingRows,
+  claimEnrolmentRows,
+  claimResultRows,
+  closeOutwardFile,
+  countFindings,
+  enrolmentLines,
+  filesTouched,
+  freezeWaiting,
+  insertPart,
+  openOutwardFile,
+  receiptFileOf,
+  receiptLines,
+  receiptsDue,
+  resultLines,
+} from './queries.ts';
+
+export interface FreezePorts {
+  db: Db;
+  clock: Clock;
+  ids: Ids;
+  crash: Crash;
+}
+
+export interface FreezeWork {
+  merchant: Merchant;
+  /** YYYY-MM-DD of the run: the date in the files' names and headers. */
+  businessDate: string;
+  fence: Fence;
+  act: Act;
+  stop: AbortSignal;
+  render: RenderOutward;
+}
+
+export interface FreezeCounts extends Record<string, number> {
+  receipts: number;
+  results: number;
+  result_rows: number;
+  enrolments: number;
+  tieouts: number;
+  parked: number;
+}
+
+/** Bytes are kept in pieces of this size, so that neither making nor sending a file holds it whole. */
+const partBytes = 1_048_576;
+
+/**
+ * Makes every outward file that is due. Each file is one repeatable-read transaction: its number, the rows it claims,
+ * its bytes and the tie-out of the input files it touches are of one snapshot, and stand together or not at all.
+ */
+export async function freezeDue(ports: FreezePorts, work: FreezeWork): Promise<FreezeCounts> {
+  const counts: FreezeCounts = {
+    receipts: 0,
+    results: 0,
+    result_rows: 0,
+    enrolments: 0,
+    tieouts: 0,
+    parked: 0,
+  };
+  for (const due of await receiptsDue(ports.db, work.merchant.id)) {
+    if (work.stop.aborted) return counts;
+    await ports.clock.refresh();
+    await inSnapshot(ports, work, counts, (freezing) => freezeReceipt(freezing, due.id));
+  }
+  await ports.clock.refresh();
+  const waiting = await freezeWaiting(ports.db, work.merchant.id, ports.clock.now());
+  if (waiting.result_rows + waiting.pending > 0 && !work.stop.aborted) {
+    await inSnapshot(ports, work, counts, freezeResult);
+  }
+  if (waiting.enrolment_rows > 0 && !work.stop.aborted) {
+    await inSnapshot(ports, work, counts, freezeEnrolment);
+  }
+  return counts;
+}
+
+interface Freezing {
+  tx: Tx;
+  act: Act;
+  ids: Ids;
+  merchant: Merchant;
+  businessDate: string;
+  render: RenderOutward;
+}
+
+/** Counts only what was committed: a transaction may run again after a conflict. */
+async function inSnapshot(
+  ports: FreezePorts,
+  work: FreezeWork,
+  counts: FreezeCounts,
+  freeze: (freezing: Freezing) => Promise<Partial<FreezeCounts>>,
+): Promise<void> {
+  const made = await ports.db.transaction(
+    async (tx) => {
+      // First, so that the snapshot begins with the fence: a heartbeat before it is no conflict.
+      await holdFence(tx, work.fence);
+      const act = { ...work.act, at: ports.clock.now() };
+      await recordAct(tx, act);
+      const { merchant, businessDate, render } = work;
+      return freeze({ tx, act, ids: ports.ids, merchant, businessDate, render });
+    },
+    { isolation: 'repeatable read' },
+  );
+  for (const [name, count] of Object.entries(made)) counts[name] = (counts[name] ?? 0) + (count ?? 0);
+  await ports.crash('deliver.after_freeze');
+}
+
+async function freezeReceipt(freezing: Freezing, inputFileId: string): Promise<Partial<FreezeCounts>> {
+  const { tx, act, render } = freezing;
+  const file = await receiptFileOf(tx, act.merchantId, inputFileId);
+  if (file === undefined) return {};
+  const tieOut = file.state === 'released' ? await tieOutOf(tx, act.merchantId, inputFileId) : null;
+  if (tieOut !== null && !(await closes(freezing, inputFileId, tieOut))) return { parked: 1 };
+  const receipt = await open(freezing, 'receipt', inputFileId);
+  const findings = file.state === 'released' ? await countFindings(tx, act.merchantId, inputFileId) : 0;
+  const lines = file.state === 'released' ? receiptLines(tx, act.merchantId, inputFileId) : none();
+  await keep(freezing, receipt, { records: 1 + findings, sum: 0 }, render.receipt(receipt.head, file, lines));
+  if (tieOut !== null) await freezeTieOut(freezing, inputFileId, tieOut);
+  return { receipts: 1, tieouts: tieOut === null ? 0 : 1 };
+}
+
+async function freezeResult(freezing: Freezing): Promise<Partial<FreezeCounts>> {
+  const { tx, act, merchant, render } = freezing;
+  await addPendingRows(tx, act.merchantId, act.at);
+  const closing = new Map<string, TieOut>();
+  const notClosing: string[] = [];
+  const touched = await filesTouched(tx, act.merchantId);
+  for (const inputFileId of touched) {
+    const tieOut = await tieOutOf(tx, act.merchantId, inputFileId);
+    if (await closes(freezing, inputFileId, tieOut)) closing.set(inputFileId, tieOut);
+    else notClosing.push(inputFileId);
+  }
+  if (closing.size === 0) return { parked: notClosing.length };
+  const result = await open(freezing, 'result', null);
+  const claimed = await claimResultRows(tx, act.merchantId, result.id, notClosing);
+  assertState(claimed.records > 0, 'a result file without rows');
+  const lines = resultLines(tx, act.merchantId, result.id, merchant.settings.timezone);
+  await keep(freezing, result, claimed, render.result(result.head, lines));
+  for (const [inputFileId, tieOut] of closing) await freezeTieOut(freezing, inputFileId, tieOut);
+  return { results: 1, result_rows: claimed.records, tieouts: closing.size, parked: notClosing.length };
+}
+
+async function freezeEnrolment(freezing: Freezing): Promise<Partial<FreezeCounts>> {
+  const { tx, act, merchant, render } = freezing;
+  const file = await open(freezing, 'enrolment', null);
+  const records = await claimEnrolmentRows(tx, act.merchantId, file.id);
+  assertState(records > 0, 'an enrolment file without rows');
+  const lines = enrolmentLines(tx, act.merchantId, file.id, merchant.settings.timezone);
+  await keep(freezing, file, { records, sum: 0 }, render.enrolment(file.head, lines));
+  return { enrolments: 1 };
+}
+
+async function freezeTieOut(freezing: Freezing, inputFileId: string, tieOut: TieOut): Promise<void> {
+  const file = await open(freezing, 'tieout', inputFileId);
+  const totals = { records: tieOut.lines.accepted, sum: tieOut.amount.accepted };
+  await keep(freezing, file, totals, only(freezing.render.tieout(tieOut)));
+}
+
+/** A file that does not close is parked whole: nothing that touches it goes out, and an operator is called. */
+async function closes(freezing: Freezing, inputFileId: string, tieOut: TieOut): Promise<boolean> {
+  const { tx, act, ids } = freezing;
+  if (tieOut.closes) {
+    await unpark(tx, act.merchantId, act.at, 'file', [inputFileId], 'closes');
+    return true;
+  }
+  await park(tx, act.merchantId, act.at, [
+    {
+      id: ids.uuid(),
+      subject: 'file',
+      subjectId: inputFileId,
+      reason: 'TIE_OUT_OPEN',
+      context: {
+        file: tieOut.inputFile,
+        linesRead: tieOut.lines.read,
+        linesAccepted: tieOut.lines.accepted,
+        linesRejected: tieOut.lines.rejected,
+        amountAccepted: tieOut.amount.accepted,
+        amountRejected: tieOut.amount.rejected,
+      },
+    },
+  ]);
+  await raiseAlert(tx, ids.uuid(), act.at, {
+    merchantId: act.merchantId,
+    level: 'now',
+    cause: `TIE_OUT_OPEN:${inputFileId}`,
+    message: `counts or amounts of ${tieOut.inputFile} do not close; no receipt or result that touches it goes out`,
+  });
+  return false;
+}
+
+interface OpenFile {
+  id: string;
+  head: OutwardHead;
+}
+
+async function open(freezing: Freezing, kind: OutwardKind, inputFileId: string | null): Promise<OpenFile> {
+  const { tx, act, merchant, businessDate, render } = freezing;
+  const sequence = 1 + (await takeNumbers(tx, act.merchantId, `outward:${kind}`, 1));
+  const head: OutwardHead = { kind, merchantCode: merchant.code, businessDate, sequence };
+  const id = freezing.ids.uuid();
+  await openOutwardFile(tx, act, { id, kind, sequence, name: render.name(head), businessDate, inputFileId });
+  return { id, head };
+}
+
+/** Stores the bytes piece by piece while they are made. */
+async function keep(
+  { tx, act }: Freezing,
+  file: OpenFile,
+  totals: { records: number; sum: number },
+  content: AsyncIterable<Uint8Array>,
+): Promise<void> {
+  const digest = createHash('sha256');
+  let sizeBytes = 0;
+  let partNo = 0;
+  let held: Uint8Array[] = [];
+  let heldBytes = 0;
+  for await (const chunk of content) {
+    digest.update(chunk);
+    sizeBytes += chunk.length;
+    for (let from = 0; from < chunk.length; ) {
+      const piece = chunk.subarray(from, from + partBytes - heldBytes);
+      held.push(piece);
+      heldBytes += piece.length;
+      from += piece.length;
+      if (heldBytes === partBytes) {
+        await insertPart(tx, act.merchantId, file.id, partNo++, Buffer.concat(held));
+        held = [];
+        heldBytes = 0;
+      }
+    }
+  }
+  if (heldBytes > 0) await insertPart(tx, act.merchantId, file.id, partNo, Buffer.concat(held));
+  await closeOutwardFile(tx, act, { id: file.id, ...totals, sha256: digest.digest('hex'), sizeBytes });
+}
+
+async function* none(): AsyncIterable<never[]> {
+  // A refused file says nothing about single lines.
+}
+
+async function* only(bytes: Uint8Array): AsyncIterable<Uint8Array> {
+  yield bytes;
+}

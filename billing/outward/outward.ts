@@ -1,0 +1,68 @@
+import type { TieOut } from '../exchanges/tie-out.ts';
+
+/** Kinds of outward files that are made today. */
+export type OutwardKind = 'receipt' | 'result' | 'enrolment' | 'tieout';
+
+/** What every outward file says about itself. */
+export interface OutwardHead {
+  kind: OutwardKind;
+  merchantCode: string;
+  /** Of the run, YYYY-MM-DD. */
+  businessDate: string;
+  /** Gapless per merchant and kind, from 1. */
+  sequence: number;
+}
+
+export interface ReceiptFile {
+  inputName: string;
+  sha256: string;
+  state: 'released' | 'refused';
+  fileCode: string | null;
+  linesRead: number;
+  linesAccepted: number;
+  amountAccepted: number;
+  linesRejected: number;
+}
+
+export interface ReceiptLine {
+  line: number;
+  billingNumber: string;
+  severity: 'rejected' | 'warning';
+  code: string;
+  field: string;
+}
+
+export interface ResultLine {
+  billingNumber: string;
+  customerNumber: string;
+  outcome: string;
+  reason: string;
+  method: string;
+  amount: number;
+  amountReceived: number;
+  collectedOn: string | null;
+  /** ISO 8601 with offset in the merchant's zone. */
+  knownAt: string;
+  /** Of the charge that caused the row, else of the bill. */
+  reference: string;
+}
+
+export interface EnrolmentLine {
+  customerNumber: string;
+  what: 'enrolled' | 'changed' | 'ended';
+  method: 'card' | 'bank';
+  /** ISO 8601 with offset in the merchant's zone. */
+  occurredAt: string;
+  reference: string;
+}
+
+type Batches<T> = AsyncIterable<readonly T[]>;
+
+/** How files look, handed in by the job: the same rows always give the same bytes. */
+export interface RenderOutward {
+  name(head: OutwardHead): string;
+  receipt(head: OutwardHead, file: ReceiptFile, lines: Batches<ReceiptLine>): AsyncIterable<Uint8Array>;
+  result(head: OutwardHead, lines: Batches<ResultLine>): AsyncIterable<Uint8Array>;
+  enrolment(head: OutwardHead, lines: Batches<EnrolmentLine>): AsyncIterable<Uint8Array>;
+  tieout(tieOut: TieOut): Uint8Array;
+}

@@ -1,0 +1,393 @@
+import type { Temporal } from 'temporal-polyfill';
+import { type Act, instantText, monthOf } from '../acts/act.ts';
+import type { Db, Tx } from '../db.ts';
+import { referenceOf } from '../ids.ts';
+import type { EnrolmentLine, OutwardKind, ReceiptFile, ReceiptLine, ResultLine } from './outward.ts';
+
+const batchRows = 2_000;
+
+export interface ReceiptDue {
+  id: string;
+  kind: string;
+  state: 'released' | 'refused';
+}
+
+/** Input files that are settled and have no receipt yet, oldest first. */
+export async function receiptsDue(db: Pick<Db, 'query'>, merchantId: number): Promise<ReceiptDue[]> {
+  return db.query<ReceiptDue>(
+    `select f.id, f.kind, f.state
+     from billing_files f
+     where f.merchant_id = $1 and f.state in ('released', 'refused')
+       and not exists (
+         select from outward_files o
+         where o.merchant_id = f.merchant_id and o.input_file_id = f.id and o.kind = 'receipt'
+       )
+     order by f.settled_at, f.id`,
+    [merchantId],
+  );
+}
+
+/** The F record of a receipt; undefined when another transaction has written the receipt since. */
+export async function receiptFileOf(
+  tx: Tx,
+  merchantId: number,
+  fileId: string,
+): Promise<ReceiptFile | undefined> {
+  const rows = await tx.query<ReceiptFile>(
+    `select f.name as "inputName", f.sha256, f.state, f.file_code as "fileCode",
+            coalesce(f.lines_read, 0) as "linesRead", coalesce(f.lines_accepted, 0) as "linesAccepted",
+            coalesce(f.amount_accepted, 0) as "amountAccepted", coalesce(f.lines_rejected, 0) as "linesRejected"
+     from billing_files f
+     where f.merchant_id = $1 and f.id = $2::uuid and f.state in ('released', 'refused')
+       and not exists (
+         select from outward_files o
+         where o.merchant_id = f.merchant_id and o.input_file_id = f.id and o.kind = 'receipt'
+       )`,
+    [merchantId, fileId],
+  );
+  return rows[0];
+}
+
+export async function countFindings(tx: Tx, merchantId: number, fileId: string): Promise<number> {
+  const rows = await tx.query<{ findings: number }>(
+    `select count(*) as findings from line_findings where merchant_id = $1 and file_id = $2::uuid`,
+    [merchantId, fileId],
+  );
+  return rows[0]?.findings ?? 0;
+}
+
+/** In the order of the file; what refuses a line stands before what warns. */
+export function receiptLines(tx: Tx, merchantId: number, fileId: string): AsyncIterable<ReceiptLine[]> {
+  return tx.cursor<ReceiptLine>(
+    `select line_no as line, billing_number as "billingNumber", severity, code, field
+     from line_findings
+     where merchant_id = $1 and file_id = $2::uuid
+     order by line_no, severity, code`,
+    [merchantId, fileId],
+    batchRows,
+  );
+}
+
+export interface NewOutwardFile {
+  id: string;
+  kind: OutwardKind;
+  sequence: number;
+  name: string;
+  businessDate: string;
+  inputFileId: string | null;
+}
+
+/** Rows point at their file, so it stands before its size and digest are known; `closeOutwardFile` sets them in the same transaction. */
+export async function openOutwardFile(tx: Tx, act: Act, file: NewOutwardFile): Promise<void> {
+  await tx.run(
+    `insert into outward_files (merchant_id, id, kind, sequence, name, business_date, input_file_id, records, sum,
+                                sha256, size_bytes, state, frozen_at)
+     values ($1, $2::uuid, $3, $4, $5, $6::date, $7::uuid, 0, 0, '', 0, 'frozen', $8::timestamptz)`,
+    [
+      act.merchantId,
+      file.id,
+      file.kind,
+      file.sequence,
+      file.name,
+      file.businessDate,
+      file.inputFileId,
+      instantText(act.at),
+    ],
+  );
+}
+
+export async function insertPart(
+  tx: Tx,
+  merchantId: number,
+  fileId: string,
+  partNo: number,
+  content: Buffer,
+): Promise<void> {
+  await tx.run(
+    `insert into outward_file_parts (merchant_id, file_id, part_no, content) values ($1, $2::uuid, $3, $4)`,
+    [merchantId, fileId, partNo, content],
+    { name: 'insert_outward_part' },
+  );
+}
+
+export async function closeOutwardFile(
+  tx: Tx,
+  act: Act,
+  file: { id: string; records: number; sum: number; sha256: string; sizeBytes: number },
+): Promise<void> {
+  await tx.run(
+    `with closed as (
+       update outward_files set records = $3, sum = $4, sha256 = $5, size_bytes = $6
+       where merchant_id = $1 and id = $2::uuid
+       returning id
+     )
+     insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
+     select $1, $7::date, 'outward_file', id, 1, null, 'frozen', $8::timestamptz, $9::uuid from closed`,
+    [
+      act.merchantId,
+      file.id,
+      file.records,
+      file.sum,
+      file.sha256,
+      file.sizeBytes,
+      monthOf(act.at),
+      instantText(act.at),
+      act.id,
+    ],
+  );
+}
+
+/** Charges of open bills that nobody knows the outcome of: `unknown`, or past the time when their call had to start. */
+const outcomeUnknown = `
+  collection_locks k
+  join charges c on c.merchant_id = k.merchant_id and c.id = k.charge_id
+  join invoices i on i.merchant_id = k.merchant_id and i.id = k.invoice_id
+  left join payment_methods p on p.merchant_id = c.merchant_id and p.id = c.payment_method_id
+  where k.merchant_id = $1 and i.state in ('open', 'parked')
+    and (c.state = 'unknown' or (c.state = 'processing' and c.deadline_at < $2::timestamptz))
+    and not exists (
+      select from result_rows r
+      where r.merchant_id = k.merchant_id and r.invoice_id = k.invoice_id and r.outcome = 'pending'
+        and r.cause_id = k.charge_id
+    )`;
+
+/** One `pending` row for each such charge, once: it is never reported as failed. */
+export async function addPendingRows(tx: Tx, merchantId: number, at: Temporal.Instant): Promise<number> {
+  return tx.run(
+    `insert into result_rows (merchant_id, invoice_id, outcome, cause_id, reason, method, amount, amount_received, known_at)
+     select $1, k.invoice_id, 'pending', k.charge_id, '',
+            case p.kind when 'card' then 'card' when 'bank' then 'debit' else '' end, i.amount, 0, $2::timestamptz
+     from ${outcomeUnknown}
+     on conflict do nothing`,
+    [merchantId, instantText(at)],
+  );
+}
+
+/** Input files with a bill among the result rows that are in no file yet. */
+export async function filesTouched(tx: Tx, merchantId: number): Promise<string[]> {
+  const rows = await tx.query<{ file_id: string }>(
+    `select distinct i.file_id
+     from result_rows r
+     join invoices i on i.merchant_id = r.merchant_id and i.id = r.invoice_id
+     where r.merchant_id = $1 and r.outward_file_id is null
+     order by i.file_id`,
+    [merchantId],
+  );
+  return rows.map((row) => row.file_id);
+}
+
+export interface Claimed {
+  records: number;
+  sum: number;
+}
+
+/** Claims by "not yet in a file", never by time. Rows of input files that do not close stay behind. */
+export async function claimResultRows(
+  tx: Tx,
+  merchantId: number,
+  fileId: string,
+  withoutInputFiles: readonly string[],
+): Promise<Claimed> {
+  const rows = await tx.query<Claimed>(
+    `with picked as (
+       select r.invoice_id, r.outcome, r.cause_id,
+              row_number() over (order by r.known_at, r.outcome <> 'pending', i.payment_number, r.outcome, r.cause_id)
+                as row_no
+       from result_rows r
+       join invoices i on i.merchant_id = r.merchant_id and i.id = r.invoice_id
+       where r.merchant_id = $1 and r.outward_file_id is null and i.file_id <> all($3::uuid[])
+     ), claimed as (
+       update result_rows r set outward_file_id = $2::uuid, row_no = p.row_no
+       from picked p
+       where r.merchant_id = $1 and r.invoice_id = p.invoice_id and r.outcome = p.outcome and r.cause_id = p.cause_id
+         and r.outward_file_id is null
+       returning r.amount
+     )
+     select count(*) as records, coalesce(sum(amount), 0)::bigint as sum from claimed`,
+    [merchantId, fileId, withoutInputFiles],
+  );
+  return rows[0] ?? { records: 0, sum: 0 };
+}
+
+/** Wall clock and offset of an instant: the offset is written here once for 2,000 rows, not looked up for each. */
+const local = (column: string, zone: string): string =>
+  `to_char(${column} at time zone ${zone}, 'YYYY-MM-DD"T"HH24:MI:SS') as local_at,
+   (extract(epoch from (${column} at time zone ${zone}) - (${column} at time zone 'UTC')) / 60)::int as offset_minutes`;
+
+interface LocalInstant {
+  local_at: string;
+  offset_minutes: number;
+}
+
+function withOffset({ local_at, offset_minutes }: LocalInstant): string {
+  const size = Math.abs(offset_minutes);
+  const hours = String(Math.floor(size / 60)).padStart(2, '0');
+  const minutes = String(size % 60).padStart(2, '0');
+  return `${local_at}${offset_minutes < 0 ? '-' : '+'}${hours}:${minutes}`;
+}
+
+export async function* resultLines(
+  tx: Tx,
+  merchantId: number,
+  fileId: string,
+  timezone: string,
+): AsyncIterable<ResultLine[]> {
+  const batches = tx.cursor<LocalInstant & Omit<ResultLine, 'knownAt' | 'reference'> & { cause_id: string }>(
+    `select i.billing_number as "billingNumber", u.customer_number as "customerNumber", r.outcome, r.reason, r.method,
+            r.amount, r.amount_received as "amountReceived", r.collected_on as "collectedOn", r.cause_id,
+            ${local('r.known_at', '$3')}
+     from result_rows r
+     join invoices i on i.merchant_id = r.merchant_id and i.id = r.invoice_id
+     join customers u on u.merchant_id = i.merchant_id and u.id = i.customer_id
+     where r.merchant_id = $1 and r.outward_file_id = $2::uuid
+     order by r.row_no`,
+    [merchantId, fileId, timezone],
+    batchRows,
+  );
+  for await (const rows of batches) {
+    yield rows.map((row) => ({ ...row, knownAt: withOffset(row), reference: referenceOf(row.cause_id) }));
+  }
+}
+
+export async function claimEnrolmentRows(tx: Tx, merchantId: number, fileId: string): Promise<number> {
+  return tx.run(
+    `update enrolment_rows r set outward_file_id = $2::uuid, row_no = p.row_no
+     from (
+       select enrolment_id, what, row_number() over (order by occurred_at, enrolment_id, what) as row_no
+       from enrolment_rows where merchant_id = $1 and outward_file_id is null
+     ) p
+     where r.merchant_id = $1 and r.enrolment_id = p.enrolment_id and r.what = p.what and r.outward_file_id is null`,
+    [merchantId, fileId],
+  );
+}
+
+export async function* enrolmentLines(
+  tx: Tx,
+  merchantId: number,
+  fileId: string,
+  timezone: string,
+): AsyncIterable<EnrolmentLine[]> {
+  const batches = tx.cursor<
+    LocalInstant & Omit<EnrolmentLine, 'occurredAt' | 'reference'> & { enrolment_id: string }
+  >(
+    `select u.customer_number as "customerNumber", r.what, r.method, r.enrolment_id, ${local('r.occurred_at', '$3')}
+     from enrolment_rows r
+     join customers u on u.merchant_id = r.merchant_id and u.id = r.customer_id
+     where r.merchant_id = $1 and r.outward_file_id = $2::uuid
+     order by r.row_no`,
+    [merchantId, fileId, timezone],
+    batchRows,
+  );
+  for await (const rows of batches) {
+    yield rows.map((row) => ({
+      ...row,
+      occurredAt: withOffset(row),
+      reference: referenceOf(row.enrolment_id),
+    }));
+  }
+}
+
+export interface FreezeDue {
+  receipts: number;
+  result_rows: number;
+  pending: number;
+  enrolment_rows: number;
+}
+
+/** What waits to be frozen. */
+export async function freezeWaiting(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  now: Temporal.Instant,
+): Promise<FreezeDue> {
+  const rows = await db.query<FreezeDue>(
+    `select (select count(*) from billing_files f
+             where f.merchant_id = $1 and f.state in ('released', 'refused')
+               and not exists (
+                 select from outward_files o
+                 where o.merchant_id = f.merchant_id and o.input_file_id = f.id and o.kind = 'receipt'
+               )) as receipts,
+            (select count(*) from result_rows where merchant_id = $1 and outward_file_id is null) as result_rows,
+            (select count(*) from ${outcomeUnknown}) as pending,
+            (select count(*) from enrolment_rows where merchant_id = $1 and outward_file_id is null) as enrolment_rows`,
+    [merchantId, instantText(now)],
+  );
+  return rows[0] ?? { receipts: 0, result_rows: 0, pending: 0, enrolment_rows: 0 };
+}
+
+export interface UndeliveredFile {
+  id: string;
+  kind: OutwardKind;
+  name: string;
+  sha256: string;
+  size_bytes: number;
+  /** The rename to its final name was begun, and no person has said since that it may be uploaded again. */
+  rename_tried: boolean;
+  parked: boolean;
+}
+
+/** Frozen and not delivered, in the order in which they were made. */
+export async function undeliveredFiles(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+): Promise<UndeliveredFile[]> {
+  return db.query<UndeliveredFile>(
+    `select o.id, o.kind, o.name, o.sha256, o.size_bytes,
+            o.renaming_at is not null and not exists (
+              select from parked_items p
+              where p.merchant_id = o.merchant_id and p.subject = 'file' and p.subject_id = o.id::text
+                and p.resolved_at > o.renaming_at
+            ) as rename_tried,
+            exists (
+              select from parked_items p
+              where p.merchant_id = o.merchant_id and p.subject = 'file' and p.subject_id = o.id::text
+                and p.resolved_at is null
+            ) as parked
+     from outward_files o
+     where o.merchant_id = $1 and o.state = 'frozen'
+     order by o.frozen_at, o.kind, o.sequence`,
+    [merchantId],
+  );
+}
+
+/** The file's bytes, part by part, each read by itself: no transaction is open while they are sent. */
+export async function* outwardContent(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  fileId: string,
+): AsyncIterable<Buffer> {
+  for (let partNo = 0; ; partNo++) {
+    const rows = await db.query<{ content: Buffer }>(
+      `select content from outward_file_parts where merchant_id = $1 and file_id = $2::uuid and part_no = $3`,
+      [merchantId, fileId, partNo],
+    );
+    const part = rows[0];
+    if (part === undefined) return;
+    yield part.content;
+  }
+}
+
+/** The intent to make the file visible, committed before the rename. */
+export async function markRenaming(tx: Tx, act: Act, fileId: string): Promise<void> {
+  await tx.run(
+    `update outward_files set renaming_at = $3::timestamptz
+     where merchant_id = $1 and id = $2::uuid and state = 'frozen'`,
+    [act.merchantId, fileId, instantText(act.at)],
+  );
+}
+
+/** By compare-and-set: false = another process has marked it. */
+export async function markDelivered(tx: Tx, act: Act, fileId: string): Promise<boolean> {
+  const rows = await tx.query(
+    `with delivered as (
+       update outward_files set state = 'delivered', delivered_at = $3::timestamptz
+       where merchant_id = $1 and id = $2::uuid and state = 'frozen'
+       returning id
+     )
+     insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
+     select $1, $4::date, 'outward_file', id, 2, 'frozen', 'delivered', $3::timestamptz, $5::uuid from delivered
+     returning subject_id`,
+    [act.merchantId, fileId, instantText(act.at), monthOf(act.at), act.id],
+  );
+  return rows.length === 1;
+}

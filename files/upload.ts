@@ -1,0 +1,113 @@
+import { createHash } from 'node:crypto';
+import { Refusal } from '../billing/refusal.ts';
+import { doneName, formatDoneFile } from './standard/names.ts';
+import type { RemoteStore } from './store.ts';
+
+export interface OutgoingFile {
+  folder: string;
+  name: string;
+  sizeBytes: number;
+  sha256: string;
+  /** The same bytes at every call. */
+  content(): AsyncIterable<Uint8Array>;
+  /** An earlier try may have made the file visible. */
+  renameTried: boolean;
+}
+
+/** Called at the borders; `beforeRename` must have stored that the rename is tried when it returns. */
+export interface PlacingSteps {
+  uploaded(): Promise<void>;
+  beforeRename(): Promise<void>;
+  renamed(): Promise<void>;
+  doneWritten(): Promise<void>;
+}
+
+/**
+ * placed: the file and its control file are there, whole. differs: something else has its name, nothing was changed.
+ * gone: it may have been visible and is not there now, so the partner may have taken it: a person asks.
+ */
+export type Placed = 'placed' | 'differs' | 'gone';
+
+/**
+ * Puts a file where its partner looks: under a temporary name, size checked, renamed, then its control file the same way.
+ * May be tried again after any interruption, also one whose effect is unknown; never overwrites a final name.
+ */
+export async function placeFile(
+  store: RemoteStore,
+  file: OutgoingFile,
+  steps: PlacingSteps,
+): Promise<Placed> {
+  const path = `${file.folder}/${file.name}`;
+  const temporary = temporaryPath(file.folder, file.name);
+  if ((await store.stat(path)) === undefined) {
+    if (file.renameTried && (await store.stat(temporary)) === undefined) return 'gone';
+    await uploadWhole(store, temporary, file.sizeBytes, file.content());
+    await steps.uploaded();
+    await steps.beforeRename();
+    if (!(await renamed(store, temporary, path, file))) return 'differs';
+  } else if (!(await holds(store, path, file))) return 'differs';
+  await steps.renamed();
+
+  const done = Buffer.from(formatDoneFile(file.sha256, file.name));
+  const control = {
+    sizeBytes: done.length,
+    sha256: createHash('sha256').update(done).digest('hex'),
+  };
+  const donePath = `${file.folder}/${doneName(file.name)}`;
+  if ((await store.stat(donePath)) === undefined) {
+    const doneTemporary = temporaryPath(file.folder, doneName(file.name));
+    await uploadWhole(store, doneTemporary, done.length, only(done));
+    if (!(await renamed(store, doneTemporary, donePath, control))) return 'differs';
+  } else if (!(await holds(store, donePath, control))) return 'differs';
+  await steps.doneWritten();
+  return 'placed';
+}
+
+/** One name for every try: what is left of a broken one is overwritten, and its absence proves that the rename was done. */
+function temporaryPath(folder: string, name: string): string {
+  return `${folder}/.${name}.part`;
+}
+
+async function uploadWhole(
+  store: RemoteStore,
+  path: string,
+  sizeBytes: number,
+  content: AsyncIterable<Uint8Array>,
+): Promise<void> {
+  const confirmed = await store.upload(path, content);
+  const there = await store.stat(path);
+  if (confirmed !== sizeBytes || there?.sizeBytes !== sizeBytes) {
+    throw new Refusal('UPLOAD_INCOMPLETE', 'the server does not hold all bytes of an upload', {
+      next: 'It is tried again by itself. If it stays so, the disk or quota on the server may be full: ask the partner.',
+      context: { path, sizeBytes, confirmed, there: there?.sizeBytes ?? null },
+    });
+  }
+}
+
+interface Content {
+  sizeBytes: number;
+  sha256: string;
+}
+
+/** Whether the final name now has our content. Where it was taken in the meantime, its bytes are compared. */
+async function renamed(store: RemoteStore, from: string, to: string, expected: Content): Promise<boolean> {
+  try {
+    await store.rename(from, to);
+  } catch (error) {
+    if (error instanceof Refusal && error.code === 'SFTP_EXISTS') return holds(store, to, expected);
+    throw error;
+  }
+  return (await store.stat(to))?.sizeBytes === expected.sizeBytes;
+}
+
+async function holds(store: RemoteStore, path: string, expected: Content): Promise<boolean> {
+  const there = await store.stat(path);
+  if (there?.kind !== 'file' || there.sizeBytes !== expected.sizeBytes) return false;
+  const digest = createHash('sha256');
+  for await (const chunk of store.download(path)) digest.update(chunk);
+  return digest.digest('hex') === expected.sha256;
+}
+
+async function* only(bytes: Uint8Array): AsyncIterable<Uint8Array> {
+  yield bytes;
+}

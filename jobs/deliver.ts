@@ -1,0 +1,277 @@
+import { recordAct } from '../billing/acts/queries.ts';
+import { raiseAlert } from '../billing/alerts/queries.ts';
+import { freezeDue } from '../billing/outward/freeze.ts';
+import type { OutwardHead, RenderOutward } from '../billing/outward/outward.ts';
+import {
+  freezeWaiting,
+  markDelivered,
+  markRenaming,
+  outwardContent,
+  type UndeliveredFile,
+  undeliveredFiles,
+} from '../billing/outward/queries.ts';
+import { park } from '../billing/parked/queries.ts';
+import { Refusal } from '../billing/refusal.ts';
+import { holdFence } from '../billing/runs/queries.ts';
+import { outwardFileName } from '../files/standard/names.ts';
+import {
+  enrolmentRow,
+  formatTieout,
+  type OutwardCsvKind,
+  type ReceiptFile,
+  type ReceiptLine,
+  type ResultRow,
+  type Row,
+  receiptFileRow,
+  receiptLineRow,
+  resultRow,
+  writeStandardFile,
+} from '../files/standard/write.ts';
+import type { RemoteStore } from '../files/store.ts';
+import { type Placed, placeFile } from '../files/upload.ts';
+import type { ChunkContext, Counts, Job } from './job.ts';
+
+/** One chunk for a merchant: its files have gapless numbers and go over one connection. */
+export const deliver: Job = {
+  name: 'deliver',
+  does: 'freezes receipts, results, enrolments and tie-outs, and uploads what is not delivered yet',
+  attention: ['parked'],
+
+  async plan({ ports, merchant }) {
+    const { db, clock } = ports;
+    const waiting = Object.values(await freezeWaiting(db, merchant.id, clock.now()));
+    const undelivered = await undeliveredFiles(db, merchant.id);
+    return undelivered.length > 0 || waiting.some((count) => count > 0) ? [{}] : [];
+  },
+
+  async runChunk(context) {
+    const { ports, merchant, businessDate, fence, act, stop } = context;
+    const frozen = await freezeDue(ports, { merchant, businessDate, fence, act, stop, render: standard });
+    const delivered = await uploadAll(context);
+    return { ...frozen, ...delivered, parked: frozen.parked + (delivered.parked ?? 0) };
+  },
+
+  async dryRun({ ports, merchant }) {
+    const waiting = await freezeWaiting(ports.db, merchant.id, ports.clock.now());
+    return { ...waiting, undelivered: (await undeliveredFiles(ports.db, merchant.id)).length };
+  },
+};
+
+/** Kinds that a merchant's layout does not name are `standard/1`. */
+const standard: RenderOutward = {
+  name: (head) => outwardFileName(head.kind, head.merchantCode, head.businessDate, head.sequence),
+  receipt: (head, file, lines) => write(head, receiptRows(file, lines)),
+  result: (head, lines) =>
+    write(
+      head,
+      mapped(lines, (line) => resultRow(asResultRow(line))),
+    ),
+  enrolment: (head, lines) =>
+    write(
+      head,
+      mapped(lines, (line) => enrolmentRow({ ...line, change: line.what, means: line.method })),
+    ),
+  tieout: (tieOut) => Buffer.from(formatTieout(tieOut), 'utf8'),
+};
+
+function write(head: OutwardHead, rows: AsyncIterable<readonly Row[]>): AsyncIterable<Uint8Array> {
+  return writeStandardFile(
+    {
+      merchant: head.merchantCode,
+      kind: head.kind as OutwardCsvKind,
+      businessDate: head.businessDate,
+      sequence: head.sequence,
+      newline: '\n',
+      encoding: 'utf-8',
+    },
+    rows,
+  );
+}
+
+type Lines<Name extends 'receipt' | 'result' | 'enrolment'> =
+  Parameters<RenderOutward[Name]> extends [...unknown[], infer Last] ? Last : never;
+type LineOf<Batches> = Batches extends AsyncIterable<readonly (infer Line)[]> ? Line : never;
+
+async function* receiptRows(
+  file: Parameters<RenderOutward['receipt']>[1],
+  lines: Lines<'receipt'>,
+): AsyncIterable<readonly Row[]> {
+  const refused = file.state === 'refused';
+  yield [
+    receiptFileRow({
+      inputName: file.inputName,
+      sha256: file.sha256,
+      status: refused ? 'rejected' : file.linesRejected > 0 ? 'partial' : 'accepted',
+      fileCode: file.fileCode as ReceiptFile['fileCode'],
+      // Nothing of a refused file was loaded, whatever was counted before it was refused.
+      linesRead: refused ? 0 : file.linesRead,
+      linesAccepted: refused ? 0 : file.linesAccepted,
+      amountAccepted: refused ? 0 : file.amountAccepted,
+      linesRejected: refused ? 0 : file.linesRejected,
+    }),
+  ];
+  yield* mapped(lines, (line) =>
+    receiptLineRow({ ...line, outcome: line.severity } as unknown as ReceiptLine),
+  );
+}
+
+function asResultRow(line: LineOf<Lines<'result'>>): ResultRow {
+  return { ...line, collectedOn: line.collectedOn ?? '' } as ResultRow;
+}
+
+async function* mapped<T>(
+  batches: AsyncIterable<readonly T[]>,
+  rowOf: (line: T) => Row,
+): AsyncIterable<readonly Row[]> {
+  for await (const batch of batches) yield batch.map(rowOf);
+}
+
+/** The connection may have broken with an effect that nobody knows: looking again tells. */
+const brokenConnection = new Set(['SFTP_TIMEOUT', 'SFTP_UNREACHABLE']);
+
+async function uploadAll(context: ChunkContext): Promise<Counts> {
+  const { ports, merchant, stop, progress } = context;
+  const files = await undeliveredFiles(ports.db, merchant.id);
+  const open = files.filter((file) => !file.parked);
+  const counts: Counts = { delivered: 0, parked: files.length - open.length };
+  if (open.length === 0) return counts;
+  const connection = new Connection(context);
+  try {
+    for (const file of open) {
+      if (stop.aborted) break;
+      const placed = await placing(context, connection, file);
+      if (placed === 'placed') counts.delivered = (counts.delivered ?? 0) + 1;
+      else counts.parked = (counts.parked ?? 0) + 1;
+      progress(counts.delivered ?? 0, open.length, 'files');
+    }
+  } catch (error) {
+    if (error instanceof Refusal) await alertOfRefusal(context, error);
+    throw error;
+  } finally {
+    await connection.close();
+  }
+  return counts;
+}
+
+/** One file, with one more try on a new connection where the first one broke. */
+async function placing(
+  context: ChunkContext,
+  connection: Connection,
+  file: UndeliveredFile,
+): Promise<Placed> {
+  const { ports, merchant } = context;
+  let renameTried = file.rename_tried;
+  const place = async () =>
+    placeFile(
+      await connection.store(),
+      {
+        folder: merchant.settings.exchange.outbound,
+        name: file.name,
+        sizeBytes: file.size_bytes,
+        sha256: file.sha256,
+        content: () => outwardContent(ports.db, merchant.id, file.id),
+        renameTried,
+      },
+      {
+        uploaded: () => ports.crash('deliver.after_upload'),
+        async beforeRename() {
+          await inTransaction(context, (tx, act) => markRenaming(tx, act, file.id));
+          renameTried = true;
+        },
+        renamed: () => ports.crash('deliver.after_rename'),
+        doneWritten: () => ports.crash('deliver.after_done_file'),
+      },
+    );
+  let placed: Placed;
+  try {
+    placed = await place();
+  } catch (error) {
+    if (!(error instanceof Refusal && brokenConnection.has(error.code))) throw error;
+    ports.log.warn({ file: file.name, code: error.code }, 'the upload broke; trying once more');
+    await connection.close();
+    placed = await place();
+  }
+  if (placed === 'placed') await inTransaction(context, (tx, act) => markDelivered(tx, act, file.id));
+  else await parkUpload(context, file, placed);
+  return placed;
+}
+
+async function parkUpload(
+  context: ChunkContext,
+  file: UndeliveredFile,
+  why: 'differs' | 'gone',
+): Promise<void> {
+  const { ids } = context.ports;
+  const reason = why === 'differs' ? 'OUTWARD_NAME_TAKEN' : 'OUTWARD_FILE_GONE';
+  const message =
+    why === 'differs'
+      ? `${file.name} or its control file is there with other content; ours was not uploaded`
+      : `${file.name} may have been taken before its delivery was confirmed; ask the merchant before it is sent again`;
+  await inTransaction(context, async (tx, act) => {
+    await park(tx, act.merchantId, act.at, [
+      {
+        id: ids.uuid(),
+        subject: 'file',
+        subjectId: file.id,
+        reason,
+        context: { name: file.name, sha256: file.sha256 },
+      },
+    ]);
+    await raiseAlert(tx, ids.uuid(), act.at, {
+      merchantId: act.merchantId,
+      level: 'now',
+      cause: `${reason}:${file.name}`,
+      message,
+    });
+  });
+}
+
+async function alertOfRefusal(context: ChunkContext, refusal: Refusal): Promise<void> {
+  const { ports, merchant } = context;
+  await raiseAlert(ports.db, ports.ids.uuid(), ports.clock.now(), {
+    merchantId: merchant.id,
+    // A partner's server that is down comes back; a changed host key may be somebody else's server.
+    level: refusal.code === 'SFTP_HOST_KEY_CHANGED' ? 'now' : 'daily',
+    cause: `DELIVER_${refusal.code}`,
+    message: `${refusal.message}. The files wait and go in a later pass.`,
+  });
+}
+
+async function inTransaction(
+  context: ChunkContext,
+  write: (tx: Parameters<typeof markRenaming>[0], act: ChunkContext['act']) => Promise<unknown>,
+): Promise<void> {
+  const { ports, fence } = context;
+  await ports.clock.refresh();
+  await ports.db.transaction(async (tx) => {
+    await holdFence(tx, fence);
+    const act = { ...context.act, at: ports.clock.now() };
+    await recordAct(tx, act);
+    await write(tx, act);
+  });
+}
+
+/** Opened when first needed, and again after it broke. */
+class Connection {
+  readonly #context: ChunkContext;
+  #open: RemoteStore | undefined;
+
+  constructor(context: ChunkContext) {
+    this.#context = context;
+  }
+
+  async store(): Promise<RemoteStore> {
+    if (this.#open !== undefined) return this.#open;
+    const { ports, merchant } = this.#context;
+    const { sftp } = merchant.settings.exchange;
+    const privateKey = await ports.readKeyFile(sftp.privateKeyFile);
+    const { host, port, username, hostKeys } = sftp;
+    this.#open = await ports.openStore({ host, port, username, privateKey, hostKeys });
+    return this.#open;
+  }
+
+  async close(): Promise<void> {
+    await this.#open?.close();
+    this.#open = undefined;
+  }
+}

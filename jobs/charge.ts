@@ -8,6 +8,7 @@ import {
   silentCallsAtMost,
 } from '../billing/autopay/plan.ts';
 import { type BillRange, forecastCharges } from '../billing/autopay/queries.ts';
+import { reportedMethod } from '../billing/reconciliation/watermark.ts';
 import type { ChunkContext, Counts, Job } from './job.ts';
 
 /**
@@ -73,7 +74,9 @@ export const charge: Job<BillRange & Record<string, unknown>> = {
   },
 
   async dryRun({ ports, merchant, businessDate }) {
-    return { ...(await forecastCharges(ports.db, merchant.id, ports.gateway.name, businessDate)) };
+    return {
+      ...(await forecastCharges(ports.db, merchant.id, ports.gateway.name, reportedMethod, businessDate)),
+    };
   },
 };
 
@@ -85,6 +88,7 @@ async function claim(
 ) {
   const batch = await claimBatch(context.ports, context, range, after);
   add('locked', batch.locked);
+  add('waiting_for_reports', batch.waitingForReports);
   add('no_method', batch.noMethod);
   add('not_automatic', batch.notAutomatic);
   return { intents: batch.intents, after: batch.after };

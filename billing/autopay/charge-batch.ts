@@ -11,10 +11,11 @@ import { referenceOf } from '../ids.ts';
 import { lockInvoices, setAgenda } from '../invoices/queries.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import type { Clock, Ids, Randomness } from '../ports.ts';
+import { reportedMethod } from '../reconciliation/watermark.ts';
 import type { Fence } from '../runs/fence.ts';
 import { holdFence } from '../runs/queries.ts';
 import type { Sealer } from '../sealing.ts';
-import { type BillRange, billsDue, ensureAutoIntents, methodsOf } from './queries.ts';
+import { type BillRange, billsDue, ensureAutoIntents, methodsOf, retriesTooEarly } from './queries.ts';
 
 /** Open intents never exceed twice this: so many unknowns a killed process leaves at most. */
 export const concurrency = 32;
@@ -51,6 +52,8 @@ export interface ClaimedBatch {
   /** The last bill that was looked at; null = the range is done. */
   after: string | null;
   locked: number;
+  /** A further attempt that waits until the gateway has reported the day before it. */
+  waitingForReports: number;
   noMethod: number;
   notAutomatic: number;
 }
@@ -73,7 +76,14 @@ export async function claimBatch(
   const deadlineAt = at.add({ milliseconds: intentLivesMs });
   return ports.db.transaction(async (tx) => {
     await holdFence(tx, work.fence);
-    const batch: ClaimedBatch = { intents: [], after: null, locked: 0, noMethod: 0, notAutomatic: 0 };
+    const batch: ClaimedBatch = {
+      intents: [],
+      after: null,
+      locked: 0,
+      waitingForReports: 0,
+      noMethod: 0,
+      notAutomatic: 0,
+    };
     const candidates = await billsDue(tx, merchant.id, 'charge', businessDate, range, after, concurrency);
     if (candidates.length === 0) return batch;
     batch.after = candidates.at(-1) ?? null;
@@ -92,9 +102,12 @@ export async function claimBatch(
         )
       ).map((method) => [method.contract_id, method]),
     );
-    const bills = automatic.filter((bill) => methods.has(bill.contract_id));
-    batch.noMethod = automatic.length - bills.length;
-    const chargeable = new Set(bills.map((bill) => bill.id));
+    const withMethod = automatic.filter((bill) => methods.has(bill.contract_id));
+    batch.noMethod = automatic.length - withMethod.length;
+    const chargeable = new Set(withMethod.map((bill) => bill.id));
+    const tooEarly = new Set(await retriesTooEarly(tx, merchant.id, reportedMethod, [...chargeable]));
+    batch.waitingForReports = tooEarly.size;
+    const bills = withMethod.filter((bill) => !tooEarly.has(bill.id));
     await setAgenda(
       tx,
       merchant.id,

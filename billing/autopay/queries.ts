@@ -48,6 +48,28 @@ export async function billsDue(
   return rows.map((row) => row.invoice_id);
 }
 
+/**
+ * Bills that were tried before and whose ways to pay have not reported up to the day before this attempt: the customer
+ * may have paid already. A first attempt waits for nothing.
+ */
+export async function retriesTooEarly(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  reportedMethod: string,
+  invoiceIds: readonly string[],
+): Promise<string[]> {
+  const rows = await tx.query<{ invoice_id: string }>(
+    `select a.invoice_id from agenda a
+     where a.merchant_id = $1 and a.invoice_id = any($3::uuid[])
+       and exists (select from charges c
+                   where c.merchant_id = a.merchant_id and c.invoice_id = a.invoice_id and c.state = 'failed')
+       and a.act_on - 1 > coalesce((select complete_to from watermarks w
+                                    where w.merchant_id = a.merchant_id and w.method = $2), '-infinity')`,
+    [merchantId, reportedMethod, invoiceIds],
+  );
+  return rows.map((row) => row.invoice_id);
+}
+
 export interface ChargeableMethod {
   contract_id: string;
   payment_method_id: string;
@@ -113,6 +135,7 @@ export interface ChargeForecast {
   would_charge: number;
   amount: number;
   locked: number;
+  waiting_for_reports: number;
   no_method: number;
   not_automatic: number;
 }
@@ -122,6 +145,7 @@ export async function forecastCharges(
   db: Pick<Db, 'query'>,
   merchantId: number,
   gateway: string,
+  reportedMethod: string,
   businessDate: string,
 ): Promise<ChargeForecast> {
   const [row] = await db.query<ChargeForecast>(
@@ -131,18 +155,25 @@ export async function forecastCharges(
               exists (select from enrolments e
                       join payment_methods m on m.merchant_id = e.merchant_id and m.id = e.payment_method_id
                       where e.merchant_id = i.merchant_id and e.contract_id = i.contract_id and e.state = 'active'
-                        and m.state = 'active' and m.kind = 'card' and m.gateway = $4) as has_method
+                        and m.state = 'active' and m.kind = 'card' and m.gateway = $4) as has_method,
+              exists (select from charges c
+                      where c.merchant_id = i.merchant_id and c.invoice_id = i.id and c.state = 'failed')
+                and a.act_on - 1 > coalesce((select complete_to from watermarks w
+                                             where w.merchant_id = i.merchant_id and w.method = $5), '-infinity') as too_early
        ${due}
      )
-     select count(*) filter (where automatic and not locked and has_method) as would_charge,
-            coalesce(sum(amount) filter (where automatic and not locked and has_method), 0)::bigint as amount,
+     select count(*) filter (where automatic and not locked and has_method and not too_early) as would_charge,
+            coalesce(sum(amount) filter (where automatic and not locked and has_method and not too_early), 0)::bigint as amount,
             count(*) filter (where locked) as locked,
+            count(*) filter (where automatic and not locked and has_method and too_early) as waiting_for_reports,
             count(*) filter (where automatic and not locked and not has_method) as no_method,
             count(*) filter (where not automatic and not locked) as not_automatic
      from bills`,
-    [merchantId, 'charge', businessDate, gateway],
+    [merchantId, 'charge', businessDate, gateway, reportedMethod],
   );
-  return row ?? { would_charge: 0, amount: 0, locked: 0, no_method: 0, not_automatic: 0 };
+  return (
+    row ?? { would_charge: 0, amount: 0, locked: 0, waiting_for_reports: 0, no_method: 0, not_automatic: 0 }
+  );
 }
 
 /** `off` means that an answered COMMIT may be forgotten: no place for intents to charge. */

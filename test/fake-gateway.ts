@@ -1,0 +1,250 @@
+import type {
+  ChargeAnswer,
+  DeclineCodes,
+  Gateway,
+  HostedPageAnswer,
+  LookupAnswer,
+  OffSessionCharge,
+  SavedMethod,
+  SettlementLine,
+} from '../billing/gateways/gateway.ts';
+import type { Clock } from '../billing/ports.ts';
+
+/** What one call does. `before` and `after` its effect; a stored 500 is answered again for ever. */
+export type Behaviour =
+  | 'ok'
+  | 'timeout_before'
+  | 'timeout_after'
+  | 'error_before'
+  | 'error_after'
+  | 'rate_limited'
+  | 'throws_after'
+  | 'another_amount'
+  | { declines: Partial<DeclineCodes> };
+
+interface Truth {
+  reference: string;
+  amount: number;
+  currency: string;
+  capturedAt: string;
+  gatewayChargeId: string;
+  method: SavedMethod | null;
+}
+
+interface Page {
+  reference: string;
+  amount: number;
+  currency: string;
+  saveMethod: boolean;
+  expiresAt: string;
+  state: 'open' | 'paid' | 'closed';
+}
+
+/** A gateway in memory with its own truth, which no code under test can write. */
+export interface FakeGateway extends Gateway {
+  /** Every capture there ever was. */
+  readonly captured: Truth[];
+  readonly calls: { reference: string; token: string }[];
+  readonly lookups: string[];
+  /** What the next calls with a token do, one after the other; the last stays. */
+  behave(token: string, ...behaviours: Behaviour[]): void;
+  /** Nobody answers: every call is lost before any effect. */
+  down: boolean;
+  /** Charges until now by bill reference, for reports and lookups. */
+  reportLines: ((lines: SettlementLine[], date: string) => SettlementLine[]) | null;
+  reportsReady: boolean;
+  customerPays(reference: string, token: string | null): void;
+}
+
+const codesOf = (codes: Partial<DeclineCodes>): DeclineCodes => ({
+  gatewayCode: null,
+  network: 'visa',
+  networkCode: null,
+  adviceCode: null,
+  ...codes,
+});
+
+export function fakeGateway(clock: Clock): FakeGateway {
+  const captured: Truth[] = [];
+  const failed = new Map<string, DeclineCodes>();
+  const stored500 = new Set<string>();
+  const pages = new Map<string, Page>();
+  const plans = new Map<string, Behaviour[]>();
+
+  const capture = (
+    reference: string,
+    amount: number,
+    currency: string,
+    method: SavedMethod | null,
+  ): Truth => {
+    const truth: Truth = {
+      reference,
+      amount,
+      currency,
+      capturedAt: clock.now().toString({ smallestUnit: 'millisecond' }),
+      gatewayChargeId: `ch_${captured.length + 1}`,
+      method,
+    };
+    captured.push(truth);
+    return truth;
+  };
+  const truthOf = (reference: string): Truth | undefined =>
+    captured.find((truth) => truth.reference === reference);
+  const succeeded = (truth: Truth) =>
+    ({
+      kind: 'succeeded',
+      captured: {
+        gatewayChargeId: truth.gatewayChargeId,
+        amount: truth.amount,
+        currency: truth.currency,
+        capturedAt: truth.capturedAt,
+        method: 'card',
+        savedMethod: truth.method,
+      },
+    }) as const;
+
+  const stateOf = (reference: string): LookupAnswer => {
+    const truth = truthOf(reference);
+    if (truth) return succeeded(truth);
+    const page = pages.get(reference);
+    if (page?.state === 'open' && clock.now().toString() < page.expiresAt) return { kind: 'pending' };
+    const codes = failed.get(reference);
+    if (codes) return { kind: 'failed', codes, gatewayChargeId: null };
+    if (page)
+      return { kind: 'failed', codes: codesOf({ gatewayCode: 'page_closed' }), gatewayChargeId: null };
+    return { kind: 'not_found' };
+  };
+
+  const gateway: FakeGateway = {
+    name: 'simulator',
+    semantics: {
+      idempotencyKeyLifetimeMs: 86_400_000,
+      replaysStoredErrors: true,
+      looksUpByReference: true,
+      notFoundConclusiveAfterMs: 60_000,
+      comparesRequests: true,
+      callDeadlineMs: 10_000,
+    },
+    captured,
+    calls: [],
+    lookups: [],
+    down: false,
+    reportLines: null,
+    reportsReady: true,
+
+    behave(token, ...behaviours) {
+      plans.set(token, behaviours);
+    },
+
+    customerPays(reference, token) {
+      const page = pages.get(reference);
+      if (page === undefined || page.state !== 'open') throw new Error('there is no open page');
+      page.state = 'paid';
+      capture(
+        reference,
+        page.amount,
+        page.currency,
+        token === null || !page.saveMethod
+          ? null
+          : {
+              token,
+              brand: 'visa',
+              lastFour: '4242',
+              expires: '2039-12',
+              networkTransactionId: 'ntx_1',
+              threeDsEci: '05',
+            },
+      );
+    },
+
+    async charge(request: OffSessionCharge): Promise<ChargeAnswer> {
+      const { reference, methodToken } = request;
+      gateway.calls.push({ reference, token: methodToken });
+      if (gateway.down) return { kind: 'unknown', why: 'timeout' };
+      if (stored500.has(reference)) return { kind: 'unknown', why: '500' };
+      const known = stateOf(reference);
+      if (known.kind === 'succeeded' || known.kind === 'failed') return known;
+      const plan = plans.get(methodToken) ?? ['ok'];
+      const behaviour = (plan.length > 1 ? plan.shift() : plan[0]) ?? 'ok';
+      const take = () => capture(reference, request.amount, request.currency, null);
+      if (typeof behaviour === 'object') {
+        const codes = codesOf(behaviour.declines);
+        failed.set(reference, codes);
+        return { kind: 'failed', codes, gatewayChargeId: null };
+      }
+      switch (behaviour) {
+        case 'ok':
+          return succeeded(take());
+        case 'timeout_before':
+          return { kind: 'unknown', why: 'timeout' };
+        case 'timeout_after':
+          take();
+          return { kind: 'unknown', why: 'timeout' };
+        case 'error_before':
+          stored500.add(reference);
+          return { kind: 'unknown', why: '500' };
+        case 'error_after':
+          take();
+          stored500.add(reference);
+          return { kind: 'unknown', why: '500' };
+        case 'throws_after':
+          take();
+          throw new TypeError('an adapter stumbles');
+        case 'rate_limited':
+          return { kind: 'not_executed', why: '429', retryAfterMs: 1_000 };
+        case 'another_amount':
+          return succeeded(capture(reference, request.amount + 1, request.currency, null));
+      }
+    },
+
+    async openHostedPage(request): Promise<HostedPageAnswer> {
+      pages.set(request.reference, { ...request, state: 'open' });
+      return {
+        kind: 'opened',
+        gatewaySessionId: `page_${pages.size}`,
+        url: `https://pay.invalid/${request.reference}`,
+      };
+    },
+
+    async closeHostedPage(_account, reference) {
+      if (gateway.down) return { kind: 'unknown', why: 'timeout' };
+      const page = pages.get(reference);
+      if (page?.state === 'open') page.state = 'closed';
+      return stateOf(reference);
+    },
+
+    async lookup(_account, reference) {
+      gateway.lookups.push(reference);
+      return gateway.down ? { kind: 'unknown', why: 'timeout' } : stateOf(reference);
+    },
+
+    verifyWebhook: () => null,
+
+    async settlementReport(_account, date) {
+      const end = Date.parse(`${date}T00:00:00+09:00`) + 86_400_000;
+      if (!gateway.reportsReady || clock.now().epochMilliseconds < end) return null;
+      const lines = captured
+        .filter((truth) => {
+          const at = Date.parse(truth.capturedAt);
+          return at >= end - 86_400_000 && at < end;
+        })
+        .map(
+          (truth): SettlementLine => ({
+            gatewayChargeId: truth.gatewayChargeId,
+            reference: truth.reference,
+            kind: 'charge',
+            amount: truth.amount,
+            currency: truth.currency,
+            fee: Math.floor((truth.amount * 325) / 10_000),
+            feeTax: 0,
+            capturedAt: truth.capturedAt,
+          }),
+        );
+      const told = gateway.reportLines?.(lines, date) ?? lines;
+      return (async function* () {
+        yield* told;
+      })();
+    },
+  };
+  return gateway;
+}

@@ -2,7 +2,13 @@ import { raiseAlert } from '../billing/alerts/queries.ts';
 import { cancelBills } from '../billing/exchanges/cancel.ts';
 import { type BillingFile, fileBytesMax, type ReadFile } from '../billing/exchanges/file.ts';
 import { loadChunk } from '../billing/exchanges/load.ts';
-import { loadedBefore, lockFile, sweepStaging, waitingFiles } from '../billing/exchanges/queries.ts';
+import {
+  loadedBefore,
+  lockFile,
+  stagingLeft,
+  sweepStaging,
+  waitingFiles,
+} from '../billing/exchanges/queries.ts';
 import { refuseFile } from '../billing/exchanges/refuse.ts';
 import { clearStaging, releaseFile } from '../billing/exchanges/release.ts';
 import { stageBills } from '../billing/exchanges/stage.ts';
@@ -28,7 +34,8 @@ export const ingest: Job = {
   attention: ['files_refused', 'files_parked'],
 
   async plan({ ports, merchant }) {
-    return (await waitingFiles(ports.db, merchant.id)).length > 0 ? [{}] : [];
+    const waiting = (await waitingFiles(ports.db, merchant.id)).length > 0;
+    return waiting || (await stagingLeft(ports.db, merchant.id)) ? [{}] : [];
   },
 
   async runChunk(context) {

@@ -283,7 +283,20 @@ export async function emptyStaging(tx: Tx, merchantId: number, fileId: string): 
   ]);
 }
 
-/** Lines of files that are no longer loading: a process died between release and clearing up. */
+/** A process died between release and clearing up: lines of a file that is no longer loading are still there. */
+export async function stagingLeft(db: Pick<Db, 'query'>, merchantId: number): Promise<boolean> {
+  const rows = await db.query(
+    `select 1 from staged_bills s
+     where s.merchant_id = $1
+       and not exists (select from billing_files f
+                       where f.merchant_id = s.merchant_id and f.id = s.file_id and f.state = 'loading')
+     limit 1`,
+    [merchantId],
+  );
+  return rows.length > 0;
+}
+
+/** Removes such lines. */
 export async function sweepStaging(db: Pick<Db, 'run'>, merchantId: number): Promise<number> {
   return db.run(
     `delete from staged_bills s

@@ -46,6 +46,9 @@ export type Validated<L> = { readonly ok: L } | { readonly rejected: Rejection }
 
 const numberPattern = /^[A-Za-z0-9_-]{1,40}$/;
 const amountMax = 99_999_999;
+/** Debit, reminders and return are counted from the due date, up to 999 bank days: the bank calendar ends with 2050. */
+const dueOnMin = '1980-01-01';
+const dueOnMax = '2045-12-31';
 const billingColumns = 13;
 const cancelColumns = 3;
 
@@ -116,6 +119,7 @@ export function validateBilling(fields: readonly string[]): Validated<BillingLin
   if (dueOn === undefined || dueOn === '') return reject('E_REQUIRED', 'due_date');
   if (bad(dueOn)) return reject('E_CHARACTER', 'due_date');
   if (!isRealDate(dueOn)) return reject('E_DATE', 'due_date');
+  if (dueOn < dueOnMin || dueOn > dueOnMax) return reject('E_RANGE', 'due_date');
 
   if (bad(collection ?? '')) return reject('E_CHARACTER', 'collection');
   if (collection !== 'link' && collection !== 'auto' && collection !== '')

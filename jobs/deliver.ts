@@ -128,6 +128,7 @@ async function* mapped<T>(
 
 /** The connection may have broken with an effect that nobody knows: looking again tells. */
 const brokenConnection = new Set(['SFTP_TIMEOUT', 'SFTP_UNREACHABLE']);
+const mostTries = 3;
 
 async function uploadAll(context: ChunkContext): Promise<Counts> {
   const { ports, merchant, stop, progress } = context;
@@ -153,7 +154,7 @@ async function uploadAll(context: ChunkContext): Promise<Counts> {
   return counts;
 }
 
-/** One file, with one more try on a new connection where the first one broke. */
+/** One file; where the connection broke, looking again on a new one tells what had been done. */
 async function placing(
   context: ChunkContext,
   connection: Connection,
@@ -182,14 +183,15 @@ async function placing(
         doneWritten: () => ports.crash('deliver.after_done_file'),
       },
     );
-  let placed: Placed;
-  try {
-    placed = await place();
-  } catch (error) {
-    if (!(error instanceof Refusal && brokenConnection.has(error.code))) throw error;
-    ports.log.warn({ file: file.name, code: error.code }, 'the upload broke; trying once more');
-    await connection.close();
-    placed = await place();
+  let placed: Placed | undefined;
+  for (let tries = 1; placed === undefined; tries += 1) {
+    try {
+      placed = await place();
+    } catch (error) {
+      if (!(error instanceof Refusal && brokenConnection.has(error.code)) || tries === mostTries) throw error;
+      ports.log.warn({ file: file.name, code: error.code }, 'the upload broke; looking again');
+      await connection.close();
+    }
   }
   if (placed === 'placed') await inTransaction(context, (tx, act) => markDelivered(tx, act, file.id));
   else await parkUpload(context, file, placed);

@@ -1,0 +1,362 @@
+import { createHash } from 'node:crypto';
+import fs from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { insertCharges } from '../billing/charges/queries.ts';
+import { referenceOf } from '../billing/ids.ts';
+import { moveInvoices } from '../billing/invoices/queries.ts';
+import { addResultRows } from '../billing/results/queries.ts';
+import { deliver } from '../jobs/deliver.ts';
+import type { RunEnd } from '../jobs/run.ts';
+import { type BillFields, billingFile, billingName, type Office, openOffice } from './inbox.ts';
+
+let office: Office;
+let outbound: string;
+
+beforeEach(async () => {
+  office = await openOffice();
+  outbound = join(office.inbox, '../outbound');
+  fs.mkdirSync(outbound);
+});
+
+afterEach(async () => {
+  await office.close();
+});
+
+async function receive(sequence: number, bills: readonly BillFields[]): Promise<void> {
+  const name = billingName(sequence);
+  fs.writeFileSync(join(office.inbox, name), billingFile(sequence, bills));
+  fs.writeFileSync(join(office.inbox, `${name}.done`), '');
+  await office.fetch();
+  await office.ingest();
+}
+
+const run = (businessDate = '2026-11-25'): Promise<RunEnd> => office.run(deliver, businessDate);
+const names = () => fs.readdirSync(outbound).sort();
+const finals = () => names().filter((name) => !name.endsWith('.done') && !name.startsWith('.'));
+const content = (name: string) => fs.readFileSync(join(outbound, name), 'utf8');
+const records = (name: string) =>
+  content(name)
+    .trimEnd()
+    .split('\n')
+    .map((line) => line.split(','));
+const tieOut = (name: string) => JSON.parse(content(name));
+
+const act = () => ({
+  merchantId: office.merchant.id,
+  id: office.ports.ids.uuid(),
+  kind: 'command' as const,
+  actor: 'test',
+  at: office.clock.now(),
+});
+
+async function invoiceOf(number: string): Promise<{ id: string; amount: number }> {
+  const [row] = await office.db.query<{ id: string; amount: number }>(
+    `select id, amount from invoices where billing_number = $1`,
+    [number],
+  );
+  if (row === undefined) throw new Error(`there is no bill ${number}`);
+  return row;
+}
+
+/** A bill ends, as dunning or the merchant ends it. */
+async function end(number: string, outcome: 'unpaid' | 'cancelled'): Promise<string> {
+  const { id, amount } = await invoiceOf(number);
+  await office.db.transaction(async (tx) => {
+    await moveInvoices(tx, act(), [id], outcome, outcome);
+    await addResultRows(tx, office.merchant.id, office.clock.now(), [
+      {
+        invoiceId: id,
+        outcome,
+        causeId: id,
+        reason: outcome === 'unpaid' ? 'dunning_ended' : 'cancelled_by_merchant',
+        method: '',
+        amount,
+        amountReceived: 0,
+        collectedOn: null,
+      },
+    ]);
+  });
+  return id;
+}
+
+/** A charge of the bill whose outcome nobody knows. */
+async function chargeUnknown(number: string): Promise<string> {
+  const { id: invoiceId, amount } = await invoiceOf(number);
+  const [chargeId, intentId] = [office.ports.ids.uuid(), office.ports.ids.uuid()];
+  const at = office.clock.now().toString();
+  await office.db.transaction(async (tx) => {
+    await tx.run(
+      `insert into payment_intents (merchant_id, id, invoice_id, origin, amount, currency, state, version, created_at)
+       values ($1, $2, $3, 'link', $4, 'JPY', 'processing', 1, $5)`,
+      [office.merchant.id, intentId, invoiceId, amount, at],
+    );
+    await insertCharges(tx, act(), [
+      {
+        id: chargeId,
+        intentId,
+        invoiceId,
+        sessionId: null,
+        origin: 'link',
+        gateway: 'simulator',
+        paymentMethodId: null,
+        amount,
+        currency: 'JPY',
+        businessDate: '2026-11-25',
+        deadlineAt: at,
+        askAt: at,
+      },
+    ]);
+    await tx.run(`update charges set state = 'unknown' where id = $1`, [chargeId]);
+  });
+  return chargeId;
+}
+
+/** What the merchant sees is whole, stands once, and is what was frozen. */
+async function expectDelivered(): Promise<void> {
+  const files = await office.db.query<{ name: string; sha256: string; state: string }>(
+    `select name, sha256, state from outward_files order by name`,
+  );
+  expect(files.map((file) => file.state)).toEqual(files.map(() => 'delivered'));
+  expect(names()).toEqual(files.flatMap((file) => [file.name, `${file.name}.done`]).sort());
+  for (const { name, sha256 } of files) {
+    expect(createHash('sha256').update(content(name)).digest('hex')).toBe(sha256);
+    expect(content(`${name}.done`)).toBe(`${sha256}  ${name}\n`);
+  }
+  const sequences = await office.db.query<{ kind: string; gapless: boolean }>(
+    `select kind, max(sequence) = count(*) as gapless from outward_files group by kind`,
+  );
+  expect(sequences.every((row) => row.gapless)).toBe(true);
+}
+
+describe('receipts and tie-outs', () => {
+  it('answers every sample file of Minato Gas', async () => {
+    for (const name of [
+      'billing_minato-gas_20261125_0001.csv',
+      'billing_minato-gas_20261126_0002.csv',
+      'cancel_minato-gas_20261127_0003.csv',
+    ]) {
+      office.dropSample(name);
+      await office.fetch();
+      await office.ingest();
+    }
+    expect((await run()).counts).toMatchObject({ receipts: 3, tieouts: 4, results: 1, delivered: 8 });
+    await expectDelivered();
+    const accepted = records('receipt_minato-gas_20261125_0001.csv');
+    expect(accepted[0]).toEqual(['H', '1', 'minato-gas', 'receipt', '2026-11-25', '1']);
+    expect(accepted[1]?.slice(3)).toEqual(['accepted', '', '40', '40', '211540', '0']);
+    expect(accepted.at(-1)).toEqual(['T', '11', '0']);
+    const partial = records('receipt_minato-gas_20261125_0002.csv');
+    expect(partial[1]?.slice(3)).toEqual(['partial', '', '20', '7', '373925', '13']);
+    expect(partial.filter((row) => row[3] === 'rejected')).toHaveLength(13);
+    expect(records('receipt_minato-gas_20261125_0003.csv')[1]?.slice(3, 4)).toEqual(['partial']);
+    // The cancelled bill is told in the result file, and the first file's tie-out comes again with it.
+    const [, result, trailer] = records('result_minato-gas_20261125_0001.csv');
+    expect(result?.slice(0, 5)).toEqual([
+      'R',
+      'MG2611-00003',
+      result?.[2],
+      'cancelled',
+      'cancelled_by_merchant',
+    ]);
+    expect(trailer?.slice(1)).toEqual(['1', result?.[6]]);
+    const last = tieOut('tieout_minato-gas_20261125_0004.json');
+    expect(last).toMatchObject({ inputFile: 'billing_minato-gas_20261125_0001.csv', closes: true });
+    expect(last.outcomes.cancelled.count).toBe(1);
+    expect(last.outcomes.open.count).toBe(39);
+    expect((await run()).counts).toEqual({});
+  });
+
+  it('answers a refused file with zeros and without a tie-out', async () => {
+    fs.writeFileSync(join(office.inbox, billingName(1)), billingFile(1, [{}], { count: 7 }));
+    fs.writeFileSync(join(office.inbox, `${billingName(1)}.done`), '');
+    await office.fetch();
+    await office.ingest();
+    expect((await run()).counts).toMatchObject({ receipts: 1, tieouts: 0 });
+    const [, file, trailer] = records('receipt_minato-gas_20261125_0001.csv');
+    expect(file?.slice(3)).toEqual(['rejected', 'F_COUNT_MISMATCH', '0', '0', '0', '0']);
+    expect(trailer).toEqual(['T', '1', '0']);
+  });
+
+  it('holds back everything that touches a file which does not close, and calls a person', async () => {
+    await receive(1, [{ number: 'ONE' }]);
+    await receive(2, [{ number: 'TWO' }]);
+    await run();
+    await end('ONE', 'unpaid');
+    await end('TWO', 'unpaid');
+    await office.db.run(`update billing_files set amount_accepted = amount_accepted + 1 where sequence = 1`);
+    expect(await run()).toMatchObject({
+      outcome: 'attention',
+      counts: { results: 1, result_rows: 1, parked: 1 },
+    });
+    expect(records('result_minato-gas_20261125_0001.csv')[1]?.[1]).toBe('TWO');
+    expect(await office.db.query(`select level from alerts where cause like 'TIE_OUT_OPEN%'`)).toEqual([
+      { level: 'now' },
+    ]);
+    await office.db.run(`update billing_files set amount_accepted = amount_accepted - 1 where sequence = 1`);
+    expect(await run()).toMatchObject({ outcome: 'done', counts: { results: 1, parked: 0 } });
+    expect(records('result_minato-gas_20261125_0002.csv')[1]?.[1]).toBe('ONE');
+    const open = await office.db.query(`select 1 from parked_items where resolved_at is null`);
+    expect(open).toEqual([]);
+    await expectDelivered();
+  });
+});
+
+describe('results', () => {
+  it('reports each outcome once, with sums that add up', async () => {
+    await receive(1, [
+      { number: 'A1', customer: 'A', amount: '1200' },
+      { number: 'B1', customer: 'B', amount: '3400' },
+      { number: 'C1', customer: 'C', amount: '5600' },
+    ]);
+    await run();
+    const a = await end('A1', 'unpaid');
+    office.clock.advance(1_000);
+    await end('B1', 'cancelled');
+    await run('2026-11-26');
+    expect(records('result_minato-gas_20261126_0001.csv')).toEqual([
+      ['H', '1', 'minato-gas', 'result', '2026-11-26', '1'],
+      [
+        'R',
+        'A1',
+        'A',
+        'unpaid',
+        'dunning_ended',
+        '',
+        '1200',
+        '0',
+        '',
+        '2026-11-25T09:00:00+09:00',
+        referenceOf(a),
+      ],
+      [
+        'R',
+        'B1',
+        'B',
+        'cancelled',
+        'cancelled_by_merchant',
+        '',
+        '3400',
+        '0',
+        '',
+        expect.any(String),
+        expect.any(String),
+      ],
+      ['T', '2', '4600'],
+    ]);
+    const again = tieOut('tieout_minato-gas_20261126_0002.json');
+    expect(again.outcomes).toMatchObject({
+      unpaid: { count: 1, amount: 1200 },
+      cancelled: { count: 1, amount: 3400 },
+      open: { count: 1, amount: 5600 },
+    });
+    expect((await run('2026-11-27')).counts).toEqual({});
+    await expectDelivered();
+  });
+
+  it('reports a charge of unknown outcome as pending, once, and never as failed', async () => {
+    await receive(1, [{ number: 'A1', amount: '1200' }]);
+    await run();
+    const charge = await chargeUnknown('A1');
+    await run('2026-11-26');
+    expect(records('result_minato-gas_20261126_0001.csv').slice(1)).toEqual([
+      ['R', 'A1', 'C1', 'pending', '', '', '1200', '0', '', '2026-11-25T09:00:00+09:00', referenceOf(charge)],
+      ['T', '1', '1200'],
+    ]);
+    expect((await run('2026-11-27')).counts).toEqual({});
+  });
+
+  it('reports enrolments with an offset and a reference', async () => {
+    await receive(1, [{ number: 'A1', customer: 'A' }]);
+    const { id: invoiceId } = await invoiceOf('A1');
+    const enrolmentId = office.ports.ids.uuid();
+    await office.db.run(
+      `with contract as (select merchant_id, contract_id, customer_id from invoices where id = $1),
+       method as (
+         insert into payment_methods (merchant_id, id, customer_id, gateway, kind, sealed_token, key_id, state, created_at)
+         select merchant_id, $2, customer_id, 'simulator', 'card', ''::bytea, 1, 'active', $3 from contract returning id
+       ), enrolment as (
+         insert into enrolments (merchant_id, id, customer_id, contract_id, payment_method_id, state, version,
+                                 effective_from, name_digest, terms_version, source, started_at)
+         select merchant_id, $2, customer_id, contract_id, $2, 'active', 1, '2026-11-25', ''::bytea, 't', 'test', $3
+         from contract returning id
+       )
+       insert into enrolment_rows (merchant_id, enrolment_id, what, customer_id, method, occurred_at)
+       select merchant_id, $2, 'enrolled', customer_id, 'card', $3 from contract`,
+      [invoiceId, enrolmentId, office.clock.now().toString()],
+    );
+    expect((await run()).counts).toMatchObject({ enrolments: 1 });
+    expect(records('enrolment_minato-gas_20261125_0001.csv').slice(1)).toEqual([
+      ['R', 'A', 'enrolled', 'card', '2026-11-25T09:00:00+09:00', referenceOf(enrolmentId)],
+      ['T', '1', '0'],
+    ]);
+  });
+});
+
+describe('interrupted', () => {
+  it.each([
+    'deliver.after_freeze',
+    'deliver.after_upload',
+    'deliver.after_rename',
+    'deliver.after_done_file',
+  ] as const)('killed at %s and run again, each file is there once and whole', async (point) => {
+    await receive(1, [{ number: 'A1' }, { number: 'A2' }]);
+    await end('A1', 'unpaid');
+    office.killAt(point);
+    expect((await run()).outcome).toBe('failed');
+    const before = new Map(finals().map((name) => [name, content(name)]));
+    expect((await run()).outcome).toBe('done');
+    await expectDelivered();
+    expect(finals()).toHaveLength(4);
+    for (const [name, bytes] of before) expect(content(name)).toBe(bytes);
+  });
+
+  it('leaves nothing half under a final name when the connection breaks, and goes on in the next pass', async () => {
+    await receive(1, [{ number: 'A1' }]);
+    Object.assign(office.server.faults, { dropAfterBytes: office.server.counts.fileBytes + 50 });
+    expect((await run()).outcome).toBe('failed');
+    expect(names().filter((name) => !name.startsWith('.'))).toEqual([]);
+    const alerts = await office.db.query(`select level from alerts where cause like 'DELIVER_%'`);
+    expect(alerts).toEqual([{ level: 'daily' }]);
+    Object.assign(office.server.faults, { dropAfterBytes: undefined });
+    expect((await run()).outcome).toBe('done');
+    await expectDelivered();
+  });
+
+  it('takes a rename whose answer was lost for done', async () => {
+    await receive(1, [{ number: 'A1' }]);
+    Object.assign(office.server.faults, { loseRenameAnswer: true });
+    expect((await run()).outcome).toBe('done');
+    await expectDelivered();
+  });
+
+  it('never overwrites what somebody else put under the name', async () => {
+    await receive(1, [{ number: 'A1' }]);
+    fs.writeFileSync(join(outbound, 'receipt_minato-gas_20261125_0001.csv'), 'not ours');
+    expect(await run()).toMatchObject({ outcome: 'attention', counts: { parked: 1, delivered: 1 } });
+    expect(content('receipt_minato-gas_20261125_0001.csv')).toBe('not ours');
+    expect(await office.db.query(`select reason from parked_items where resolved_at is null`)).toEqual([
+      { reason: 'OUTWARD_NAME_TAKEN' },
+    ]);
+    expect(await office.db.query(`select level from alerts where cause like 'OUTWARD_%'`)).toEqual([
+      { level: 'now' },
+    ]);
+  });
+
+  it('asks a person where the merchant may have taken the file before its delivery was known', async () => {
+    await receive(1, [{ number: 'A1' }]);
+    office.killAt('deliver.after_done_file');
+    await run();
+    for (const name of names()) fs.rmSync(join(outbound, name));
+    expect(await run()).toMatchObject({ outcome: 'attention', counts: { parked: 1 } });
+    const receipt = 'receipt_minato-gas_20261125_0001.csv';
+    expect(names()).not.toContain(receipt);
+    office.clock.advance(1_000);
+    await office.db.run(`update parked_items set resolved_at = $1, resolution = 'release'`, [
+      office.clock.now().toString(),
+    ]);
+    expect((await run()).outcome).toBe('done');
+    expect(names()).toContain(receipt);
+    await expectDelivered();
+  });
+});

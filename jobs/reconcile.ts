@@ -18,10 +18,12 @@ import { holdFence } from '../billing/runs/queries.ts';
 import { atMostAtOnce } from '../billing/trace/ask.ts';
 import type { ChunkContext, Counts, Job, JobContext } from './job.ts';
 
-type Payload = Record<string, unknown> & ({ what: 'report'; date: string } | { what: 'watermark' });
+type Payload = Record<string, unknown> & { dates: string[] };
 
-/** After a long outage the missing days come in over several runs. */
-const reportsPerRun = 100;
+/** After a long outage the missing days come in over several chunks. */
+const reportsPerChunk = 50;
+/** So many days in a row without a report, and those after them are not asked for either. */
+const missingInARow = 3;
 const downloadDeadlineMs = 600_000;
 /** A report that is late by so much is no delay any more. */
 const reportLateDays = 2;
@@ -34,13 +36,25 @@ export const reconcile: Job<Payload> = {
   does: "compares the gateway's settlement reports with the ledger, line by line",
   attention: ['differs', 'missing_here', 'missing_there', 'report_late', 'unconfirmed'],
 
+  /** One chunk always: also without a new report the watermark may move, because what was open is decided. */
   async plan(context) {
-    const dates = (await missingDates(context)).slice(0, reportsPerRun);
-    return [...dates.map((date): Payload => ({ what: 'report', date })), { what: 'watermark' }];
+    const dates = await missingDates(context);
+    const chunks: Payload[] = [];
+    do chunks.push({ dates: dates.splice(0, reportsPerChunk) });
+    while (dates.length > 0);
+    return chunks;
   },
 
-  async runChunk(context, payload) {
-    const counts = payload.what === 'report' ? await takeReport(context, payload.date) : {};
+  async runChunk(context, { dates }) {
+    const counts: Counts = {};
+    let missing = 0;
+    for (const date of dates) {
+      if (context.stop.aborted || missing >= missingInARow) break;
+      const taken = await takeReport(context, date);
+      missing = taken.stored === undefined ? missing + 1 : 0;
+      for (const [name, count] of Object.entries(taken)) counts[name] = (counts[name] ?? 0) + count;
+      context.progress(dates.indexOf(date) + 1, dates.length, `settlement report of ${date}`);
+    }
     const learned = await learnFromReports(context);
     await advance(context);
     return { ...counts, ...learned };
@@ -75,8 +89,8 @@ async function missingDates({ ports, merchant, businessDate }: JobContext): Prom
  * the gateway sends. Then one transaction stores and compares it whole.
  */
 async function takeReport(context: ChunkContext, date: string): Promise<Counts> {
-  const { ports, merchant, fence, businessDate } = context;
-  const path = `${ports.archiveFolder}/reports/${context.act.id}.ndjson`;
+  const { ports, merchant, fence } = context;
+  const path = `${ports.archiveFolder}/reports/${context.act.id}-${date}.ndjson`;
   const totals: ReportTotals = { lines: 0, amount: 0, fee: 0, feeTax: 0 };
   try {
     try {
@@ -106,7 +120,6 @@ async function takeReport(context: ChunkContext, date: string): Promise<Counts> 
         unspooled(ports.disk.read(path)),
       );
     });
-    context.progress(1, null, `report of ${date} for ${businessDate}`);
     return { ...stored };
   } finally {
     await ports.disk.remove(path);

@@ -174,18 +174,21 @@ describe('the dunning job', () => {
     expect(world.gateway.captured.length).toBeLessThanOrEqual(1);
   });
 
-  test('without reports of the gateway nobody is reminded, tried again or returned', async () => {
+  test('without reports of the gateway nobody is reminded or tried again', async () => {
     await world.make([{ number: 'A' }, { number: 'B', collection: 'link', dueOn: '2026-12-02' }]);
     world.gateway.behave('tok_A', { declines: { gatewayCode: 'insufficient_funds', networkCode: '51' } });
     world.gateway.reportsReady = false;
-    await liveUntil('2027-01-20');
+    await liveUntil('2026-12-10');
     expect(await attempts('A')).toHaveLength(1);
     expect(await steps('B')).toEqual(['2026-12-01 first_notice']);
-    expect(await world.stateOf('A')).toBe('open');
     world.gateway.reportsReady = true;
-    await liveUntil('2027-01-22');
-    expect(await world.stateOf('A')).toBe('unpaid');
-    expect(await world.stateOf('B')).toBe('unpaid');
+    await liveUntil('2026-12-12');
+    expect(await attempts('A')).toEqual(['2026-12-01 failed', '2026-12-10 failed']);
+    expect(await steps('B')).toEqual([
+      '2026-12-01 first_notice',
+      '2026-12-11 reminder:+1bd',
+      '2026-12-12 reminder:+7bd',
+    ]);
   });
 
   test('dry run tells the same and writes nothing', async () => {

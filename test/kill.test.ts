@@ -1,0 +1,194 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { Temporal } from 'temporal-polyfill';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { learnFromGateway } from '../billing/checkout/learn.ts';
+import { type VirtualClock, virtualClock } from '../billing/clock.ts';
+import { simulatorGateway } from '../billing/gateways/simulator.ts';
+import type { Merchant } from '../billing/merchants/merchant.ts';
+import { type GatewaySimulator, startGatewaySimulator } from '../cli/demo/gateway-simulator/server.ts';
+import { charge } from '../jobs/charge.ts';
+import type { Job } from '../jobs/job.ts';
+import type { Ports } from '../jobs/ports.ts';
+import { runJob } from '../jobs/run.ts';
+import { trace } from '../jobs/trace.ts';
+import { makeBills, makeMerchant, portsFor } from './bills.ts';
+import { type TestDatabase, testDatabase } from './database.ts';
+
+/**
+ * kill -9 against the real simulator in another process: whatever dies wherever, the gateway's own books show one capture
+ * for each bill, and every bill comes to its end.
+ */
+const apiKey = 'a key for this test only';
+const today = '2026-12-01';
+const billCount = 40;
+
+let ours: TestDatabase;
+let theirs: TestDatabase;
+let simulator: GatewaySimulator;
+let gateway: ReturnType<typeof simulatorGateway>;
+let clock: VirtualClock;
+let ports: Ports;
+let merchants = 0;
+
+beforeAll(async () => {
+  ours = await testDatabase();
+  theirs = await testDatabase();
+  clock = virtualClock(ours.db);
+  await clock.set(Temporal.Instant.from('2026-12-01T01:00:00Z'));
+  simulator = await startGatewaySimulator({
+    databaseUrl: theirs.url,
+    secret: apiKey,
+    clockUrl: ours.url,
+    holdMs: 300,
+  });
+  gateway = simulatorGateway({ baseUrl: simulator.url, apiKey, webhookSecret: apiKey });
+  ports = portsFor(ours.db, clock, gateway, '/nonexistent');
+});
+
+afterAll(async () => {
+  await gateway?.close();
+  await simulator?.close();
+  await ours?.drop();
+  await theirs?.drop();
+});
+
+async function cards(account: string, names: string[]): Promise<string[]> {
+  const response = await fetch(`${simulator.url}/control/saved-methods`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${apiKey}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ account, cards: names }),
+  });
+  const { methods } = (await response.json()) as { methods: { token: string }[] };
+  return methods.map((method) => method.token);
+}
+
+async function world(): Promise<Merchant> {
+  merchants += 1;
+  await clock.set(Temporal.Instant.from('2026-12-01T01:00:00Z'));
+  const merchant = await makeMerchant(ports, `power-${merchants}`, '');
+  const names = Array.from({ length: billCount }, (_, index) =>
+    index % 10 === 3 ? 'timeout-after-effect' : index % 10 === 7 ? 'error-after-effect' : 'visa',
+  );
+  const tokens = await cards(merchant.code, names);
+  await makeBills(
+    ports,
+    merchant,
+    tokens.map((card, index) => ({ number: `B${index}`, amount: 1_000 + index, card })),
+  );
+  return merchant;
+}
+
+/** Runs a job in its own process; resolves with the signal that ended it. */
+async function inProcess(
+  job: 'charge' | 'trace',
+  merchant: Merchant,
+  killAt: string,
+  nth = 1,
+): Promise<{ signal: string | null; code: number | null }> {
+  const child = spawn(
+    process.execPath,
+    [
+      '--import',
+      'tsx',
+      join(import.meta.dirname, 'charge-process.ts'),
+      ...[job, ours.url, simulator.url, apiKey, merchant.code, today, killAt, String(nth)],
+    ],
+    { stdio: ['ignore', 'inherit', 'inherit'] },
+  );
+  const [code, signal] = (await once(child, 'exit')) as [number | null, string | null];
+  return { signal, code };
+}
+
+const run = (job: unknown, merchant: Merchant) =>
+  runJob(ports, job as Job, {
+    merchant,
+    businessDate: today,
+    worker: { owner: `parent:${process.pid}`, isDead: () => true, codeVersion: 'test' },
+  });
+
+/** The rest of the day in this process, until nothing is open. */
+async function othersGoOn(merchant: Merchant): Promise<void> {
+  for (let round = 0; round < 3; round += 1) {
+    await clock.advance(180_000);
+    await run(trace, merchant);
+    await run(charge, merchant);
+  }
+  await clock.advance(180_000);
+  await run(trace, merchant);
+}
+
+async function expectOnceEach(merchant: Merchant): Promise<void> {
+  const truth = await theirs.db.query<{ reference: string; amount: number }>(
+    `select reference, amount from gateway_simulator.charges where account = $1 and state = 'succeeded'`,
+    [merchant.code],
+  );
+  expect(truth).toHaveLength(billCount);
+  const taken = truth.reduce((sum, capture) => sum + capture.amount, 0);
+  const due = Array.from({ length: billCount }, (_, index) => 1_000 + index).reduce(
+    (sum, amount) => sum + amount,
+  );
+  expect(taken).toBe(due);
+  const count = async (sql: string) =>
+    (await ours.db.query<{ n: number }>(`select count(*) as n from ${sql}`, [merchant.id]))[0]?.n;
+  expect(await count(`invoices where merchant_id = $1 and state = 'paid'`)).toBe(billCount);
+  expect(await count(`payments where merchant_id = $1`)).toBe(billCount);
+  expect(await count(`credits where merchant_id = $1`)).toBe(0);
+  expect(await count(`result_rows where merchant_id = $1 and outcome = 'paid'`)).toBe(billCount);
+  expect(await count(`collection_locks where merchant_id = $1`)).toBe(0);
+  expect(await count(`agenda where merchant_id = $1`)).toBe(0);
+  expect(await count(`charges where merchant_id = $1 and state in ('processing', 'unknown')`)).toBe(0);
+  const [books] = await ours.db.query<{ paid: number }>(
+    `select sum(amount)::bigint as paid from transfers where merchant_id = $1 and debit = 'gateway_clearing'`,
+    [merchant.id],
+  );
+  expect(books?.paid).toBe(taken);
+}
+
+describe('kill -9', () => {
+  test.each([
+    ['after the intents, before any call', 'charge.after_intent', 1],
+    ['after the calls, before their outcomes', 'charge.after_gateway', 1],
+    ['between two batches, the intents of the next committed', 'charge.after_outcome', 1],
+    ['after the calls of the second batch', 'charge.after_gateway', 2],
+  ] as const)('%s: each bill is charged once and comes to its end', async (_, point, nth) => {
+    const merchant = await world();
+    expect(await inProcess('charge', merchant, point, nth)).toEqual({ signal: 'SIGKILL', code: null });
+    await othersGoOn(merchant);
+    await expectOnceEach(merchant);
+  });
+
+  test('trace itself is killed after it asked', async () => {
+    const merchant = await world();
+    await inProcess('charge', merchant, 'charge.after_gateway');
+    await clock.advance(180_000);
+    expect(await inProcess('trace', merchant, 'trace.after_lookup')).toMatchObject({ signal: 'SIGKILL' });
+    await othersGoOn(merchant);
+    await expectOnceEach(merchant);
+  });
+
+  test.each([1, 2])(
+    'the webhooks come first, %i times, and the worker is dead: nothing is left for trace to do',
+    async (times) => {
+      const merchant = await world();
+      await inProcess('charge', merchant, 'charge.after_gateway');
+      const open = await ours.db.query<{ id: string }>(
+        `select id from charges where merchant_id = $1 and state = 'processing'`,
+        [merchant.id],
+      );
+      expect(open.length).toBe(32);
+      for (let time = 0; time < times; time += 1) {
+        await learnFromGateway(
+          ours.db,
+          ports,
+          merchant,
+          open.map((row) => row.id),
+          'webhook',
+        );
+      }
+      await othersGoOn(merchant);
+      await expectOnceEach(merchant);
+    },
+  );
+});

@@ -46,6 +46,7 @@ export interface BillOptions {
 export interface Bill {
   invoiceId: string;
   customerId: string;
+  customerNumber: string;
   billingNumber: string;
   amount: number;
   token: string;
@@ -289,7 +290,7 @@ export async function world(): Promise<World> {
           },
         ]);
       });
-      return { invoiceId, customerId, billingNumber, amount, token };
+      return { invoiceId, customerId, customerNumber, billingNumber, amount, token };
     },
 
     async payOnPage(pageUrl, pan, threeDs = 'succeed') {

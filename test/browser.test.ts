@@ -1,0 +1,231 @@
+import { mkdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import sparticuz from '@sparticuz/chromium';
+import { type Browser, chromium, type Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Merchant } from '../billing/merchants/merchant.ts';
+import { paths } from '../web/paths.ts';
+import { startWeb, type WebServer } from '../web/server.ts';
+import { type Bill, freePort, type World, world } from './world.ts';
+
+const cards = { challenge: '4000002760003184', fine: '4242424242424242', poor: '4000000000009995' };
+const phone = { width: 390, height: 844 };
+const desktop = { width: 1280, height: 900 };
+
+/** Every page that the stories below see, for a person to look at. */
+const pictures = process.env.SEIKYU_PICTURES ?? join(tmpdir(), 'seikyu-pay-page');
+
+let here: World;
+let web: WebServer;
+let browser: Browser;
+let gas: Merchant;
+
+beforeAll(async () => {
+  mkdirSync(pictures, { recursive: true });
+  here = await world();
+  const port = await freePort();
+  web = await startWeb({
+    webDb: here.webDb,
+    ports: here.ports,
+    baseUrl: `http://127.0.0.1:${port}`,
+    port,
+    gatewayOrigins: [here.simulator.url],
+  });
+  gas = await here.merchant('minato-gas');
+  browser = await chromium.launch({
+    executablePath: await sparticuz.executablePath(),
+    // One process for all ends with its first closed window; and the browser's own rules are part of what is tested.
+    args: sparticuz.args.filter(
+      (argument) => !/^--(single-process|disable-web-security|allow-running-insecure-content)$/.test(argument),
+    ),
+    headless: true,
+  });
+});
+afterAll(async () => {
+  await browser?.close();
+  await web?.close();
+  await here?.drop();
+});
+
+interface Look {
+  language?: 'ja' | 'en';
+  viewport?: { width: number; height: number };
+  dark?: boolean;
+}
+
+async function person(look: Look, story: (page: Page, problems: string[]) => Promise<void>): Promise<void> {
+  const context = await browser.newContext({
+    viewport: look.viewport ?? phone,
+    deviceScaleFactor: 2,
+    locale: look.language === 'en' ? 'en-GB' : 'ja-JP',
+    colorScheme: look.dark ? 'dark' : 'light',
+    javaScriptEnabled: false,
+  });
+  const page = await context.newPage();
+  const problems: string[] = [];
+  // What the policy forbids is told in the console.
+  page.on('console', (message) => {
+    if (!message.text().startsWith('Failed to load resource')) problems.push(message.text());
+  });
+  page.on('requestfailed', (request) => problems.push(`${request.url()} ${request.failure()?.errorText}`));
+  try {
+    await story(page, problems);
+  } finally {
+    await context.close();
+  }
+}
+
+async function picture(page: Page, name: string): Promise<void> {
+  await page.screenshot({ path: join(pictures, `${name}.png`), fullPage: true });
+}
+
+const linkOf = (bill: Bill) => web.url + paths.link.of(bill.token);
+
+async function typeCard(page: Page, number: string): Promise<void> {
+  await page.fill('#number', number);
+  await page.fill('#expires', '12/30');
+  await page.fill('#cvc', '123');
+  await page.locator('form:has(#number) button').click();
+}
+
+async function stateOf(bill: Bill): Promise<string | undefined> {
+  const [row] = await here.db.query<{ state: string }>(`select state from invoices where id = $1::uuid`, [
+    bill.invoiceId,
+  ]);
+  return row?.state;
+}
+
+describe('on a phone', () => {
+  test('wrong digits, then the right ones, the tick, the card, 3-D Secure, paid', async () => {
+    const bill = await here.bill(gas, { customerNumber: 'C-10004821', amount: 6_842 });
+    await person({}, async (page, problems) => {
+      await page.goto(linkOf(bill));
+      expect(page.url()).not.toContain(bill.token);
+      await picture(page, 'ja-phone-1-ask');
+      await page.getByLabel('お客様番号の下4桁').fill('0000');
+      await page.getByRole('button', { name: '確認する' }).click();
+      expect(await page.getByRole('alert').textContent()).toContain('一致しません');
+      await picture(page, 'ja-phone-2-wrong');
+      await page.getByLabel('お客様番号の下4桁').fill('４８２１');
+      await page.getByRole('button', { name: '確認する' }).click();
+      await picture(page, 'ja-phone-3-bill');
+      await page.getByText('消費税の内訳').click();
+      await page.getByText('自動払いの条件').click();
+      await page.getByLabel('次回から自動で支払う').check();
+      await picture(page, 'ja-phone-4-bill-open');
+      await page.getByRole('button', { name: 'カードで6,842円を支払う' }).click();
+      await page.waitForURL(`${here.simulator.url}/**`);
+      await typeCard(page, cards.challenge);
+      await page.getByRole('button', { name: '認証に成功する' }).click();
+      await page.waitForURL(`${web.url}/r/**`);
+      expect(await page.getByRole('heading').textContent()).toBe('お支払いが完了しました');
+      await picture(page, 'ja-phone-5-paid');
+      expect(problems).toEqual([]);
+    });
+    expect(await stateOf(bill)).toBe('paid');
+    const [enrolment] = await here.db.query<{ three_ds_eci: string; last_four: string; state: string }>(
+      `select m.three_ds_eci, m.last_four, e.state from enrolments e
+       join payment_methods m on m.merchant_id = e.merchant_id and m.id = e.payment_method_id
+       where e.customer_id = $1::uuid`,
+      [bill.customerId],
+    );
+    expect(enrolment).toMatchObject({ last_four: '3184', state: 'active' });
+    expect(enrolment?.three_ds_eci).toBeTruthy();
+  });
+
+  test('declined, cancelled, and paid with another card; the link then says paid', async () => {
+    const bill = await here.bill(gas, { customerNumber: 'C-10007007', dueOn: '2026-11-20' });
+    await person({ language: 'en' }, async (page, problems) => {
+      await page.goto(linkOf(bill));
+      await picture(page, 'en-phone-1-ask');
+      await page.getByLabel('Last four of your customer number').fill('7007');
+      await page.getByRole('button', { name: 'Continue' }).click();
+      await picture(page, 'en-phone-2-bill');
+      await page.getByRole('button', { name: 'Pay ¥4,980 by card' }).click();
+      await typeCard(page, cards.poor);
+      // The gateway's page takes another card; the visitor would rather go back.
+      const billUrl = `${web.url}/b/`;
+      await page.getByRole('button', { name: 'Cancel and go back' }).click();
+      await page.waitForURL(`${web.url}/r/**`);
+      expect(await page.getByRole('heading').textContent()).toBe('The payment did not go through');
+      await picture(page, 'en-phone-3-not-paid');
+      await page.getByRole('link', { name: 'To the payment page' }).click();
+      expect(page.url()).toContain(billUrl);
+      await page.getByRole('button', { name: 'Pay ¥4,980 by card' }).click();
+      await page.waitForURL(`${here.simulator.url}/**`);
+      await page.goBack();
+      await page.reload();
+      await picture(page, 'en-phone-4-go-on');
+      await page.getByRole('button', { name: 'Go on paying' }).click();
+      await typeCard(page, cards.fine);
+      await page.waitForURL(`${web.url}/r/**`);
+      expect(await page.getByRole('heading').textContent()).toBe('Thank you, your bill is paid');
+      await picture(page, 'en-phone-5-paid');
+      await page.goto(linkOf(bill));
+      expect(await page.getByRole('heading').textContent()).toBe('This bill is already paid');
+      await picture(page, 'en-phone-6-already-paid');
+      expect(problems).toEqual([]);
+    });
+    expect(await stateOf(bill)).toBe('paid');
+  });
+
+  test('an unknown link, in the dark', async () => {
+    await person({ dark: true }, async (page) => {
+      const answer = await page.goto(`${web.url}/l/1${'a'.repeat(22)}`);
+      expect(answer?.status()).toBe(404);
+      expect(await page.getByRole('heading').textContent()).toBe('ページを開けません');
+      await picture(page, 'ja-phone-dark-unknown');
+    });
+  });
+});
+
+describe('elsewhere', () => {
+  test.each([
+    { name: 'ja-desktop', sample: 'sakura-suido', language: 'ja', viewport: desktop },
+    { name: 'en-desktop-dark', sample: 'sakura-suido', language: 'en', viewport: desktop, dark: true },
+    { name: 'ja-phone-dark', sample: 'minato-gas', language: 'ja', viewport: phone, dark: true },
+    { name: 'ja-small-red', sample: 'kita-denryoku', language: 'ja', viewport: { width: 320, height: 568 } },
+  ] as const)('the bill fits: $name', async ({ name, sample, ...look }) => {
+    const merchant = await here.merchant(sample);
+    const bill = await here.bill(merchant, {
+      amount: 12_345_678,
+      description: `水道料金・下水道使用料 ${'とても長い説明'.repeat(8)}`,
+      taxLines: [
+        { description: '水道料金', rate: 10, taxable: 11_000_000, tax: 1_000_000 },
+        { description: '飲料水', rate: 8, taxable: 300_000, tax: 22_222 },
+        { description: '', rate: 0, taxable: 23_456, tax: 0 },
+      ],
+    });
+    await person(look, async (page, problems) => {
+      await page.goto(linkOf(bill));
+      await page.locator('#answer').fill(bill.customerNumber.slice(-4));
+      await page.locator('form:has(#answer) button').click();
+      for (const summary of await page.locator('summary').all()) await summary.click();
+      await picture(page, `${name}-bill`);
+      const width = await page.evaluate(() => [
+        (globalThis as unknown as { document: { documentElement: { scrollWidth: number } } }).document
+          .documentElement.scrollWidth,
+        (globalThis as unknown as { innerWidth: number }).innerWidth,
+      ]);
+      expect(width[0]).toBeLessThanOrEqual(width[1] ?? 0);
+      expect(problems).toEqual([]);
+    });
+  });
+
+  test('a bill whose payment is being checked waits and cannot be paid', async () => {
+    const bill = await here.bill(gas, { customerNumber: 'C-10000815' });
+    await person({}, async (page) => {
+      await page.goto(linkOf(bill));
+      await page.locator('#answer').fill('0815');
+      await page.locator('form:has(#answer) button').click();
+      here.crashAt('checkout.after_gateway');
+      await page.getByRole('button', { name: 'カードで4,980円を支払う' }).click();
+      await picture(page, 'ja-phone-busy');
+      await page.goto(page.url().replace(/\/pay$/, ''));
+      expect(await page.getByRole('heading').textContent()).toBe('お支払いを確認しています');
+      await picture(page, 'ja-phone-waiting');
+      expect(await page.getByRole('button').count()).toBe(0);
+    });
+  });
+});

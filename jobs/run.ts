@@ -61,8 +61,8 @@ export async function runJob(ports: Ports, job: Job, options: RunJob): Promise<R
   };
   const lease: Lease = { owner: worker.owner, seconds: leaseSeconds };
   const key: RunKey = { merchantId: merchant.id, job: job.name, businessDate };
-  await requestRun(ports.db, key, ports.clock.now(), true);
   const opened = await ports.db.transaction(async (tx) => {
+    await requestRun(tx, key, ports.clock.now(), true);
     const run = await lockRun(tx, key);
     if (run.state === 'running' && run.lease_live && run.lease_owner && !worker.isDead(run.lease_owner))
       return { busy: run.lease_owner };
@@ -77,8 +77,10 @@ export async function runJob(ports: Ports, job: Job, options: RunJob): Promise<R
   const pulse = new Pulse(ports, key, pass, lease);
   try {
     const payloads = await job.plan({ ...context, stop: AbortSignal.any([stop, pulse.lost]) });
-    await ports.db.transaction((tx) => insertChunks(tx, key, pass, payloads));
-    await workThrough(job, context, key, pass, lease, pulse);
+    if (payloads.length > 0) {
+      await ports.db.transaction((tx) => insertChunks(tx, key, pass, payloads));
+      await workThrough(job, context, key, pass, lease, pulse);
+    }
   } catch (error) {
     failure = error;
   } finally {

@@ -56,6 +56,8 @@ export interface ParkedItem {
   merchant: string;
   subject: string;
   subject_id: string;
+  /** Where a bill is parked. */
+  billing_number: string | null;
   reason: string;
   context: Record<string, unknown>;
   parked_at: string;
@@ -63,8 +65,44 @@ export interface ParkedItem {
 
 export async function parkedItems(db: Pick<Db, 'query'>): Promise<ParkedItem[]> {
   return db.query<ParkedItem>(
-    `select m.code as merchant, p.subject, p.subject_id, p.reason, p.context, p.parked_at
+    `select m.code as merchant, p.subject, p.subject_id, i.billing_number, p.reason, p.context, p.parked_at
      from parked_items p join merchants m on m.id = p.merchant_id
+     left join invoices i on p.subject = 'invoice' and i.merchant_id = p.merchant_id and i.id::text = p.subject_id
      where p.resolved_at is null order by p.parked_at`,
   );
+}
+
+export interface ParkedBill {
+  id: string;
+  billing_number: string;
+}
+
+/** Parked bills among these billing numbers. */
+export async function parkedBills(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  billingNumbers: readonly string[],
+): Promise<ParkedBill[]> {
+  return tx.query<ParkedBill>(
+    `select id, billing_number from invoices
+     where merchant_id = $1 and billing_number = any($2::text[]) and state = 'parked'`,
+    [merchantId, billingNumbers],
+  );
+}
+
+/** Bills that have waited for a person since before an instant. */
+export async function billsParkedBefore(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  before: Temporal.Instant,
+): Promise<string[]> {
+  const rows = await db.query<{ billing_number: string }>(
+    `select i.billing_number
+     from parked_items p
+     join invoices i on i.merchant_id = p.merchant_id and i.id::text = p.subject_id
+     where p.merchant_id = $1 and p.subject = 'invoice' and p.resolved_at is null and p.parked_at < $2::timestamptz
+     order by p.parked_at`,
+    [merchantId, instantText(before)],
+  );
+  return rows.map((row) => row.billing_number);
 }

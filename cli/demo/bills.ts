@@ -12,6 +12,8 @@ export interface DemoMerchant {
   fileDay: number;
   dueDay: number;
   supply: string;
+  /** Its settings say `reject: file`. */
+  rejectsFiles?: boolean;
   unit: string;
   yenPerUnit: number;
 }
@@ -34,6 +36,7 @@ export const demoMerchants: readonly DemoMerchant[] = [
     fileDay: 26,
     dueDay: 28,
     supply: '電気料金',
+    rejectsFiles: true,
     unit: 'kWh',
     yenPerUnit: 31,
   },
@@ -99,7 +102,7 @@ export function billingFile(
     const units = 8 + Math.floor(draw(seed, customer.customerNumber, period, 'use') * 60);
     const amount = 850 + units * merchant.yenPerUnit;
     const billingNumber = `${merchant.prefix}${period.slice(2).replace('-', '')}-${String(index).padStart(6, '0')}`;
-    const isFaulty = withFaults && index % 331 === 0;
+    const isFaulty = withFaults && index % 331 === 7;
     records.push(
       [
         'D',
@@ -137,6 +140,8 @@ export function cancelFile(
   billingNumbers: readonly string[],
 ): InboundFile {
   const chosen = billingNumbers.filter((number) => draw(seed, number, 'cancel') < 0.005);
-  const records = [...chosen, `${merchant.prefix}0000-000000`].map((number) => `D,${number},検針誤り`);
+  // Where one bad line refuses the file, there is none.
+  const unknown = merchant.rejectsFiles ? [] : [`${merchant.prefix}0000-000000`];
+  const records = [...chosen, ...unknown].map((number) => `D,${number},検針誤り`);
   return inboundFile(merchant.code, 'cancel', date.toString(), sequence, records, 0);
 }

@@ -2,6 +2,8 @@ import { Temporal } from 'temporal-polyfill';
 import type { VirtualClock } from '../../billing/clock.ts';
 import type { Merchant } from '../../billing/merchants/merchant.ts';
 import { listMerchants } from '../../billing/merchants/queries.ts';
+import { billsParkedBefore } from '../../billing/parked/queries.ts';
+import { returnParked } from '../../billing/parked/return.ts';
 import { assertState, Refusal } from '../../billing/refusal.ts';
 import type { JobName } from '../../jobs/job.ts';
 import { jobs } from '../../jobs/jobs.ts';
@@ -226,6 +228,7 @@ class Walk {
     await run('10:02', 'notify');
     const visits = await this.#answerSms(day);
     await run('13:05', 'trace');
+    await this.#returnParked();
     await run('22:10', 'deliver');
     const parts = [
       drops.length > 0 ? `${drops.length} file${drops.length > 1 ? 's' : ''} in` : '',
@@ -274,6 +277,16 @@ class Walk {
       }),
     );
     return together;
+  }
+
+  /** The demo's operator looks at what is parked, and after a week hands it back to the merchant. */
+  async #returnParked(): Promise<void> {
+    const weekAgo = this.#clock.now().subtract({ hours: 7 * 24 });
+    for (const merchant of this.#merchants) {
+      const waiting = await billsParkedBefore(this.#system.db, merchant.id, weekAgo);
+      if (waiting.length > 0)
+        await returnParked(this.#system.ports, merchant, waiting, 'operator of the demo');
+    }
   }
 
   /** Everybody who got an SMS since the last look does what they do, 16 at a time. */

@@ -37,7 +37,8 @@ beforeAll(async () => {
     executablePath: await sparticuz.executablePath(),
     // One process for all ends with its first closed window; and the browser's own rules are part of what is tested.
     args: sparticuz.args.filter(
-      (argument) => !/^--(single-process|disable-web-security|allow-running-insecure-content)$/.test(argument),
+      (argument) =>
+        !/^--(single-process|disable-web-security|allow-running-insecure-content)$/.test(argument),
     ),
     headless: true,
   });
@@ -157,7 +158,7 @@ describe('on a phone', () => {
       await page.goBack();
       await page.reload();
       await picture(page, 'en-phone-4-go-on');
-      await page.getByRole('button', { name: 'Go on paying' }).click();
+      await page.getByRole('button', { name: 'Continue to payment' }).click();
       await typeCard(page, cards.fine);
       await page.waitForURL(`${web.url}/r/**`);
       expect(await page.getByRole('heading').textContent()).toBe('Thank you, your bill is paid');

@@ -5,9 +5,10 @@ export const style = `
 :root { color-scheme: light dark;
   --paper: #f4f5f7; --card: #fff; --ink: #1b1d23; --soft: #5b6070; --line: #dfe2e8; --field: #8a90a0;
   --good: #12724a; --good-soft: #e5f4ec; --wait: #8a5a00; --wait-soft: #fdf3dc; --bad: #b3261e; --bad-soft: #fdeceb;
-  --brand: #0b6e99; --on-brand: #fff; --act: #0b6e99; --on-act: #fff; --shadow: 0 1px 2px rgb(20 22 28 / 6%), 0 8px 24px rgb(20 22 28 / 6%); }
+  --brand: #3f4656; --on-brand: #fff; --act: #2b5fa8; --on-act: #fff; --shadow: 0 1px 2px rgb(20 22 28 / 6%), 0 8px 24px rgb(20 22 28 / 6%); }
 @media (prefers-color-scheme: dark) { :root {
   --paper: #14161c; --card: #1e2129; --ink: #eceef3; --soft: #a4aabb; --line: #333846; --field: #767d90;
+  --act: #8ab4ff; --on-act: #14161c;
   --good: #6fd3a4; --good-soft: #17332a; --wait: #f0c265; --wait-soft: #3a2f17; --bad: #ff9a92; --bad-soft: #432423; --shadow: none; } }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
@@ -24,12 +25,15 @@ main { flex: 1; margin-top: -3.25rem; padding-bottom: 1.5rem; }
 h1 { font-size: 1.25rem; line-height: 1.4; margin: 0 0 .5rem; }
 h2 { font-size: 1rem; margin: 0 0 .25rem; }
 p { margin: 0 0 .75rem; }
-.card > :last-child { margin-bottom: 0; }
+h1, .state p, .notice { text-wrap: balance; }
+/* Japanese breaks between phrases, where the browser knows how. */
+:lang(ja) :is(h1, p, li, span, button) { word-break: auto-phrase; }
+.card > :last-child, details > :last-child { margin-bottom: 0; }
 a { color: var(--act); }
 .bill-title { color: var(--soft); font-size: 1rem; font-weight: 600; margin: 0; }
-.amount { font-size: 2.625rem; line-height: 1.2; font-weight: 700; letter-spacing: -.01em; margin: .1rem 0 .6rem; font-variant-numeric: tabular-nums; }
-.amount small { font-size: 1.25rem; font-weight: 700; letter-spacing: 0; margin-left: .15em; }
-.due { display: inline-block; margin: 0 0 .25rem; padding: .3rem .75rem; border-radius: 8px; background: var(--paper); font-weight: 600; }
+.amount { font-size: clamp(1.75rem, 10.5vw, 2.625rem); white-space: nowrap; line-height: 1.2; font-weight: 700; letter-spacing: -.01em; margin: .1rem 0 .6rem; font-variant-numeric: tabular-nums; }
+.amount small { font-size: .5em; font-weight: 700; letter-spacing: 0; margin-left: .15em; }
+.due { display: inline-block; margin: 0 0 .25rem; padding: .3rem .75rem; border-radius: 8px; background: var(--paper); font-weight: 600; word-break: keep-all; }
 .due.over { background: var(--wait-soft); color: var(--wait); }
 dl.facts { margin: .9rem 0 0; border-top: 1px solid var(--line); }
 dl.facts > div { display: flex; gap: 1rem; justify-content: space-between; padding: .6rem 0; border-bottom: 1px solid var(--line); }
@@ -41,6 +45,9 @@ table { width: 100%; border-collapse: collapse; font-size: .9375rem; font-varian
 caption { text-align: left; color: var(--soft); }
 th, td { text-align: right; padding: .4rem 0 .4rem .75rem; border-bottom: 1px solid var(--line); font-weight: 400; vertical-align: top; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; overflow-wrap: anywhere; }
+td:not(:first-child) { white-space: nowrap; }
+td small { display: block; color: var(--soft); font-size: .8125rem; }
+table + .small { margin-top: .6rem; }
 thead th { color: var(--soft); font-size: .8125rem; }
 .small { font-size: .875rem; color: var(--soft); }
 .terms { margin: .25rem 0 0; padding-left: 1.2rem; font-size: .875rem; color: var(--soft); }
@@ -72,11 +79,12 @@ button:hover, .button:hover { filter: brightness(1.07); }
 .icon.bad { background: var(--bad-soft); color: var(--bad); }
 .icon.plain { background: var(--paper); color: var(--soft); }
 .state p { color: var(--soft); }
-.state .amount { color: var(--ink); font-size: 2rem; }
+.state .amount { color: var(--ink); font-size: clamp(1.75rem, 9vw, 2rem); }
 .state dl.facts, .state table { text-align: left; }
 footer { padding-block: .25rem 2rem; color: var(--soft); font-size: .875rem; text-align: center; }
 footer p { margin: 0 0 .25rem; }
 .visually-hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
+@media (max-width: 22rem) { table { font-size: .8125rem; } th, td { padding-left: .5rem; } }
 @media (min-width: 48rem) {
   .wrap { max-width: 34rem; }
   .top { padding-block: 1.1rem 6rem; }

@@ -122,11 +122,11 @@ const en: Words = {
   pay: (amount) => `Pay ${amount} by card`,
   secure:
     'You type your card number on the payment provider’s own page, which opens next. It may ask for 3-D Secure.',
-  inPayment: 'A payment is under way. Please go on on the payment provider’s page.',
+  inPayment: 'A payment is under way. Please finish it on the payment provider’s page.',
   inPaymentEnrol: '“Pay automatically from now on” is chosen for this payment.',
   inPaymentNoEnrol: 'Automatic payment is not chosen for this payment.',
   inPaymentStop: 'To stop or choose again, please cancel on the payment provider’s page.',
-  goOn: 'Go on paying',
+  goOn: 'Continue to payment',
   paidTitle: 'Thank you, your bill is paid',
   paidText: 'There is nothing more to do. You can close this page.',
   paidBefore: 'This bill is already paid',
@@ -136,7 +136,7 @@ const en: Words = {
   waitingText:
     'Until the result is known this bill cannot be paid again, so that you never pay twice. This page refreshes by itself.',
   unfinishedTitle: 'The payment is not finished',
-  unfinishedText: 'You can go back to the payment page and go on.',
+  unfinishedText: 'You can go back to the payment page and finish it.',
   notPaidTitle: 'The payment did not go through',
   notPaidText: 'No money was taken. You can try again with another card.',
   tryAgain: 'The payment provider cannot be reached. No money was taken. Please try again in a moment.',

@@ -166,8 +166,13 @@ function Taxes(props: {
           {lines.map((line) => (
             <tr>
               <td>
-                {isKnown && line.description !== '' && `${line.description} `}
-                {words.taxRate(line.tax_rate)}
+                {isKnown && line.description !== '' ? (
+                  <>
+                    {line.description} <small>{words.taxRate(line.tax_rate)}</small>
+                  </>
+                ) : (
+                  words.taxRate(line.tax_rate)
+                )}
               </td>
               <td>{money(line.taxable_amount, bill.currency, language)}</td>
               <td>{money(line.tax_amount, bill.currency, language)}</td>

@@ -40,6 +40,21 @@ export interface VirtualClock extends Clock {
   stop(): Promise<void>;
 }
 
+/** The clock of a database that lives on a virtual one, or null. `startAt` (ISO 8601) puts it there at the first start. */
+export async function openVirtualClock(
+  db: Pick<Db, 'query' | 'run'>,
+  startAt?: string,
+): Promise<VirtualClock | null> {
+  if (startAt !== undefined) {
+    await db.run(
+      `insert into virtual_clock (id, virtual_now) values (1, $1::timestamptz) on conflict (id) do nothing`,
+      [startAt],
+    );
+  }
+  const [row] = await db.query(`select 1 from virtual_clock`);
+  return row ? virtualClock(db) : null;
+}
+
 /**
  * The demo's and the simulation's time: one row of `virtual_clock`, shared by all processes and by `seikyu_now()`.
  * `now()` needs a `refresh()` first. Sleeping moves a standing clock instead of waiting.

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
+import { type CrashPoint, crashPoints } from '../billing/crash-points.ts';
 import { Refusal } from '../billing/refusal.ts';
 
 export type DatabaseSettings =
@@ -26,6 +27,8 @@ export interface Settings {
   /** Undefined: `up` and `demo` start the simulator themselves. */
   simulatorUrl: string | undefined;
   logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent';
+  /** For tests alone: where the process kills itself. */
+  crashAt: CrashPoint | undefined;
 }
 
 const postgresUrl = z.string().refine(
@@ -97,6 +100,7 @@ const environment = z
     SEIKYU_GATEWAY: laterVersion('simulator', 'stripe'),
     SIMULATOR_URL: webAddress.optional(),
     LOG_LEVEL: z.enum(levels, `is not a level; write one of ${levels.join(', ')}`).default('info'),
+    SEIKYU_CRASH_AT: z.enum(crashPoints, 'is not a crash point; leave it out').optional(),
   })
   // Looked at together with the single faults, so that all is told at once.
   .superRefine(together);
@@ -193,6 +197,7 @@ export function readSettings(options: { environment?: NodeJS.ProcessEnv; envFile
     gateway: 'simulator',
     simulatorUrl: found.SIMULATOR_URL,
     logLevel: found.LOG_LEVEL,
+    crashAt: found.SEIKYU_CRASH_AT,
   };
 }
 

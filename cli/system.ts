@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import { hostname } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { outboxCarrier } from '../billing/carriers/outbox.ts';
-import { systemClock, type VirtualClock, virtualClock } from '../billing/clock.ts';
+import { openVirtualClock, systemClock, type VirtualClock } from '../billing/clock.ts';
 import type { CrashPoint } from '../billing/crash-points.ts';
 import { type Db, openDatabase } from '../billing/db.ts';
 import type { Gateway } from '../billing/gateways/gateway.ts';
@@ -127,7 +127,7 @@ export async function openSystem(settings: Settings, log: Log, options: OpenOpti
       clock,
       ids,
       randomness,
-      crash: crashFrom(process.env.SEIKYU_CRASH_AT),
+      crash: crashFrom(settings.crashAt),
       log,
       disk: openDisk(ids),
       sealer,
@@ -176,17 +176,6 @@ async function bringSchemaUp(db: Db, settings: Settings, log: Log): Promise<void
   }
 }
 
-async function openVirtualClock(db: Db, startAt: string | undefined): Promise<VirtualClock | null> {
-  if (startAt !== undefined) {
-    await db.run(
-      `insert into virtual_clock (id, virtual_now) values (1, $1::timestamptz) on conflict (id) do nothing`,
-      [startAt],
-    );
-  }
-  const [row] = await db.query(`select 1 from virtual_clock`);
-  return row ? virtualClock(db) : null;
-}
-
 /** The gateway's API key follows from the one secret, so that a demo needs no second one. */
 function simulatorSecret(secret: string): string {
   return Buffer.from(hkdfSync('sha256', secret, 'seikyu', 'gateway-simulator', 24)).toString('hex');
@@ -216,7 +205,7 @@ function ownerDied(owner: string, host: string): boolean {
 }
 
 /** For tests alone: SEIKYU_CRASH_AT=charge.after_intent ends the process there, as a power cut would. */
-function crashFrom(point: string | undefined): (at: CrashPoint) => Promise<void> {
+function crashFrom(point: CrashPoint | undefined): (at: CrashPoint) => Promise<void> {
   if (!point) return async () => undefined;
   return async (at) => {
     if (at === point) process.kill(process.pid, 'SIGKILL');

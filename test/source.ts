@@ -31,7 +31,7 @@ export interface Source {
   path: string;
   /** Comments and the contents of literals are blanked; offsets and lines stay. */
   code: string;
-  /** Strings, templates and regular expressions; a template's `${}` parts are code and leave a gap. */
+  /** Strings, templates and regular expressions; a template's `${}` parts are code and stand here as `${}`. */
   literals: Literal[];
 }
 
@@ -46,22 +46,27 @@ export function scan(path: string, text = read(path)): Source {
     for (let at = from; at < to; at += 1) if (code[at] !== '\n') code[at] = ' ';
   };
   const lineOf = (at: number) => text.slice(0, at).split('\n').length;
-  /** Depth of braces at which each open template goes on. */
-  const templates: number[] = [];
+  /** Open templates: the depth of braces at which each goes on, and what it holds so far. */
+  const templates: { depth: number; text: string; line: number }[] = [];
   let depth = 0;
   let at = 0;
   let before = '';
   const template = () => {
+    const open = templates.at(-1);
+    if (open === undefined) return;
     const from = at;
     while (at < text.length && text[at] !== '`' && !text.startsWith('${', at))
       at += text[at] === '\\' ? 2 : 1;
-    literals.push({ text: text.slice(from, at), line: lineOf(from) });
+    open.text += text.slice(from, at);
     blank(from, Math.min(at, text.length));
     if (text[at] === '`') {
       templates.pop();
+      literals.push({ text: open.text, line: open.line });
       at += 1;
       before = '`';
     } else {
+      // biome-ignore lint/suspicious/noTemplateCurlyInString: as it stands in the source
+      open.text += '${}';
       at += 2;
       depth += 1;
       before = '{';
@@ -88,10 +93,10 @@ export function scan(path: string, text = read(path)): Source {
       at += 1;
       before = character;
     } else if (character === '`') {
-      templates.push(depth);
+      templates.push({ depth, text: '', line: lineOf(at) });
       at += 1;
       template();
-    } else if (character === '}' && templates.at(-1) === depth - 1) {
+    } else if (character === '}' && templates.at(-1)?.depth === depth - 1) {
       depth -= 1;
       at += 1;
       template();

@@ -17,11 +17,11 @@ import { applyMerchant } from '../billing/merchants/apply.ts';
 import type { Merchant } from '../billing/merchants/merchant.ts';
 import { merchantByCode } from '../billing/merchants/queries.ts';
 import { type MerchantSettings, parseMerchantSettings } from '../billing/merchants/settings.ts';
-import { taxIncludedIn } from '../billing/money/tax.ts';
 import type { Ids, Log, Randomness } from '../billing/ports.ts';
 import { deriveKeys, makeSealer, type Sealer } from '../billing/sealing.ts';
 import { type GatewaySimulator, startGatewaySimulator } from '../cli/demo/gateway-simulator/server.ts';
 import { signWebhook } from '../cli/demo/gateway-simulator/webhooks.ts';
+import { includedTax } from '../files/standard/validate.ts';
 import { type TestDatabase, testDatabase } from './database.ts';
 
 /** A morning on which bills are out, at 10:00 in Japan. */
@@ -192,8 +192,8 @@ export async function world(): Promise<World> {
         {
           description: '',
           rate: 10,
-          taxable: amount - taxIncludedIn(amount, 10),
-          tax: taxIncludedIn(amount, 10),
+          taxable: amount - includedTax(amount, 10),
+          tax: includedTax(amount, 10),
         },
       ];
       const act: Act = { merchantId: merchant.id, id: ids.uuid(), kind: 'job', actor: 'test', at: now };

@@ -4,7 +4,6 @@ import { describe, expect, it } from 'vitest';
 import { gatewayRules } from '../../billing/dunning/card-retry-rules.ts';
 import { ceilingAllows, firstWholeDayFrom, verdictOf } from '../../billing/dunning/verdict.ts';
 import type { DeclineCodes } from '../../billing/gateways/gateway.ts';
-import { taxIncludedIn } from '../../billing/money/tax.ts';
 
 const at = Temporal.Instant.from('2026-12-28T10:00:00+09:00');
 const codes = (some: Partial<DeclineCodes>): DeclineCodes => ({
@@ -162,12 +161,3 @@ it('takes the first whole day, for a charge may run at any hour', () => {
     '2026-12-29',
   );
 });
-
-it.each([
-  [1000, 10, 90],
-  [1099, 10, 99],
-  [1080, 8, 80],
-  [1, 10, 0],
-  [2617, 0, 0],
-  [99_999_999, 10, 9_090_909],
-])('¥%i at %i%% holds ¥%i of tax', (amount, rate, tax) => expect(taxIncludedIn(amount, rate)).toBe(tax));

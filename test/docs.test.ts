@@ -74,7 +74,9 @@ describe('commands', () => {
     '%s has a description, an example, --json, and options that say what they do',
     (name, command) => {
       expect(command.description()).not.toBe('');
-      expect(helpOf(command)).toMatch(new RegExp(`Examples?:\\n( +\\$ .*\\n)* +\\$ (\\S+=\\S+ )?${name}\\b`));
+      expect(helpOf(command)).toMatch(
+        new RegExp(`Examples?:\\n( +\\$ .*\\n)* +\\$ (\\S+=\\S+ )?${name.replace(/ list$/, '( list)?')}\\b`),
+      );
       expect(command.options.map((option) => option.long)).toContain('--json');
       for (const option of command.options) expect(option.description, option.flags).not.toBe('');
       for (const argument of command.registeredArguments)

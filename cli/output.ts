@@ -1,5 +1,6 @@
 import { MultiBar, Presets } from 'cli-progress';
 import Table from 'cli-table3';
+import { Temporal } from 'temporal-polyfill';
 import { Refusal } from '../billing/refusal.ts';
 import type { JobContext } from '../jobs/job.ts';
 import { cleanText } from './log.ts';
@@ -64,7 +65,11 @@ function tableOf(columns: readonly string[], rows: readonly Record<string, unkno
     colAligns: columns.map((column) => (rows.every((row) => isNumeric(row[column])) ? 'right' : 'left')),
   });
   table.push(...rows.map((row) => columns.map((column) => shown(row[column]))));
-  return table.toString();
+  return table
+    .toString()
+    .split('\n')
+    .map((line) => line.trimEnd())
+    .join('\n');
 }
 
 const isNumeric = (value: unknown): boolean =>
@@ -79,6 +84,15 @@ function shown(value: unknown): string {
       .join(', ');
   }
   return String(value);
+}
+
+/** An instant as the merchant's wall clock shows it: 2026-11-25 10:02:00+09:00. */
+export function localTime(instant: string | null, timezone: string): string {
+  if (instant === null) return '';
+  return Temporal.Instant.from(instant)
+    .toZonedDateTimeISO(timezone)
+    .toString({ timeZoneName: 'never', smallestUnit: 'second' })
+    .replace('T', ' ');
 }
 
 /** A bar on standard error at a terminal; nothing in a pipe. */

@@ -9,6 +9,8 @@ export interface LifeEvent {
 
 export interface ExplainedBill {
   merchant: string;
+  /** The merchant's zone, for showing the times. */
+  timezone: string;
   billing_number: string;
   state: string;
   amount: number;
@@ -36,11 +38,12 @@ export async function explainBill(
   return db.transaction(
     async (tx) => {
       const bills = await tx.query<Omit<ExplainedBill, 'events'> & { merchant_id: number; id: string }>(
-        `select i.merchant_id, i.id, m.code as merchant, i.billing_number, i.state, i.amount, i.currency, i.collection,
+        `select i.merchant_id, i.id, m.code as merchant, s.settings ->> 'timezone' as timezone, i.billing_number, i.state, i.amount, i.currency, i.collection,
                 i.due_on, i.debit_on, f.name as file, i.line_no as line, i.settings_version, c.customer_number,
                 a.act as next_act, a.act_on as next_on, l.charge_id as locked_by, p.reason as parked_for
          from invoices i
          join merchants m on m.id = i.merchant_id
+         join merchant_settings s on s.merchant_id = m.id and s.version = m.settings_version
          join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id
          join customers c on c.merchant_id = i.merchant_id and c.id = i.customer_id
          left join agenda a on a.merchant_id = i.merchant_id and a.invoice_id = i.id

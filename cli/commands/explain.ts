@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { explainBill } from '../../billing/explain/queries.ts';
 import { Refusal } from '../../billing/refusal.ts';
+import { localTime } from '../output.ts';
 import { withSystem } from './with-system.ts';
 
 export function addExplainCommand(program: Command): void {
@@ -38,7 +39,7 @@ export function addExplainCommand(program: Command): void {
           output.rows(
             '',
             ['at', 'what', 'detail'],
-            bill.events.map((event) => ({ ...event, at: event.at?.slice(0, 19).replace('T', ' ') ?? '' })),
+            bill.events.map((event) => ({ ...event, at: localTime(event.at, bill.timezone) })),
             '  nothing has happened to it yet',
           );
         }

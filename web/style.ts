@@ -27,7 +27,7 @@ h2 { font-size: 1rem; margin: 0 0 .25rem; }
 p { margin: 0 0 .75rem; }
 h1, .state p, .notice { text-wrap: balance; }
 /* Japanese breaks between phrases, where the browser knows how. */
-:lang(ja) :is(h1, p, li, span, button) { word-break: auto-phrase; }
+:lang(ja) :is(h1, .state p, .notice, button) { word-break: auto-phrase; }
 .card > :last-child, details > :last-child { margin-bottom: 0; }
 a { color: var(--act); }
 .bill-title { color: var(--soft); font-size: 1rem; font-weight: 600; margin: 0; }

@@ -79,7 +79,7 @@ export type Mood = 'good' | 'wait' | 'bad' | 'plain';
 
 const strokes: Record<Mood, string> = {
   good: 'M5 12.5l4.5 4.5L19 7.5',
-  wait: 'M12 6v6l4 2.5',
+  wait: 'M12 3a9 9 0 1 0 .01 0M12 7.5V12l3 2',
   bad: 'M12 6v7M12 17.5v.5',
   plain: 'M12 11v6.5M12 6.5v.5',
 };

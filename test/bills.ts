@@ -1,63 +1,26 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { expect } from 'vitest';
 import { monthOf } from '../billing/acts/act.ts';
-import type { Carrier } from '../billing/carriers/carrier.ts';
+import { checkInvariants } from '../billing/checks/queries.ts';
 import { type FixedClock, fixedClock } from '../billing/clock.ts';
 import type { Db } from '../billing/db.ts';
 import type { Gateway } from '../billing/gateways/gateway.ts';
-import { seededRandomness, timeOrderedIds } from '../billing/ids.ts';
 import { post } from '../billing/ledger/queries.ts';
 import { applyMerchant } from '../billing/merchants/apply.ts';
 import type { Merchant } from '../billing/merchants/merchant.ts';
 import { merchantByCode } from '../billing/merchants/queries.ts';
 import { parseMerchantSettings } from '../billing/merchants/settings.ts';
-import type { Clock, Log } from '../billing/ports.ts';
-import { deriveKeys, makeSealer } from '../billing/sealing.ts';
-import { openDisk } from '../files/disk.ts';
+import { charge } from '../jobs/charge.ts';
+import { dunning } from '../jobs/dunning.ts';
 import type { Job } from '../jobs/job.ts';
 import type { Ports } from '../jobs/ports.ts';
+import { reconcile } from '../jobs/reconcile.ts';
 import { type RunEnd, runJob } from '../jobs/run.ts';
+import { trace } from '../jobs/trace.ts';
 import { type FakeGateway, fakeGateway } from './fake-gateway.ts';
-
-export const secret = 'a secret for tests only, long enough to pass';
-
-export const silent: Log = {
-  debug: () => undefined,
-  info: () => undefined,
-  warn: () => undefined,
-  error: () => undefined,
-};
-
-const noCarrier: Carrier = {
-  name: 'none',
-  semantics: { callDeadlineMs: 1_000, notFoundConclusiveAfterMs: 1_000, concurrency: 1 },
-  send: async () => ({ kind: 'unknown', why: 'no carrier here' }),
-  lookup: async () => ({ kind: 'unknown', why: 'no carrier here' }),
-};
-
-export function portsFor(db: Db, clock: Clock, gateway: Gateway, archiveFolder: string): Ports {
-  const randomness = seededRandomness(`${process.pid} ${clock.elapsedMs()}`);
-  const ids = timeOrderedIds(clock, randomness);
-  return {
-    db,
-    clock,
-    ids,
-    randomness,
-    crash: async () => undefined,
-    log: silent,
-    disk: openDisk(ids),
-    sealer: makeSealer(deriveKeys(secret), randomness),
-    gateway,
-    carrier: noCarrier,
-    openStore: () => {
-      throw new Error('no store here');
-    },
-    archiveFolder,
-    readKeyFile: async () => '',
-    baseUrl: 'https://pay.invalid',
-  };
-}
+import { portsFor } from './ports.ts';
 
 export interface BillToMake {
   number: string;
@@ -145,6 +108,7 @@ ${more}`;
   return merchantByCode(ports.db, code);
 }
 
+const usualAmount = 5_000;
 let sequence = 0;
 
 export async function makeBills(
@@ -162,9 +126,20 @@ export async function makeBills(
     const act = { merchantId: merchant.id, id: ids.uuid(), kind: 'command' as const, actor: 'test', at };
     await tx.run(
       `insert into billing_files (merchant_id, id, name, kind, sha256, size_bytes, checksum_matches, archive_path, layout,
-                                  settings_version, state, business_date, sequence, lines_read, fetched_on, fetched_at)
-       values ($1, $2, $3, 'billing', $3, 1, true, '', 'standard/1', $4, 'released', $5, $6, 1, $5, $7)`,
-      [merchant.id, fileId, `bills-${fileId}`, merchant.settingsVersion, today, sequence, at.toString()],
+                                  settings_version, state, business_date, sequence, lines_read, lines_accepted,
+                                  lines_rejected, amount_accepted, fetched_on, fetched_at)
+       values ($1, $2, $3, 'billing', $3, 1, true, '', 'standard/1', $4, 'released', $5, $6, $8, $8, 0, $9, $5, $7)`,
+      [
+        merchant.id,
+        fileId,
+        `bills-${fileId}`,
+        merchant.settingsVersion,
+        today,
+        sequence,
+        at.toString(),
+        bills.length,
+        bills.reduce((sum, bill) => sum + (bill.amount ?? usualAmount), 0),
+      ],
     );
     for (const bill of bills) {
       const customer = bill.customer ?? `C-${bill.number}`;
@@ -174,7 +149,7 @@ export async function makeBills(
       if (card) await enrol(ports, tx, merchant, customerId, card);
       const invoiceId = ids.uuid();
       made.set(bill.number, invoiceId);
-      const amount = bill.amount ?? 5_000;
+      const amount = bill.amount ?? usualAmount;
       const dueOn = bill.dueOn ?? today;
       const businessDate = bill.businessDate ?? today;
       await tx.run(
@@ -303,6 +278,25 @@ async function enrol(
      values ($1, $2, $3, $3, $4, 'active', 1, $5, $6, 'test', 'test', $7)`,
     [merchant.id, ids.uuid(), customerId, methodId, '2026-01-01', sealer.digest('山田花子'), at],
   );
+}
+
+/** Every invariant that the product checks on a live database. */
+export async function expectInvariants(db: Db): Promise<void> {
+  const { invariants } = await checkInvariants(db);
+  expect(invariants.filter((invariant) => !invariant.holds)).toEqual([]);
+}
+
+/** The jobs of a day that move money, in their order, day after day from today to the date. */
+export async function liveUntil(world: Bills, date: string): Promise<void> {
+  for (;;) {
+    const today = world.clock.now().toZonedDateTimeISO('Asia/Tokyo').toPlainDate().toString();
+    await world.run(trace);
+    await world.run(reconcile);
+    await world.run(charge);
+    await world.run(dunning);
+    if (today >= date) return;
+    world.clock.advance(86_400_000);
+  }
 }
 
 /** The state of everything that money or a customer could feel, without ids of acts and without who told it first. */

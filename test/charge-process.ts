@@ -7,7 +7,7 @@ import { charge } from '../jobs/charge.ts';
 import type { Job } from '../jobs/job.ts';
 import { runJob } from '../jobs/run.ts';
 import { trace } from '../jobs/trace.ts';
-import { portsFor } from './bills.ts';
+import { portsFor } from './ports.ts';
 
 /** A process of its own that runs one job and kills itself, without a goodbye, the nth time it comes to a point. */
 const [

@@ -1,7 +1,7 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { charge } from '../jobs/charge.ts';
 import { trace } from '../jobs/trace.ts';
-import { type Bills, billsOf, moneyState } from './bills.ts';
+import { type Bills, billsOf, expectInvariants, moneyState } from './bills.ts';
 import { type TestDatabase, testDatabase } from './database.ts';
 
 let database: TestDatabase;
@@ -20,6 +20,8 @@ beforeEach(async () => {
   merchants += 1;
   world = await billsOf(database.db, { code: `gas-${merchants}` });
 });
+
+afterEach(() => expectInvariants(database.db));
 
 const chargesOf = (number: string) =>
   database.db.query<{ state: string; attempt_no: number; verdict: string | null }>(

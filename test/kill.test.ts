@@ -13,8 +13,9 @@ import type { Job } from '../jobs/job.ts';
 import type { Ports } from '../jobs/ports.ts';
 import { runJob } from '../jobs/run.ts';
 import { trace } from '../jobs/trace.ts';
-import { makeBills, makeMerchant, portsFor } from './bills.ts';
+import { expectInvariants, makeBills, makeMerchant } from './bills.ts';
 import { type TestDatabase, testDatabase } from './database.ts';
+import { portsFor } from './ports.ts';
 
 /**
  * kill -9 against the real simulator in another process: whatever dies wherever, the gateway's own books show one capture
@@ -144,6 +145,7 @@ async function expectOnceEach(merchant: Merchant): Promise<void> {
     [merchant.id],
   );
   expect(books?.paid).toBe(taken);
+  await expectInvariants(ours.db);
 }
 
 describe('kill -9', () => {

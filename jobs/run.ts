@@ -96,17 +96,15 @@ export async function runJob(ports: Ports, job: Job, options: RunJob): Promise<R
       : job.attention.some((name) => (counts[name] ?? 0) > 0)
         ? 'attention'
         : 'done';
-  if (pulse.lost.aborted) {
-    failure = new Error(`run ${job.name} ${businessDate}: another process has taken it over`, {
-      cause: failure,
-    });
-    return { outcome: 'failed', pass, counts, failure, owner: null };
-  }
-  await closePass(ports.db, key, pass, lease, {
+  const closed = await closePass(ports.db, key, pass, lease, {
     outcome,
     failure: failure === null ? null : messageOf(failure),
     at: ports.clock.now(),
   });
+  if (!closed) {
+    const lost = `run ${job.name} ${businessDate}: another process has taken it over`;
+    return { outcome: 'failed', pass, counts, failure: new Error(lost, { cause: failure }), owner: null };
+  }
   return { outcome, pass, counts, failure, owner: null };
 }
 

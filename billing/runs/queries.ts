@@ -215,14 +215,14 @@ export async function yieldChunk(db: Pick<Db, 'run'>, fence: Fence, failure: str
   );
 }
 
-/** Ends the pass and gives the run's lease back. Counts of the chunks are added up key by key. */
+/** Ends the pass and gives the run's lease back; false = another process holds it by now. Counts of the chunks are added up key by key. */
 export async function closePass(
   db: Pick<Db, 'query'>,
   key: RunKey,
   pass: number,
   lease: Lease,
   end: { outcome: 'done' | 'attention' | 'failed' | 'stopped'; failure: string | null; at: Temporal.Instant },
-): Promise<void> {
+): Promise<boolean> {
   const closed = await db.query(
     `with run as (
        update runs set state = case when $6 in ('done', 'attention') then 'done' when $6 = 'stopped' then 'requested' else 'failed' end,
@@ -251,8 +251,7 @@ export async function closePass(
       instantText(end.at),
     ],
   );
-  if (closed.length !== 1)
-    throw new Error(`run ${key.job} ${key.businessDate}: the lease was lost before the end`);
+  return closed.length === 1;
 }
 
 export async function passCounts(

@@ -48,3 +48,18 @@ export async function openAlerts(db: Pick<Db, 'query'>): Promise<OpenAlert[]> {
      order by a.level = 'now' desc, a.last_at desc`,
   );
 }
+
+/** Closes open alerts with this cause; the next occurrence opens a new one. Returns how many were open. */
+export async function acknowledgeAlerts(
+  db: Pick<Db, 'run'>,
+  at: Temporal.Instant,
+  cause: string,
+  merchant: string | null,
+): Promise<number> {
+  return db.run(
+    `update alerts a set acknowledged_at = $1::timestamptz
+     where a.cause = $2 and a.acknowledged_at is null
+       and ($3::text is null or a.merchant_id = (select id from merchants where code = $3))`,
+    [instantText(at), cause, merchant],
+  );
+}

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { openAlerts } from '../../billing/alerts/queries.ts';
+import { acknowledgeAlerts, openAlerts } from '../../billing/alerts/queries.ts';
 import { merchantByCode } from '../../billing/merchants/queries.ts';
 import { parkedItems } from '../../billing/parked/queries.ts';
 import { returnParked } from '../../billing/parked/return.ts';
@@ -7,21 +7,37 @@ import { operatorName } from '../operator.ts';
 import { withSystem } from './with-system.ts';
 
 export function addAlertsCommands(program: Command): void {
-  program
-    .command('alerts')
+  const alerts = program.command('alerts').description('what an operator should know');
+  alerts
+    .command('list', { isDefault: true })
     .description('open alerts, the urgent ones first; many failures of one cause are one alert')
     .addHelpText('after', '\nExit code 3 when one is open.\n\nExample:\n  $ seikyu alerts')
     .action((options: { json: boolean }) =>
       withSystem(options, async ({ db }, output) => {
-        const alerts = await openAlerts(db);
-        output.document(alerts);
+        const open = await openAlerts(db);
+        output.document(open);
         output.rows(
           '',
           ['level', 'merchant', 'cause', 'occurrences', 'last', 'message'],
-          alerts.map((alert) => ({ ...alert, last: alert.last_at.slice(0, 16).replace('T', ' ') })),
+          open.map((alert) => ({ ...alert, last: `${alert.last_at.slice(0, 16).replace('T', ' ')}Z` })),
           'No alert is open.',
         );
-        return alerts.length > 0 ? 3 : 0;
+        if (open.length > 0) output.line('Seen and dealt with: seikyu alerts acknowledge <cause>');
+        return open.length > 0 ? 3 : 0;
+      }),
+    );
+  alerts
+    .command('acknowledge')
+    .argument('<cause>', 'as the list shows it')
+    .description('closes an open alert; if it happens again, a new one opens')
+    .option('--merchant <code>', 'of this merchant only')
+    .addHelpText('after', '\nExample:\n  $ seikyu alerts acknowledge LATE_PAYMENT --merchant minato-gas')
+    .action((cause: string, options: { json: boolean; merchant?: string }) =>
+      withSystem(options, async ({ db, ports }, output) => {
+        const acknowledged = await acknowledgeAlerts(db, ports.clock.now(), cause, options.merchant ?? null);
+        output.document({ acknowledged });
+        output.line(acknowledged === 0 ? 'No open alert has this cause.' : `${acknowledged} acknowledged.`);
+        return acknowledged === 0 ? 1 : 0;
       }),
     );
   const parked = program.command('parked').description('what is set aside for a person');

@@ -4,7 +4,10 @@ import { join } from 'node:path';
 import sparticuz from '@sparticuz/chromium';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { raiseAlert } from '../billing/alerts/queries.ts';
+import { outboxCarrier } from '../billing/carriers/outbox.ts';
 import type { Merchant } from '../billing/merchants/merchant.ts';
+import { startAdmin } from '../web/admin.ts';
 import { paths } from '../web/paths.ts';
 import { startWeb, type WebServer } from '../web/server.ts';
 import { type Bill, freePort, type World, world } from './world.ts';
@@ -228,5 +231,39 @@ describe('elsewhere', () => {
       await picture(page, 'ja-phone-waiting');
       expect(await page.getByRole('button').count()).toBe(0);
     });
+  });
+
+  test('operators see alerts and the SMS outbox', async () => {
+    const carrier = outboxCarrier({ db: here.db, clock: here.clock, sealer: here.sealer });
+    const bill = await here.bill(gas);
+    await carrier.send(
+      {
+        messageId: 'first',
+        merchantCode: gas.code,
+        to: '+819000000001',
+        body: `みなとガス株式会社\n料金のお知らせ\n${linkOf(bill)}`,
+      },
+      AbortSignal.timeout(5_000),
+    );
+    await raiseAlert(here.db, here.ids.uuid(), here.clock.now(), {
+      merchantId: gas.id,
+      level: 'now',
+      cause: 'OUTCOME_UNKNOWN',
+      message: 'the gateway gives no conclusive answer about a charge',
+    });
+    const admin = await startAdmin({ db: here.db, ports: here.ports, port: 0 });
+    try {
+      await person({ viewport: desktop }, async (page, problems) => {
+        await page.goto(admin.url);
+        await picture(page, 'operators-status');
+        await page.getByRole('link', { name: 'SMS outbox' }).click();
+        await picture(page, 'operators-outbox');
+        await page.goto((await page.locator('.sms a').getAttribute('href')) ?? '');
+        expect(await page.getByRole('heading').textContent()).toBe('ご本人の確認');
+        expect(problems).toEqual([]);
+      });
+    } finally {
+      await admin.close();
+    }
   });
 });

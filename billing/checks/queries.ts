@@ -1,5 +1,5 @@
-import type { Db } from '../db.ts';
 import { transitions as chargeTransitions } from '../charges/charge.ts';
+import type { Db } from '../db.ts';
 import { transitions as invoiceTransitions } from '../invoices/invoice.ts';
 
 export interface Invariant {

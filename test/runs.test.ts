@@ -79,11 +79,11 @@ describe('a run', () => {
   });
 
   it('started twice at once works in one process, and the other says who is at it', async () => {
-    let release = () => undefined as void;
+    let release = (): void => undefined;
     const started = new Promise<void>((resolve) => {
       release = resolve;
     });
-    let inside = () => undefined as void;
+    let inside = (): void => undefined;
     const working = new Promise<void>((resolve) => {
       inside = resolve;
     });
@@ -105,7 +105,7 @@ describe('a run', () => {
 
   it('of a dead process is taken up by the next, and the late one can write nothing more', async () => {
     let dead: ChunkContext | undefined;
-    let release = () => undefined as void;
+    let release = (): void => undefined;
     const hanging = job(1, async (context) => {
       if (!dead) {
         dead = context;

@@ -51,7 +51,10 @@ export function slotAt(timed: Timed, now: Temporal.ZonedDateTime): Temporal.Inst
  * Asks for every run whose slot has come and that nobody has asked for since. Called by each tick of the cron; a missed
  * tick, a doubled one or two schedulers at once change nothing, since the run table remembers.
  */
-export async function requestDueRuns(ports: Pick<Ports, 'db' | 'clock'>, merchants: readonly Merchant[]): Promise<number> {
+export async function requestDueRuns(
+  ports: Pick<Ports, 'db' | 'clock'>,
+  merchants: readonly Merchant[],
+): Promise<number> {
   await ports.clock.refresh();
   const now = ports.clock.now();
   let requested = 0;
@@ -62,8 +65,17 @@ export async function requestDueRuns(ports: Pick<Ports, 'db' | 'clock'>, merchan
     for (const timed of timetable) {
       const slot = slotAt(timed, local);
       const last = asked.get(timed.job);
-      if (slot === undefined || (last !== undefined && Temporal.Instant.compare(Temporal.Instant.from(last), slot) >= 0)) continue;
-      requested += await requestRun(ports.db, { merchantId: merchant.id, job: timed.job, businessDate }, now, true);
+      if (
+        slot === undefined ||
+        (last !== undefined && Temporal.Instant.compare(Temporal.Instant.from(last), slot) >= 0)
+      )
+        continue;
+      requested += await requestRun(
+        ports.db,
+        { merchantId: merchant.id, job: timed.job, businessDate },
+        now,
+        true,
+      );
     }
   }
   return requested;

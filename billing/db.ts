@@ -278,14 +278,7 @@ export function openDatabase(url: string, options: DatabaseOptions = {}): Db {
     const client = await acquire();
     const scope = { open: true, broken: false };
     try {
-      await client.query(`begin isolation level ${transactionOptions.isolation ?? 'read committed'}`);
-      if (transactionOptions.merchantId !== undefined) {
-        await client.query({
-          name: 'set_merchant',
-          text: `select set_config('seikyu.merchant_id', $1, true)`,
-          values: [String(transactionOptions.merchantId)],
-        });
-      }
+      await client.query(beginOf(transactionOptions));
       const result = await work(transactionOn(client, scope));
       scope.open = false;
       await commit(client, scope);
@@ -320,6 +313,14 @@ export function openDatabase(url: string, options: DatabaseOptions = {}): Db {
       await knex.destroy();
     },
   };
+}
+
+/** One round trip also where a merchant is set: a page of the web is little else than round trips. */
+function beginOf({ isolation = 'read committed', merchantId }: TransactionOptions): string {
+  const begin = `begin isolation level ${isolation}`;
+  if (merchantId === undefined) return begin;
+  assertState(/^\d{1,10}$/.test(String(merchantId)), 'a merchant id is a number');
+  return `${begin}; select set_config('seikyu.merchant_id', '${merchantId}', true)`;
 }
 
 interface Scope {

@@ -52,6 +52,8 @@ export async function walkDemo(system: System, options: DemoOptions): Promise<De
   const startedMs = clock.elapsedMs();
   // A killed 'up' may have left it ticking.
   await clock.stop();
+  // This process alone moves the clock, so that nothing in it need ask for the time: 60,000 queries less.
+  system.ports.clock = { ...clock, refresh: async () => undefined };
   const home = await openDemoHome(system.settings.home);
   const closers: (() => Promise<unknown>)[] = [() => home.sftp.stop()];
   try {

@@ -3,6 +3,7 @@ import { cancelBills } from '../billing/exchanges/cancel.ts';
 import { type BillingFile, fileBytesMax, type ReadFile } from '../billing/exchanges/file.ts';
 import { loadChunk } from '../billing/exchanges/load.ts';
 import {
+  countStaging,
   loadedBefore,
   lockFile,
   stagingLeft,
@@ -127,6 +128,7 @@ async function ingestBills(
     }
     await ports.crash('ingest.after_stage');
   }
+  await countStaging(ports.db);
   const current = (): Promise<BillingFile> =>
     ports.db.transaction((tx) => lockFile(tx, merchant.id, waiting.id));
   for (;;) {

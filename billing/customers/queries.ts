@@ -3,34 +3,41 @@ import { instantText } from '../acts/act.ts';
 import type { Tx } from '../db.ts';
 import type { RecordRange } from '../exchanges/queries.ts';
 
-/**
- * Customers that the merchant's database did not have, each with its default contract (same id, blank number) and its
- * first contact. Returns how many.
- */
-export async function addNewCustomers(
-  tx: Tx,
-  range: RecordRange,
-  origin: { businessDate: string; sequence: number; at: Temporal.Instant },
-): Promise<number> {
+/** Customers that the merchant's database did not have, each with its default contract (same id, blank number). Returns how many. */
+export async function addNewCustomers(tx: Tx, range: RecordRange, at: Temporal.Instant): Promise<number> {
   return tx.run(
     `with new as (
        insert into customers (merchant_id, id, customer_number, contact_version, created_at)
-       select $1, customer_id, customer_number, 1, $7::timestamptz
+       select $1, customer_id, customer_number, 1, $5::timestamptz
        from staged_bills
        where merchant_id = $1 and file_id = $2::uuid and record_no > $3 and record_no <= $4
        order by record_no
        on conflict (merchant_id, customer_number) do nothing
        returning id
-     ), contract as (
-       insert into contracts (merchant_id, id, customer_id, contract_number)
-       select $1, id, id, '' from new
      )
-     insert into contacts (merchant_id, customer_id, version, sealed, key_id, digest, name_digest, phone_digest,
+     insert into contracts (merchant_id, id, customer_id, contract_number)
+     select $1, id, id, '' from new`,
+    [range.merchantId, range.fileId, range.from, range.to, instantText(at)],
+  );
+}
+
+/**
+ * The first contact of those customers: a line's own id for its customer is a customer's id only where that line made
+ * the customer. One look into the primary key for each line, whatever the planner believes about the size of the file.
+ */
+export async function addFirstContacts(
+  tx: Tx,
+  range: RecordRange,
+  origin: { businessDate: string; sequence: number; at: Temporal.Instant },
+): Promise<number> {
+  return tx.run(
+    `insert into contacts (merchant_id, customer_id, version, sealed, key_id, digest, name_digest, phone_digest,
                            phone_kind, business_date, sequence, created_at)
-     select $1, n.id, 1, s.sealed, s.key_id, s.digest, s.name_digest, s.phone_digest, s.phone_kind,
+     select $1, s.customer_id, 1, s.sealed, s.key_id, s.digest, s.name_digest, s.phone_digest, s.phone_kind,
             $5::date, $6::int, $7::timestamptz
-     from new n join staged_bills s on s.customer_id = n.id
-     where s.merchant_id = $1 and s.file_id = $2::uuid and s.record_no > $3 and s.record_no <= $4`,
+     from staged_bills s
+     where s.merchant_id = $1 and s.file_id = $2::uuid and s.record_no > $3 and s.record_no <= $4
+       and exists (select from customers c where c.merchant_id = $1 and c.id = s.customer_id)`,
     [
       range.merchantId,
       range.fileId,

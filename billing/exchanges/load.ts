@@ -3,6 +3,7 @@ import type { Act } from '../acts/act.ts';
 import { debitDate } from '../calendar/debit-date.ts';
 import {
   addContactVersions,
+  addFirstContacts,
   addNewCustomers,
   adoptCustomers,
   moveCurrentContacts,
@@ -98,7 +99,11 @@ async function loadCustomers(
   origin: { businessDate: string; sequence: number; at: Temporal.Instant },
   isLate: () => Promise<boolean>,
 ): Promise<void> {
-  const added = await addNewCustomers(tx, range, origin);
+  const added = await addNewCustomers(tx, range, origin.at);
+  if (added > 0) {
+    const contacts = await addFirstContacts(tx, range, origin);
+    assertState(contacts === added, `${contacts} first contacts for ${added} new customers`);
+  }
   // Every line brought its own new customer: nothing to look up.
   if (added === bills) return;
   await adoptCustomers(tx, range);

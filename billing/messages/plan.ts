@@ -11,7 +11,7 @@ import type { Fence } from '../runs/fence.ts';
 import { holdFence } from '../runs/queries.ts';
 import type { Sealer } from '../sealing.ts';
 import {
-  billsWithoutNotice,
+  billsByLink,
   insertMessages,
   markFilePlanned,
   type NewMessage,
@@ -45,7 +45,7 @@ export async function planFirstNotices(
   let after = '00000000-0000-0000-0000-000000000000';
   let writing: Promise<void> = Promise.resolve();
   for (;;) {
-    const subjects = await billsWithoutNotice(db, input.merchant.id, input.fileId, after, batchRows);
+    const subjects = await billsByLink(db, input.merchant.id, input.fileId, after, batchRows);
     const last = subjects.at(-1);
     if (last === undefined || input.stop.aborted) break;
     after = last.invoice_id;
@@ -54,14 +54,12 @@ export async function planFirstNotices(
     const write = db.transaction(async (tx) => {
       await holdFence(tx, input.fence);
       await insertLinks(tx, input.merchant.id, batch.links);
-      const added = await insertMessages(tx, input.merchant.id, input.clock.now(), batch.messages);
-      assertState(added <= batch.messages.length, 'more messages than were planned');
+      return insertMessages(tx, input.merchant.id, input.clock.now(), batch.messages);
     });
     // Heard at the next await of it; a failure in between must not end the process.
-    writing = write.then(() => {
-      const skipped = batch.messages.filter((message) => message.skipCode !== null).length;
-      counts.planned += batch.messages.length - skipped;
-      counts.skipped += skipped;
+    writing = write.then((added) => {
+      counts.planned += added.planned;
+      counts.skipped += added.skipped;
     });
     writing.catch(() => undefined);
   }
@@ -147,9 +145,7 @@ export async function planSteps(tx: Tx, input: PlanSteps): Promise<{ planned: nu
     return { ...message, linkVersion: link.version };
   });
   await insertLinks(tx, merchant.id, [...links.values()]);
-  const added = await insertMessages(tx, merchant.id, input.at, messages);
-  const skipped = messages.filter((message) => message.skipCode !== null).length;
-  return { planned: Math.max(added - skipped, 0), skipped };
+  return insertMessages(tx, merchant.id, input.at, messages);
 }
 
 /** Of two dates as YYYY-MM-DD. */

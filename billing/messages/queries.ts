@@ -39,8 +39,11 @@ export interface NoticeSubject {
   phone_kind: 'mobile' | 'not_mobile' | 'none';
 }
 
-/** Bills of a file that are still owed, go by link and have no first notice; in id order after `after`. */
-export async function billsWithoutNotice(
+/**
+ * Bills of a file that are still owed and go by link, in id order after `after`. Whether they have their notice already is
+ * left to the insert: an anti-join reads all messages anew for every batch, and only a load carried on has any to find.
+ */
+export async function billsByLink(
   tx: Pick<Tx, 'query'>,
   merchantId: number,
   fileId: string,
@@ -53,10 +56,6 @@ export async function billsWithoutNotice(
      join contacts c on c.merchant_id = i.merchant_id and c.customer_id = i.customer_id and c.version = i.contact_version
      where i.merchant_id = $1 and i.file_id = $2::uuid and i.id > $3::uuid
        and i.collection = 'link' and i.state in ('open', 'parked')
-       and not exists (
-         select from messages m
-         where m.merchant_id = i.merchant_id and m.invoice_id = i.id and m.step = 'first_notice'
-       )
      order by i.id
      limit $4`,
     [merchantId, fileId, after, limit],
@@ -110,15 +109,21 @@ export async function insertMessages(
   merchantId: number,
   at: Temporal.Instant,
   messages: readonly NewMessage[],
-): Promise<number> {
-  if (messages.length === 0) return 0;
-  return tx.run(
-    `insert into messages (merchant_id, invoice_id, step, state, version, link_version, planned_on, code, decided_at)
-     select $1, m.invoice_id, m.step, case when m.skip_code is null then 'planned' else 'skipped' end, 1,
-            m.link_version, m.planned_on, m.skip_code, case when m.skip_code is not null then $2::timestamptz end
-     from unnest($3::uuid[], $4::text[], $5::date[], $6::text[], $7::int[])
-       as m(invoice_id, step, planned_on, skip_code, link_version)
-     on conflict (merchant_id, invoice_id, step) do nothing`,
+): Promise<{ planned: number; skipped: number }> {
+  const none = { planned: 0, skipped: 0 };
+  if (messages.length === 0) return none;
+  const rows = await tx.query<{ planned: number; skipped: number }>(
+    `with added as (
+       insert into messages (merchant_id, invoice_id, step, state, version, link_version, planned_on, code, decided_at)
+       select $1, m.invoice_id, m.step, case when m.skip_code is null then 'planned' else 'skipped' end, 1,
+              m.link_version, m.planned_on, m.skip_code, case when m.skip_code is not null then $2::timestamptz end
+       from unnest($3::uuid[], $4::text[], $5::date[], $6::text[], $7::int[])
+         as m(invoice_id, step, planned_on, skip_code, link_version)
+       on conflict (merchant_id, invoice_id, step) do nothing
+       returning state
+     )
+     select count(*) filter (where state = 'planned') as planned, count(*) filter (where state = 'skipped') as skipped
+     from added`,
     [
       merchantId,
       instantText(at),
@@ -129,6 +134,7 @@ export async function insertMessages(
       messages.map((message) => message.linkVersion),
     ],
   );
+  return rows[0] ?? none;
 }
 
 export interface ClaimedMessage {

@@ -181,7 +181,10 @@ export interface Claimed {
   sum: number;
 }
 
-/** Claims by "not yet in a file", never by time. Rows of input files that do not close stay behind. */
+/**
+ * Claims by "not yet in a file", never by time. Rows of input files that do not close stay behind. The update does not say
+ * "not yet in a file" again: the snapshot holds, and the small partial index for it would be read once for every row.
+ */
 export async function claimResultRows(
   tx: Tx,
   merchantId: number,
@@ -200,7 +203,6 @@ export async function claimResultRows(
        update result_rows r set outward_file_id = $2::uuid, row_no = p.row_no
        from picked p
        where r.merchant_id = $1 and r.invoice_id = p.invoice_id and r.outcome = p.outcome and r.cause_id = p.cause_id
-         and r.outward_file_id is null
        returning r.amount
      )
      select count(*) as records, coalesce(sum(amount), 0)::bigint as sum from claimed`,
@@ -256,7 +258,7 @@ export async function claimEnrolmentRows(tx: Tx, merchantId: number, fileId: str
        select enrolment_id, what, row_number() over (order by occurred_at, enrolment_id, what) as row_no
        from enrolment_rows where merchant_id = $1 and outward_file_id is null
      ) p
-     where r.merchant_id = $1 and r.enrolment_id = p.enrolment_id and r.what = p.what and r.outward_file_id is null`,
+     where r.merchant_id = $1 and r.enrolment_id = p.enrolment_id and r.what = p.what`,
     [merchantId, fileId],
   );
 }

@@ -34,40 +34,43 @@ export interface PlanNotices {
 const batchRows = 10_000;
 
 /**
- * Plans the first notices of a released file, batch by batch in id order, each in its own transaction: killed anywhere,
- * it goes on where it stopped. While one batch is written by the database, the tokens of the next are made here.
+ * Plans the first notices of a released file, batch by batch, each in its own transaction: killed anywhere, it runs again
+ * and finds those that are planned. While one batch is written by the database, the tokens of the next are made here.
  */
 export async function planFirstNotices(
   db: Db,
   input: PlanNotices,
 ): Promise<{ planned: number; skipped: number }> {
+  const { merchant, fileId, fence, stop } = input;
   const counts = { planned: 0, skipped: 0 };
-  let after = '00000000-0000-0000-0000-000000000000';
-  let writing: Promise<void> = Promise.resolve();
-  for (;;) {
-    const subjects = await billsByLink(db, input.merchant.id, input.fileId, after, batchRows);
-    const last = subjects.at(-1);
-    if (last === undefined || input.stop.aborted) break;
-    after = last.invoice_id;
-    const batch = await noticesOf(db, input, subjects);
-    await writing;
-    const write = db.transaction(async (tx) => {
-      await holdFence(tx, input.fence);
-      await insertLinks(tx, input.merchant.id, batch.links);
-      return insertMessages(tx, input.merchant.id, input.clock.now(), batch.messages);
-    });
-    // Heard at the next await of it; a failure in between must not end the process.
-    writing = write.then((added) => {
-      counts.planned += added.planned;
-      counts.skipped += added.skipped;
-    });
-    writing.catch(() => undefined);
-  }
-  await writing;
-  if (!input.stop.aborted) {
+  await db.transaction(
+    async (reading) => {
+      let writing: Promise<void> = Promise.resolve();
+      for await (const subjects of billsByLink(reading, merchant.id, fileId, batchRows)) {
+        if (stop.aborted) break;
+        const batch = await noticesOf(reading, input, subjects);
+        await writing;
+        const write = db.transaction(async (tx) => {
+          await holdFence(tx, fence);
+          await insertLinks(tx, merchant.id, batch.links);
+          return insertMessages(tx, merchant.id, input.clock.now(), batch.messages);
+        });
+        writing = write.then((added) => {
+          counts.planned += added.planned;
+          counts.skipped += added.skipped;
+        });
+        // Heard at the next await of it; a failure in between must not end the process.
+        writing.catch(() => undefined);
+      }
+      await writing;
+    },
+    // It only reads; what it hands on to be written must not be counted twice.
+    { retries: 0 },
+  );
+  if (!stop.aborted) {
     await db.transaction(async (tx) => {
-      await holdFence(tx, input.fence);
-      await markFilePlanned(tx, input.merchant.id, input.fileId, input.clock.now());
+      await holdFence(tx, fence);
+      await markFilePlanned(tx, merchant.id, fileId, input.clock.now());
     });
   }
   return counts;

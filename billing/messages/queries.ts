@@ -40,25 +40,22 @@ export interface NoticeSubject {
 }
 
 /**
- * Bills of a file that are still owed and go by link, in id order after `after`. Whether they have their notice already is
- * left to the insert: an anti-join reads all messages anew for every batch, and only a load carried on has any to find.
+ * Bills of a file that are still owed and go by link, read once from end to end: asked batch by batch, a database without
+ * fresh statistics sorts the whole file anew for each. Whether a bill has its notice already is left to the insert.
  */
-export async function billsByLink(
-  tx: Pick<Tx, 'query'>,
+export function billsByLink(
+  tx: Tx,
   merchantId: number,
   fileId: string,
-  after: string,
-  limit: number,
-): Promise<NoticeSubject[]> {
-  return tx.query<NoticeSubject>(
+  batchRows: number,
+): AsyncIterable<NoticeSubject[]> {
+  return tx.cursor<NoticeSubject>(
     `select i.id as invoice_id, i.business_date, i.due_on, i.settings_version, c.phone_kind
      from invoices i
      join contacts c on c.merchant_id = i.merchant_id and c.customer_id = i.customer_id and c.version = i.contact_version
-     where i.merchant_id = $1 and i.file_id = $2::uuid and i.id > $3::uuid
-       and i.collection = 'link' and i.state in ('open', 'parked')
-     order by i.id
-     limit $4`,
-    [merchantId, fileId, after, limit],
+     where i.merchant_id = $1 and i.file_id = $2::uuid and i.collection = 'link' and i.state in ('open', 'parked')`,
+    [merchantId, fileId],
+    batchRows,
   );
 }
 

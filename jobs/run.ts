@@ -10,6 +10,8 @@ import {
   lockRun,
   openChunks,
   openPass,
+  othersAtTheJob,
+  parkChunk,
   passCounts,
   requestRun,
   yieldChunk,
@@ -35,7 +37,7 @@ export interface RunJob {
 }
 
 export interface RunEnd {
-  /** busy: another process is at it, nothing was done. attention: done, and something wants a person. */
+  /** busy: another process is at it, or at this job for another date; nothing was done. attention: done, and something wants a person. */
   outcome: 'done' | 'attention' | 'failed' | 'stopped' | 'busy';
   pass: number;
   counts: Counts;
@@ -62,6 +64,8 @@ export async function runJob(ports: Ports, job: Job, options: RunJob): Promise<R
   const lease: Lease = { owner: worker.owner, seconds: leaseSeconds };
   const key: RunKey = { merchantId: merchant.id, job: job.name, businessDate };
   const opened = await ports.db.transaction(async (tx) => {
+    const other = (await othersAtTheJob(tx, key)).find((owner) => !worker.isDead(owner));
+    if (other !== undefined) return { busy: other };
     await requestRun(tx, key, ports.clock.now(), true);
     const run = await lockRun(tx, key);
     if (run.state === 'running' && run.lease_live && run.lease_owner && !worker.isDead(run.lease_owner))
@@ -108,7 +112,13 @@ export async function runJob(ports: Ports, job: Job, options: RunJob): Promise<R
   return { outcome, pass, counts, failure, owner: null };
 }
 
-/** Claims and does chunks of a pass until none is left; throws the first failure after giving the chunk back. */
+/** So many chunks failing one after the other are no single bill's fault. */
+const failuresInARow = 3;
+
+/**
+ * Claims and does chunks of a pass until none is left. A chunk that fails is set aside, so that one bad bill does not
+ * keep all the others from their turn for ever; its failure is thrown when the rest is done.
+ */
 async function workThrough(
   job: Job,
   context: JobContext,
@@ -118,13 +128,18 @@ async function workThrough(
   pulse: Pulse,
 ): Promise<void> {
   const { ports } = context;
+  const failures: unknown[] = [];
+  let inARow = 0;
   for (;;) {
     context.stop.throwIfAborted();
     pulse.lost.throwIfAborted();
     await ports.clock.refresh();
     const chunk = await claimChunk(ports.db, key, pass, lease);
     if (!chunk) {
-      if ((await openChunks(ports.db, key, pass)) === 0) return;
+      if ((await openChunks(ports.db, key, pass)) === 0) {
+        if (failures.length > 0) throw failures[0];
+        return;
+      }
       // Others hold the rest: they finish, or fall silent and their chunk comes free.
       await realWait(ports, 500);
       continue;
@@ -149,14 +164,20 @@ async function workThrough(
       );
       pulse.chunk = undefined;
       await finishChunk(ports.db, fence, counts);
+      inARow = 0;
     } catch (error) {
       pulse.chunk = undefined;
       if (error instanceof FenceLost) {
         ports.log.warn({ job: key.job, chunk: fence.chunkNo }, error.message);
         continue;
       }
-      await yieldChunk(ports.db, fence, messageOf(error));
-      throw error;
+      inARow += 1;
+      if (context.stop.aborted || pulse.lost.aborted || inARow >= failuresInARow) {
+        await yieldChunk(ports.db, fence, messageOf(error));
+        throw failures[0] ?? error;
+      }
+      failures.push(error);
+      await parkChunk(ports.db, fence, messageOf(error));
     }
   }
 }

@@ -103,6 +103,53 @@ describe('a run', () => {
     expect((await first).outcome).toBe('done');
   });
 
+  it('waits while another process is at the same job for another date: both would find the same bills', async () => {
+    let release = (): void => undefined;
+    const started = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    let inside = (): void => undefined;
+    const working = new Promise<void>((resolve) => {
+      inside = resolve;
+    });
+    const slow = job(1, async () => {
+      inside();
+      await started;
+    });
+    const first = runJob(ports, slow, { merchant, businessDate: '2026-11-07', worker: worker('host:1:a') });
+    await working;
+    const quick = job(1, async () => undefined);
+    const second = { merchant, businessDate: '2026-11-08', worker: worker('host:2:b') };
+    expect(await runJob(ports, quick, second)).toMatchObject({ outcome: 'busy', owner: 'host:1:a' });
+    expect(await waitingRuns(database.db, merchant.id)).toEqual([]);
+    // Another job does not wait, and neither does anybody for a dead process.
+    const other: Job = { ...quick, name: 'trace' };
+    expect(await runJob(ports, other, second)).toMatchObject({ outcome: 'done' });
+    release();
+    expect((await first).outcome).toBe('done');
+    expect(await runJob(ports, quick, second)).toMatchObject({ outcome: 'done' });
+  });
+
+  it('sets a chunk that fails aside and does the others; three failures in a row end it', async () => {
+    const done: number[] = [];
+    const poisoned = (bad: readonly number[]) =>
+      job(6, async (_context, n) => {
+        if (bad.includes(n)) throw new Error(`bill of chunk ${n}`);
+        done.push(n);
+      });
+    const one = await runJob(ports, poisoned([0, 1, 3]), { merchant, businessDate: '2026-11-09' });
+    expect(one).toMatchObject({ outcome: 'failed', counts: { worked: 3 } });
+    expect(one.failure).toMatchObject({ message: 'bill of chunk 0' });
+    expect(done).toEqual([2, 4, 5]);
+    done.length = 0;
+    const all = await runJob(ports, poisoned([0, 1, 2, 3, 4, 5]), { merchant, businessDate: '2026-11-09' });
+    expect(all).toMatchObject({ outcome: 'failed', counts: {} });
+    const tried = await database.db.query(
+      `select chunk_no from chunks where business_date = '2026-11-09' and pass = 2 and attempts > 0`,
+    );
+    expect(tried).toHaveLength(3);
+  });
+
   it('of a dead process is taken up by the next, and the late one can write nothing more', async () => {
     let dead: ChunkContext | undefined;
     let release = (): void => undefined;

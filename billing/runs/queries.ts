@@ -52,6 +52,22 @@ export async function lockRun(tx: Tx, key: RunKey): Promise<HeldRun> {
   return rows[0];
 }
 
+/**
+ * Who else is at this job for the merchant, under another business date: both would find the same bills and files. The
+ * merchant's row is locked first, so that of two that begin at once the second sees the first.
+ */
+export async function othersAtTheJob(tx: Tx, key: RunKey): Promise<string[]> {
+  await tx.query(`select 1 from merchants where id = $1 for no key update`, [key.merchantId]);
+  const rows = await tx.query<{ lease_owner: string }>(
+    `select lease_owner from runs
+     where merchant_id = $1 and job = $2 and business_date <> $3::date and state = 'running'
+       and lease_owner is not null and lease_until > seikyu_now()
+     order by business_date`,
+    [key.merchantId, key.job, key.businessDate],
+  );
+  return rows.map((row) => row.lease_owner);
+}
+
 /** Opens the next pass. Chunks of former passes are fenced off: whoever still works on one can write no more. */
 export async function openPass(
   tx: Tx,
@@ -194,6 +210,25 @@ export async function finishChunk(
     ],
   );
   if (done !== 1) throw new FenceLost(fence);
+}
+
+/** Sets a chunk that failed aside for the rest of its pass: the next pass plans anew what it left. */
+export async function parkChunk(db: Pick<Db, 'run'>, fence: Fence, failure: string): Promise<void> {
+  await db.run(
+    `update chunks set state = 'parked', fence = fence + 1, failure = $8
+     where merchant_id = $1 and job = $2 and business_date = $3::date and pass = $4 and chunk_no = $5
+       and state = 'ready' and lease_owner = $6 and fence = $7`,
+    [
+      fence.merchantId,
+      fence.job,
+      fence.businessDate,
+      fence.pass,
+      fence.chunkNo,
+      fence.owner,
+      fence.fence,
+      failure,
+    ],
+  );
 }
 
 /** Gives the chunk back, so that another worker or the next pass takes it up at once. */

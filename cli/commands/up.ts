@@ -97,6 +97,8 @@ async function workUntilStopped(system: System, stop: AbortSignal): Promise<void
             worker: system.worker,
             stop,
           });
+          // Another process is at it; this one looks again after its pause.
+          if (end.outcome === 'busy') continue;
           worked++;
           const fields = {
             job: run.job,

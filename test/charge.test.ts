@@ -1,4 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { recordOutcomes } from '../billing/charges/record-outcomes.ts';
+import { returnUnpaid } from '../billing/invoices/return.ts';
 import { charge } from '../jobs/charge.ts';
 import { trace } from '../jobs/trace.ts';
 import { type Bills, billsOf, expectInvariants, moneyState } from './bills.ts';
@@ -242,5 +244,114 @@ describe('the charge job', () => {
     world.ports.crash = async () => undefined;
     await world.run(charge);
     expect(world.gateway.captured).toHaveLength(1);
+  });
+
+  test('a bill that another process declined while this one waited for its row is dunning’s, not charged again', async () => {
+    const bills = await world.make([{ number: 'A' }, { number: 'B' }]);
+    let held = (): void => undefined;
+    const holding = new Promise<void>((resolve) => {
+      held = resolve;
+    });
+    let release = (): void => undefined;
+    const released = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const other = database.db.transaction(async (tx) => {
+      await tx.query(`select 1 from invoices where merchant_id = $1 and id = $2::uuid for update`, [
+        world.merchant.id,
+        bills.get('A'),
+      ]);
+      held();
+      await released;
+      await tx.run(`update agenda set act = 'dun' where merchant_id = $1 and invoice_id = $2::uuid`, [
+        world.merchant.id,
+        bills.get('A'),
+      ]);
+    });
+    await holding;
+    const run = world.run(charge);
+    await expect
+      .poll(
+        async () =>
+          (
+            await database.db.query(
+              `select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
+            )
+          ).length,
+      )
+      .toBe(1);
+    release();
+    await other;
+    expect((await run).counts).toEqual({ charged: 1 });
+    expect(await chargesOf('A')).toEqual([]);
+    expect(await agendaOf('A')).toEqual({ act: 'dun', act_on: '2026-12-01' });
+  });
+
+  test('money that comes twice for a bill already returned pays it once; the rest is the customer’s credit', async () => {
+    const bills = await world.make([{ number: 'A' }, { number: 'B' }]);
+    for (const token of ['tok_A', 'tok_B']) world.gateway.behave(token, 'rate_limited');
+    await world.run(charge);
+    await world.run(charge);
+    const { db, ids, sealer, clock } = world.ports;
+    const act = () => ({
+      merchantId: world.merchant.id,
+      id: ids.uuid(),
+      kind: 'command' as const,
+      actor: 'test',
+      at: clock.now(),
+    });
+    await db.transaction((tx) =>
+      returnUnpaid(tx, act(), { businessDate: '2026-12-01', today: '2026-12-01' }, [...bills.values()]),
+    );
+    const canceled = (number: string) =>
+      db.query<{ id: string }>(
+        `select id from charges where merchant_id = $1 and invoice_id = $2::uuid and state = 'canceled' order by id`,
+        [world.merchant.id, bills.get(number)],
+      );
+    const learn = (charges: readonly { id: string }[]) =>
+      db.transaction((tx) =>
+        recordOutcomes(tx, {
+          act: act(),
+          timezone: 'Asia/Tokyo',
+          learnedBy: 'report',
+          ids,
+          sealer,
+          learned: charges.map(({ id }) => ({
+            chargeId: id,
+            outcome: {
+              kind: 'succeeded',
+              captured: {
+                gatewayChargeId: `ch-${id}`,
+                amount: 5_000,
+                currency: 'JPY',
+                capturedAt: clock.now().toString(),
+                method: 'card',
+                savedMethod: null,
+              },
+            },
+          })),
+        }),
+      );
+    const ofA = await canceled('A');
+    expect(ofA).toHaveLength(2);
+    // One after the other, and both in one batch.
+    await learn(ofA.slice(0, 1));
+    await learn(ofA.slice(1));
+    await learn(await canceled('B'));
+    const rows = await db.query(
+      `select i.billing_number, i.state,
+              (select count(*) from allocations a where a.merchant_id = $1 and a.invoice_id = i.id) as allocated,
+              (select count(*) from credits k join payments p on p.merchant_id = $1 and p.id = k.payment_id
+               where k.merchant_id = $1 and p.invoice_id = i.id) as credits,
+              (select sum(case when t.debit = 'returned' then t.amount when t.credit = 'returned' then -t.amount else 0 end)::bigint
+               from transfers t where t.merchant_id = $1 and t.invoice_id = i.id) as returned
+       from invoices i where i.merchant_id = $1 order by i.billing_number`,
+      [world.merchant.id],
+    );
+    const paidOnce = { state: 'unpaid', allocated: 1, credits: 1, returned: 0 };
+    expect(rows).toEqual([
+      { billing_number: 'A', ...paidOnce },
+      { billing_number: 'B', ...paidOnce },
+    ]);
   });
 });

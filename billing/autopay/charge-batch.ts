@@ -15,7 +15,14 @@ import { reportedMethod } from '../reconciliation/watermark.ts';
 import type { Fence } from '../runs/fence.ts';
 import { holdFence } from '../runs/queries.ts';
 import type { Sealer } from '../sealing.ts';
-import { type BillRange, billsDue, ensureAutoIntents, methodsOf, retriesTooEarly } from './queries.ts';
+import {
+  type BillRange,
+  billsDue,
+  ensureAutoIntents,
+  methodsOf,
+  retriesTooEarly,
+  stillDue,
+} from './queries.ts';
 
 /** Open intents never exceed twice this: so many unknowns a killed process leaves at most. */
 export const concurrency = 32;
@@ -60,7 +67,7 @@ export interface ClaimedBatch {
 
 /**
  * The intents of one batch, committed before any call. A bill is claimed while its row is locked and only if it is still
- * owed, nobody else is collecting it, and the agreement and its card still stand at this moment.
+ * owed and due, nobody else is collecting it, and the agreement and its card still stand at this moment.
  */
 export async function claimBatch(
   ports: ChargePorts,
@@ -87,7 +94,9 @@ export async function claimBatch(
     const candidates = await billsDue(tx, merchant.id, 'charge', businessDate, range, after, concurrency);
     if (candidates.length === 0) return batch;
     batch.after = candidates.at(-1) ?? null;
-    const open = (await lockInvoices(tx, merchant.id, candidates)).filter((bill) => bill.state === 'open');
+    const locked = await lockInvoices(tx, merchant.id, candidates);
+    const due = new Set(await stillDue(tx, merchant.id, 'charge', businessDate, candidates));
+    const open = locked.filter((bill) => bill.state === 'open' && due.has(bill.id));
     const free = open.filter((bill) => bill.locked_by === null);
     batch.locked = open.length - free.length;
     const automatic = free.filter((bill) => bill.collection === 'auto' && bill.fell_back_on === null);

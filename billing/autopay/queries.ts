@@ -48,6 +48,21 @@ export async function billsDue(
   return rows.map((row) => row.invoice_id);
 }
 
+/** Which of these bills, locked by the caller, are still due: another process may have judged them since they were found. */
+export async function stillDue(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  act: 'charge' | 'dun',
+  businessDate: string,
+  invoiceIds: readonly string[],
+): Promise<string[]> {
+  const rows = await tx.query<{ invoice_id: string }>(
+    `select a.invoice_id ${due} and a.invoice_id = any($4::uuid[])`,
+    [merchantId, act, businessDate, invoiceIds],
+  );
+  return rows.map((row) => row.invoice_id);
+}
+
 /**
  * Bills that were tried before and whose ways to pay have not reported up to the day before this attempt: the customer
  * may have paid already. A first attempt waits for nothing.

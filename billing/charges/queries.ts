@@ -259,6 +259,20 @@ export async function insertPayments(tx: Tx, act: Act, payments: readonly NewPay
   );
 }
 
+/** Which of these bills have had money put on them already. */
+export async function paidBefore(
+  tx: Tx,
+  merchantId: number,
+  invoiceIds: readonly string[],
+): Promise<Set<string>> {
+  if (invoiceIds.length === 0) return new Set();
+  const rows = await tx.query<{ invoice_id: string }>(
+    `select distinct invoice_id from allocations where merchant_id = $1 and invoice_id = any($2::uuid[])`,
+    [merchantId, invoiceIds],
+  );
+  return new Set(rows.map((row) => row.invoice_id));
+}
+
 /** When trace asks about these charges next; the count grows so that it can back off. */
 export async function askLater(
   tx: Tx,

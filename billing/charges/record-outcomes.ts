@@ -27,6 +27,7 @@ import {
   invoicesOfCharges,
   moveIntents,
   type NewPayment,
+  paidBefore,
   releaseLocks,
 } from './queries.ts';
 
@@ -156,7 +157,12 @@ async function settlePaid(
   const payments: NewPayment[] = [];
   const postings: Posting[] = [];
   const results: ResultRow[] = [];
-  const paidInvoices = new Set<string>();
+  // A returned bill stays `unpaid` when money comes after all: only its allocation tells that it came before.
+  const paidInvoices = await paidBefore(
+    tx,
+    act.merchantId,
+    [...invoices.values()].filter((invoice) => invoice.state === 'unpaid').map((invoice) => invoice.id),
+  );
   for (const charge of charges) {
     const money = captured.get(charge.id);
     const invoice = invoices.get(charge.invoice_id);

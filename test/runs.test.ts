@@ -8,6 +8,7 @@ import { merchantByCode } from '../billing/merchants/queries.ts';
 import { parseMerchantSettings } from '../billing/merchants/settings.ts';
 import { FenceLost } from '../billing/runs/fence.ts';
 import { holdFence, recentPasses, waitingRuns } from '../billing/runs/queries.ts';
+import { dateFor } from '../cli/commands/run.ts';
 import { sample } from '../cli/demo/home.ts';
 import type { ChunkContext, Job } from '../jobs/job.ts';
 import type { Ports } from '../jobs/ports.ts';
@@ -253,6 +254,17 @@ describe('a run', () => {
     const end = await runJob(ports, stopping, { merchant, businessDate: '2026-11-06', stop: stop.signal });
     expect(end).toMatchObject({ outcome: 'stopped', counts: { worked: 1 } });
     expect(await waitingRuns(database.db, merchant.id)).toMatchObject([{ business_date: '2026-11-06' }]);
+  });
+});
+
+describe('by hand', () => {
+  it('a date that has not come yet in the merchant’s zone is refused, unless it is only looked at', () => {
+    // 23:30 of the 24th in London is the 25th in Japan.
+    const now = Temporal.Instant.from('2026-11-24T23:30:00Z');
+    expect(dateFor(merchant, { dryRun: false }, now)).toBe('2026-11-25');
+    expect(dateFor(merchant, { date: '2026-11-25', dryRun: false }, now)).toBe('2026-11-25');
+    expect(() => dateFor(merchant, { date: '2026-11-26', dryRun: false }, now)).toThrow(/has not come yet/);
+    expect(dateFor(merchant, { date: '2026-11-26', dryRun: true }, now)).toBe('2026-11-26');
   });
 });
 

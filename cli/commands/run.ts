@@ -20,9 +20,10 @@ interface RunOptions {
 
 const merchantOption = () => new Option('--merchant <code>', 'one merchant').default('all');
 const dateOption = () =>
-  new Option('--date <YYYY-MM-DD>', 'the business date; default today in the merchant’s zone').argParser(
-    parseDate,
-  );
+  new Option(
+    '--date <YYYY-MM-DD>',
+    'the business date, not after today; default today in the merchant’s zone',
+  ).argParser(parseDate);
 
 export function addRunCommands(program: Command, process: Process): void {
   program
@@ -65,6 +66,8 @@ interface RunRow extends Record<string, unknown> {
 async function runJobs(names: readonly JobName[], options: RunOptions, { stop }: Process): Promise<void> {
   await withSystem(options, async (system, output) => {
     const merchants = await chosen(system, options.merchant);
+    // For all before the first: nothing runs where one of them is refused.
+    for (const merchant of merchants) dateFor(merchant, options, system.ports.clock.now());
     await system.needGateway();
     const bars = openProgress(options.json);
     const rows: RunRow[] = [];
@@ -101,9 +104,7 @@ async function runOne(
   stop: AbortSignal,
   progress: ReturnType<typeof openProgress>['progress'],
 ): Promise<RunRow> {
-  const date =
-    options.date ??
-    system.ports.clock.now().toZonedDateTimeISO(merchant.settings.timezone).toPlainDate().toString();
+  const date = dateFor(merchant, options, system.ports.clock.now());
   const row = { merchant: merchant.code, job: name, date };
   if (options.dryRun) {
     const counts = await jobs[name].dryRun({
@@ -144,6 +145,21 @@ function report(rows: RunRow[], output: Output, stopped: boolean): number {
   }
   if (stopped || rows.some((row) => ['failed', 'stopped', 'busy'].includes(row.outcome))) return 1;
   return rows.some((row) => row.outcome === 'attention') ? 3 : 0;
+}
+
+/** Refusal DATE_IN_FUTURE: a slip of the pen must not charge or remind before the day. */
+export function dateFor(
+  merchant: Pick<Merchant, 'settings'>,
+  options: Pick<RunOptions, 'date' | 'dryRun'>,
+  now: Temporal.Instant,
+): string {
+  const today = now.toZonedDateTimeISO(merchant.settings.timezone).toPlainDate().toString();
+  const date = options.date ?? today;
+  if (date <= today || options.dryRun) return date;
+  throw new Refusal('DATE_IN_FUTURE', `${date} has not come yet: today is ${today}`, {
+    next: 'Leave --date out for today. With --dry-run any date may be looked at.',
+    exitCode: 2,
+  });
 }
 
 function parseDate(text: string): string {

@@ -798,34 +798,38 @@ const tables = [
   'settlement_lines',
 ];
 
-/** What the pay page and webhooks may touch; nothing of a merchant other than the one set for the transaction. */
+/**
+ * What the pay page and webhooks may touch; nothing of a merchant other than the one set for the transaction. Amounts,
+ * saved cards and what a charge was asked for never change there: only the columns that a transition writes.
+ */
 const webGrants: Record<string, string> = {
   merchant_settings: 'select',
   acts: 'select, insert',
   state_history: 'select, insert',
-  alerts: 'select, insert, update',
-  parked_items: 'select, insert, update',
+  alerts: 'select, insert, update (occurrences, last_at, message)',
+  parked_items: 'select, insert, update (resolved_at, resolution)',
   customers: 'select',
   // Only to lock the row: two phones enrolling at once end with one enrolment.
   contracts: 'select, update (contract_number)',
   contacts: 'select',
   billing_files: 'select',
-  invoices: 'select, update',
+  invoices: 'select, update (state, version, settled_at)',
   invoice_tax_lines: 'select',
-  agenda: 'select, update, delete',
-  links: 'select, update',
-  messages: 'select, update',
-  payment_methods: 'select, insert, update',
-  enrolments: 'select, insert, update',
+  agenda: 'select, update (act, act_on), delete',
+  links: 'select, update (dead_reason, wrong_tries, cool_until)',
+  messages: 'select, update (state, version, code, decided_at)',
+  payment_methods: 'select, insert',
+  enrolments: 'select, insert, update (state, version, ended_at)',
   enrolment_rows: 'select, insert',
-  checkout_sessions: 'select, insert, update',
-  payment_intents: 'select, insert, update',
-  charges: 'select, insert, update',
-  collection_locks: 'select, insert, update, delete',
+  checkout_sessions: 'select, insert, update (state, version)',
+  payment_intents: 'select, insert, update (state, version)',
+  charges: `select, insert, update (state, version, hosted_page_url, gateway_session_id, gateway_charge_id, gateway_code,
+    network, network_code, advice_code, verdict, verdict_rule, retry_not_before, learned_by, decided_at, asks)`,
+  collection_locks: 'select, insert, update (ask_at), delete',
   payments: 'select, insert',
   allocations: 'select, insert',
   credits: 'select, insert',
-  webhook_events: 'select, insert, update',
+  webhook_events: 'select, insert, update (handled_at, result)',
   transfers: 'select, insert',
   result_rows: 'select, insert',
 };

@@ -198,6 +198,23 @@ describe('the schema', () => {
     ]) {
       expect(readable).not.toContain(table);
     }
+    // What somebody who took the web over could not do: change an amount, a card, or who is to pay.
+    for (const [table, column] of [
+      ['invoices', 'amount'],
+      ['charges', 'amount'],
+      ['charges', 'invoice_id'],
+      ['payment_methods', 'sealed_token'],
+      ['enrolments', 'payment_method_id'],
+      ['links', 'token_hash'],
+      ['transfers', 'amount'],
+      ['result_rows', 'outward_file_id'],
+    ]) {
+      const [may] = await database.db.query<{ change: boolean }>(
+        `select has_column_privilege('seikyu_web', $1, $2, 'update') as change`,
+        [table, column],
+      );
+      expect(may, `${table}.${column}`).toEqual({ change: false });
+    }
     const [foreign] = await database.webDb.query<{ count: number }>('select count(*) from invoices');
     expect(foreign?.count).toBe(0);
   });

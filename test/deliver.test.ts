@@ -167,6 +167,20 @@ describe('receipts and tie-outs', () => {
     expect((await run()).counts).toEqual({});
   });
 
+  it('tells which lines refused a whole file, to the merchant who wants it so', async () => {
+    await office.change((settings) => ({ ...settings, exchange: { ...settings.exchange, reject: 'file' } }));
+    await receive(1, [{ number: 'R1' }, { number: 'R2', amount: '0' }, { number: 'R1' }]);
+    await run();
+    const [receipt] = finals();
+    expect(finals()).toHaveLength(1);
+    expect(records(receipt ?? '').slice(1)).toEqual([
+      ['F', billingName(1), expect.any(String), 'rejected', 'F_LINES_REJECTED', '0', '0', '0', '0'],
+      ['R', '3', 'R2', 'rejected', 'E_RANGE', 'amount', expect.any(String)],
+      ['R', '4', 'R1', 'rejected', 'E_DUPLICATE_IN_FILE', 'billing_number', expect.any(String)],
+      ['T', '3', '0'],
+    ]);
+  });
+
   it('answers a refused file with zeros and without a tie-out', async () => {
     fs.writeFileSync(join(office.inbox, billingName(1)), billingFile(1, [{}], { count: 7 }));
     fs.writeFileSync(join(office.inbox, `${billingName(1)}.done`), '');

@@ -125,8 +125,9 @@ async function freezeReceipt(freezing: Freezing, inputFileId: string): Promise<P
   const tieOut = file.state === 'released' ? await tieOutOf(tx, act.merchantId, inputFileId) : null;
   if (tieOut !== null && !(await closes(freezing, inputFileId, tieOut))) return { parked: 1 };
   const receipt = await open(freezing, 'receipt', inputFileId);
-  const findings = file.state === 'released' ? await countFindings(tx, act.merchantId, inputFileId) : 0;
-  const lines = file.state === 'released' ? receiptLines(tx, act.merchantId, inputFileId) : none();
+  // Of a refused file only F_LINES_REJECTED keeps findings: the lines that the merchant must correct.
+  const findings = await countFindings(tx, act.merchantId, inputFileId);
+  const lines = receiptLines(tx, act.merchantId, inputFileId);
   await keep(freezing, receipt, { records: 1 + findings, sum: 0 }, render.receipt(receipt.head, file, lines));
   if (tieOut !== null) await freezeTieOut(freezing, inputFileId, tieOut);
   return { receipts: 1, tieouts: tieOut === null ? 0 : 1 };
@@ -244,10 +245,6 @@ async function keep(
   }
   if (heldBytes > 0) await insertPart(tx, act.merchantId, file.id, partNo, Buffer.concat(held));
   await closeOutwardFile(tx, act, { id: file.id, ...totals, sha256: digest.digest('hex'), sizeBytes });
-}
-
-async function* none(): AsyncIterable<never[]> {
-  // A refused file says nothing about single lines.
 }
 
 async function* only(bytes: Uint8Array): AsyncIterable<Uint8Array> {

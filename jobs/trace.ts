@@ -28,9 +28,11 @@ export const trace: Job<Payload> = {
     'differs',
     'unknown_too_long',
     'silent_runs',
+    'failing_runs',
     'files_loading',
     'messages_sending',
     'forgotten_bills',
+    'late_bills',
   ],
 
   async plan({ ports, merchant }) {
@@ -120,8 +122,9 @@ async function findStuck({ ports, fence, act }: ChunkContext): Promise<Counts> {
   const now = { ...act, at: ports.clock.now() };
   const counts = await ports.db.transaction(async (tx) => {
     await holdFence(tx, fence);
-    // The one look that reads every open bill: once a business date is enough.
-    return findStuckRows(tx, { act: now, ids: ports.ids, withForgottenBills: fence.pass === 1 });
+    // The looks that read every open bill: once a business date is enough.
+    const { businessDate, pass } = fence;
+    return findStuckRows(tx, { act: now, ids: ports.ids, businessDate, withBills: pass === 1 });
   });
   return { ...counts };
 }

@@ -162,4 +162,34 @@ describe('the trace job', () => {
     expect(end).toMatchObject({ outcome: 'attention', counts: { forgotten_bills: 1, silent_runs: 1 } });
     expect(await alerts()).toEqual(['now BILLS_FORGOTTEN', 'now RUN_SILENT ingest 2026-11-30']);
   });
+
+  test('a job that fails again and again, and bills whose step is long overdue, are told to a person', async () => {
+    await world.make([
+      { number: 'LATE', actOn: '2026-11-26' },
+      { number: 'SOON', actOn: '2026-11-27' },
+      { number: 'PARKED', actOn: '2026-11-01' },
+    ]);
+    await database.db.run(
+      `update invoices set state = 'parked' where merchant_id = $1 and billing_number = 'PARKED'`,
+      [world.merchant.id],
+    );
+    const failing = async (job: string, outcomes: readonly string[]) => {
+      await database.db.run(
+        `insert into runs (merchant_id, job, business_date, state, requested_at)
+         values ($1, $2, '2026-12-01', 'failed', '2026-12-01')`,
+        [world.merchant.id, job],
+      );
+      await database.db.run(
+        `insert into run_passes (merchant_id, job, business_date, pass, owner, code_version, started_at, outcome)
+         select $1, $2, '2026-12-01', n, '', '', '2026-12-01', o from unnest($3::text[]) with ordinality as p(o, n)`,
+        [world.merchant.id, job, outcomes],
+      );
+    };
+    await failing('ingest', ['done', 'failed', 'failed', 'failed']);
+    await failing('dunning', ['failed', 'failed']);
+    await failing('notify', ['failed', 'failed', 'failed', 'done']);
+    const end = await world.run(trace);
+    expect(end).toMatchObject({ outcome: 'attention', counts: { failing_runs: 1, late_bills: 1 } });
+    expect(await alerts()).toEqual(['now BILLS_LATE', 'now RUN_FAILING ingest']);
+  });
 });

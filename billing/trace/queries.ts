@@ -128,3 +128,42 @@ export async function forgottenBills(
   );
   return row ?? { forgotten: 0, example: null };
 }
+
+/** Open bills whose next step was due before a day and that nobody is collecting: the job that should look does not get to them. */
+export async function lateBills(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  dueBefore: string,
+): Promise<{ late: number; example: string | null }> {
+  const [row] = await tx.query<{ late: number; example: string | null }>(
+    `select count(*) as late, min(i.billing_number) as example
+     from agenda a
+     join invoices i on i.merchant_id = a.merchant_id and i.id = a.invoice_id and i.state = 'open'
+     join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id and f.state = 'released'
+     where a.merchant_id = $1 and a.act_on < $2::date
+       and not exists (select from collection_locks l where l.merchant_id = a.merchant_id and l.invoice_id = a.invoice_id)`,
+    [merchantId, dueBefore],
+  );
+  return row ?? { late: 0, example: null };
+}
+
+/** Runs since a business date whose last passes all failed: trying again does not help them. */
+export async function failingRuns(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  since: string,
+  passes: number,
+): Promise<{ job: string; business_date: string }[]> {
+  return tx.query<{ job: string; business_date: string }>(
+    `select job, business_date
+     from (select job, business_date, outcome,
+                  row_number() over (partition by job, business_date order by pass desc) as place
+           from run_passes
+           where merchant_id = $1 and business_date >= $2::date and outcome is not null) ended
+     where place <= $3
+     group by job, business_date
+     having count(*) = $3 and bool_and(outcome = 'failed')
+     order by business_date, job limit 100`,
+    [merchantId, since, passes],
+  );
+}

@@ -153,6 +153,29 @@ describe('the reconcile job', () => {
     expect(await watermark()).toBe('2026-12-02');
   });
 
+  test('an outcome that stays open for days keeps its own bill waiting, and no longer the others', async () => {
+    await world.make([{ number: 'A' }, { number: 'B' }]);
+    world.gateway.behave('tok_A', 'another_amount');
+    world.gateway.behave('tok_B', { declines: { gatewayCode: 'insufficient_funds', networkCode: '51' } });
+    await world.run(charge);
+    const seen: (string | undefined)[] = [];
+    for (let passed = 1; passed <= 4; passed += 1) {
+      world.clock.advance(day);
+      await world.run(trace);
+      await world.run(reconcile);
+      // A person has looked at the report's difference; the gateway still says what it says.
+      await database.db.run(
+        `update alerts set acknowledged_at = last_at where merchant_id = $1 and cause like 'SETTLEMENT%'`,
+        [world.merchant.id],
+      );
+      await world.run(reconcile);
+      seen.push(await watermark());
+    }
+    expect(seen).toEqual(['2026-11-30', '2026-11-30', '2026-11-30', '2026-12-04']);
+    expect(await rows(`select invoice_id from collection_locks where merchant_id = $1`)).toHaveLength(1);
+    expect(await world.stateOf('A')).toBe('open');
+  });
+
   test('killed after the download: the next run does it again, once', async () => {
     await world.make([{ number: 'A' }]);
     await world.run(charge);

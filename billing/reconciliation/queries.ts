@@ -207,7 +207,7 @@ export async function completeTo(
 }
 
 export interface WatermarkFacts {
-  /** When the oldest charge without a conclusive outcome started. */
+  /** When the oldest charge without a conclusive outcome started, of those started at `openSince` or later. */
   oldest_open_at: string | null;
   /** The oldest day with a line that waits to be learned. */
   unmatched_from: string | null;
@@ -220,15 +220,17 @@ export async function watermarkFacts(
   merchantId: number,
   gateway: string,
   since: string,
+  openSince: string,
   differsCause: string,
 ): Promise<WatermarkFacts> {
   const [row] = await tx.query<WatermarkFacts>(
-    `select (select min(locked_at) from collection_locks where merchant_id = $1) as oldest_open_at,
+    `select (select min(locked_at) from collection_locks
+             where merchant_id = $1 and locked_at >= $5::timestamptz) as oldest_open_at,
             (select min(report_date) from settlement_lines
              where merchant_id = $1 and gateway = $2 and report_date >= $3::date and finding = 'unmatched') as unmatched_from,
             (select min(right(cause, 10))::date from alerts
              where merchant_id = $1 and starts_with(cause, $4) and acknowledged_at is null) as differs_from`,
-    [merchantId, gateway, since, differsCause],
+    [merchantId, gateway, since, differsCause, openSince],
   );
   return row ?? { oldest_open_at: null, unmatched_from: null, differs_from: null };
 }

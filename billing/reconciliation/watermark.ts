@@ -21,8 +21,14 @@ export async function unreportedSince(db: Pick<Tx, 'query'>, merchant: Merchant)
 }
 
 /**
+ * A charge that has been open for so many days is a person's to clear up. Its own bill stays locked; that it also kept
+ * all other bills of the merchant from their reminders and retries, perhaps for ever, would help nobody.
+ */
+const openDays = 3;
+
+/**
  * Moves the watermark to the last day up to which every report is stored, every line is accounted for and no charge
- * that started is open. Never backwards; doing it again changes nothing.
+ * that started lately is open. Never backwards; doing it again changes nothing.
  */
 export async function advanceWatermark(
   tx: Tx,
@@ -31,8 +37,12 @@ export async function advanceWatermark(
   yesterday: string,
 ): Promise<boolean> {
   const from = await unreportedSince(tx, merchant);
-  const facts = await watermarkFacts(tx, merchant.id, gateway, from, differsCause);
   const day = (text: string) => Temporal.PlainDate.from(text);
+  const openSince = day(yesterday)
+    .subtract({ days: openDays - 1 })
+    .toZonedDateTime(merchant.settings.timezone)
+    .toInstant();
+  const facts = await watermarkFacts(tx, merchant.id, gateway, from, openSince.toString(), differsCause);
   const dayBefore = (text: string) => day(text).subtract({ days: 1 }).toString();
 
   const stored = await storedReportDates(tx, merchant.id, gateway, from, yesterday);

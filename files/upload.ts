@@ -41,10 +41,14 @@ export async function placeFile(
   const temporary = temporaryPath(file.folder, file.name);
   if ((await store.stat(path)) === undefined) {
     if (file.renameTried && (await store.stat(temporary)) === undefined) return 'gone';
-    await uploadWhole(store, temporary, file.sizeBytes, file.content());
-    await steps.uploaded();
+    // What is whole already is not written again: a late worker may still be about to rename it.
+    if (!(file.renameTried && (await holds(store, temporary, file)))) {
+      await uploadWhole(store, temporary, file.sizeBytes, file.content());
+      await steps.uploaded();
+    }
     await steps.beforeRename();
-    if (!(await renamed(store, temporary, path, file))) return 'differs';
+    const moved = await renamed(store, temporary, path, file);
+    if (moved !== 'placed') return moved;
   } else if (!(await holds(store, path, file))) return 'differs';
   await steps.renamed();
 
@@ -57,7 +61,8 @@ export async function placeFile(
   if ((await store.stat(donePath)) === undefined) {
     const doneTemporary = temporaryPath(file.folder, doneName(file.name));
     await uploadWhole(store, doneTemporary, done.length, only(done));
-    if (!(await renamed(store, doneTemporary, donePath, control))) return 'differs';
+    const moved = await renamed(store, doneTemporary, donePath, control);
+    if (moved !== 'placed') return moved;
   } else if (!(await holds(store, donePath, control))) return 'differs';
   await steps.doneWritten();
   return 'placed';
@@ -89,15 +94,18 @@ interface Content {
   sha256: string;
 }
 
-/** Whether the final name now has our content. Where it was taken in the meantime, its bytes are compared. */
-async function renamed(store: RemoteStore, from: string, to: string, expected: Content): Promise<boolean> {
+/** What the final name holds after the rename. Where somebody else was faster, its bytes are compared. */
+async function renamed(store: RemoteStore, from: string, to: string, expected: Content): Promise<Placed> {
   try {
     await store.rename(from, to);
   } catch (error) {
-    if (error instanceof Refusal && error.code === 'SFTP_EXISTS') return holds(store, to, expected);
-    throw error;
+    const code = error instanceof Refusal ? error.code : '';
+    if (code !== 'SFTP_EXISTS' && code !== 'SFTP_NOT_FOUND') throw error;
+    // A late worker has renamed it, and the partner may have taken it since.
+    if (code === 'SFTP_NOT_FOUND' && (await store.stat(to)) === undefined) return 'gone';
+    return (await holds(store, to, expected)) ? 'placed' : 'differs';
   }
-  return (await store.stat(to))?.sizeBytes === expected.sizeBytes;
+  return (await store.stat(to))?.sizeBytes === expected.sizeBytes ? 'placed' : 'differs';
 }
 
 async function holds(store: RemoteStore, path: string, expected: Content): Promise<boolean> {

@@ -1,0 +1,90 @@
+import { createHash } from 'node:crypto';
+import { describe, expect, it } from 'vitest';
+import { Refusal } from '../../billing/refusal.ts';
+import type { RemoteEntry, RemoteStore } from '../../files/store.ts';
+import { type OutgoingFile, type PlacingSteps, placeFile } from '../../files/upload.ts';
+
+const bytes = Buffer.from('H,1,minato-gas,result,2026-11-25,1\nT,0,0\n');
+const name = 'result_minato-gas_20261125_0001.csv';
+const final = `out/${name}`;
+const temporary = `out/.${name}.part`;
+
+const file = (renameTried: boolean): OutgoingFile => ({
+  folder: 'out',
+  name,
+  sizeBytes: bytes.length,
+  sha256: createHash('sha256').update(bytes).digest('hex'),
+  renameTried,
+  async *content() {
+    yield bytes;
+  },
+});
+
+const nothing = async () => undefined;
+const steps = (change: Partial<PlacingSteps> = {}): PlacingSteps => ({
+  uploaded: nothing,
+  beforeRename: nothing,
+  renamed: nothing,
+  doneWritten: nothing,
+  ...change,
+});
+
+/** A partner's folder in memory. */
+function folder(there: Record<string, Buffer> = {}) {
+  const files = new Map(Object.entries(there));
+  const uploads: string[] = [];
+  const store: RemoteStore = {
+    list: async () => [],
+    async stat(path): Promise<RemoteEntry | undefined> {
+      const content = files.get(path);
+      return content && { name: path, kind: 'file', sizeBytes: content.length, modifiedAtEpochS: 0 };
+    },
+    async *download(path) {
+      yield files.get(path) ?? Buffer.alloc(0);
+    },
+    async upload(path, content) {
+      uploads.push(path);
+      const parts: Uint8Array[] = [];
+      for await (const part of content) parts.push(part);
+      files.set(path, Buffer.concat(parts));
+      return files.get(path)?.length ?? 0;
+    },
+    async rename(from, to) {
+      const content = files.get(from);
+      if (files.has(to)) throw new Refusal('SFTP_EXISTS', 'taken', { next: '' });
+      if (content === undefined) throw new Refusal('SFTP_NOT_FOUND', 'nothing there', { next: '' });
+      files.delete(from);
+      files.set(to, content);
+    },
+    remove: async (path) => void files.delete(path),
+    close: nothing,
+  };
+  return { store, files, uploads };
+}
+
+describe('a file that an earlier try may have renamed', () => {
+  it('is not written again where it lies whole: a late worker could show the half of it', async () => {
+    const { store, files, uploads } = folder({ [temporary]: bytes });
+    expect(await placeFile(store, file(true), steps())).toBe('placed');
+    expect(uploads).not.toContain(temporary);
+    expect(files.get(final)).toEqual(bytes);
+  });
+
+  it('is written again where what lies there is not whole', async () => {
+    const { store, files } = folder({ [temporary]: bytes.subarray(1) });
+    expect(await placeFile(store, file(true), steps())).toBe('placed');
+    expect(files.get(final)).toEqual(bytes);
+  });
+
+  it('is placed where a late worker was faster, and gone where the partner has taken it since', async () => {
+    for (const taken of [false, true]) {
+      const { store, files } = folder({ [temporary]: bytes });
+      const beforeRename = async () => {
+        files.delete(temporary);
+        if (!taken) files.set(final, bytes);
+      };
+      const placed = await placeFile(store, file(true), steps({ beforeRename }));
+      expect(placed).toBe(taken ? 'gone' : 'placed');
+    }
+  });
+});

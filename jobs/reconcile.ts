@@ -3,7 +3,7 @@ import { raiseAlert } from '../billing/alerts/queries.ts';
 import { takesWhatWasAsked } from '../billing/autopay/charge-batch.ts';
 import type { Learned } from '../billing/charges/charge.ts';
 import { recordOutcomes } from '../billing/charges/record-outcomes.ts';
-import type { SettlementLine } from '../billing/gateways/gateway.ts';
+import type { LookupAnswer, SettlementLine } from '../billing/gateways/gateway.ts';
 import { referenceOf } from '../billing/ids.ts';
 import {
   matchLearnedLines,
@@ -187,11 +187,13 @@ async function learnFromReports(context: ChunkContext): Promise<Counts> {
     if (lines.length === 0) break;
     const answers = await atMostAtOnce(asksAtOnce, lines, async (line) => ({
       line,
-      answer: await gateway.lookup(
-        merchant.code,
-        referenceOf(line.charge_id),
-        ports.clock.deadline(gateway.semantics.callDeadlineMs),
-      ),
+      answer: await gateway
+        .lookup(
+          merchant.code,
+          referenceOf(line.charge_id),
+          ports.clock.deadline(gateway.semantics.callDeadlineMs),
+        )
+        .catch((): LookupAnswer => ({ kind: 'unknown', why: 'the call broke' })),
     }));
     const learned = answers.flatMap(({ line, answer }): Learned[] =>
       answer.kind === 'succeeded' && takesWhatWasAsked(answer.captured, line)

@@ -317,6 +317,26 @@ describe('webhooks', () => {
   });
 });
 
+describe('an adapter that breaks', () => {
+  test('keeps only its own event waiting; the others of the batch are handled', async () => {
+    const [broken, whole] = [await here.bill(gas), await here.bill(gas)];
+    const [brokenCharge, wholeCharge] = [await payAtGateway(broken, visa), await payAtGateway(whole, visa)];
+    await receive(brokenCharge, 'evt-broken');
+    await receive(wholeCharge, 'evt-whole');
+    const breaking = withGateway({
+      lookup: async (account, reference, signal) => {
+        if (reference === referenceOf(brokenCharge)) throw new TypeError('an answer nobody expected');
+        return here.gateway.lookup(account, reference, signal);
+      },
+    });
+    expect(await handleWaitingWebhooks(here.db, breaking, gas)).toBe(1);
+    expect((await lifeOf(whole)).invoice).toBe('paid');
+    expect(await lifeOf(broken)).toMatchObject({ invoice: 'open', locks: 1 });
+    expect(await handleWaitingWebhooks(here.db, here.ports, gas)).toBe(1);
+    expect((await lifeOf(broken)).invoice).toBe('paid');
+  });
+});
+
 describe('links', () => {
   test('a link leads to its own bill and nowhere else', async () => {
     const bill = await here.bill(gas);

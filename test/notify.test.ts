@@ -300,4 +300,14 @@ describe('a carrier that refuses', () => {
     faults = () => null;
     expect((await office.run(notify)).counts).toMatchObject({ sent: 1 });
   });
+
+  it('does not keep a pace that a clock gone wrong has set', async () => {
+    await receive(bills(1));
+    await office.db.run(
+      `insert into rate_limits (merchant_id, name, next_slot_at) values ($1, 'sms', '2039-01-01T00:00:00Z')`,
+      [office.merchant.id],
+    );
+    expect((await office.run(notify)).counts).toMatchObject({ sent: 1 });
+    expect(office.clock.now().toString()).toMatch(/^2026-11-25/);
+  });
 });

@@ -2,6 +2,7 @@ import type { Act } from '../acts/act.ts';
 import type { Learned } from '../charges/charge.ts';
 import { recordOutcomes } from '../charges/record-outcomes.ts';
 import type { Db } from '../db.ts';
+import type { LookupAnswer } from '../gateways/gateway.ts';
 import { referenceOf } from '../ids.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import { type ChargeNews, chargeNews } from './queries.ts';
@@ -35,11 +36,10 @@ export async function learnFromGateway(
   const answers = await Promise.all(
     open.map(async ({ charge_id }) => ({
       chargeId: charge_id,
-      outcome: await gateway.lookup(
-        merchant.code,
-        referenceOf(charge_id),
-        clock.deadline(gateway.semantics.callDeadlineMs),
-      ),
+      outcome: await gateway
+        .lookup(merchant.code, referenceOf(charge_id), clock.deadline(gateway.semantics.callDeadlineMs))
+        // One that an adapter stumbles over must not keep what is known of the others from being recorded.
+        .catch((): LookupAnswer => ({ kind: 'unknown', why: 'the call broke' })),
     })),
   );
   const learned = answers.flatMap(({ chargeId, outcome }): Learned[] => {

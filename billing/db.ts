@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { pipeline, Readable } from 'node:stream';
 import { promisify } from 'node:util';
 import knexFactory, { type Knex } from 'knex';
@@ -55,6 +56,11 @@ export interface DatabaseOptions {
   /** Default 10, at least 2: a migration runs beside the transaction that holds its lock. */
   poolMax?: number;
   applicationName?: string;
+  /**
+   * Every statement with parameters is prepared once on each connection: the web asks the same few questions all day, and
+   * planning a join of seven tables costs more than running it. Not for jobs, whose plans must follow the data's growth.
+   */
+  prepare?: boolean;
   /** Told of errors on idle connections (the server restarted, an administrator ended it). They never kill the process. */
   onIdleError?: (error: Error) => void;
   /** Waits between retries; without it they follow at once. */
@@ -69,7 +75,7 @@ export class CommitOutcomeUnknown extends Error {
   }
 }
 
-type Client = pg.Client & { __knex__disposed?: unknown };
+type Client = pg.Client & { __knex__disposed?: unknown; preparesAll?: boolean };
 
 const date = 1082;
 const dateArray = 1182;
@@ -227,6 +233,7 @@ export function openDatabase(url: string, options: DatabaseOptions = {}): Db {
       // Checked-out clients too: an error event without a listener ends the process.
       afterCreate(client: Client, done: (error: Error | null, client: Client) => void) {
         client.on('error', (error: Error) => options.onIdleError?.(error));
+        client.preparesAll = options.prepare === true;
         done(null, client);
       },
     },
@@ -422,11 +429,24 @@ const send = (
   text: string,
   values: readonly unknown[] = [],
   options: QueryOptions = {},
-): Promise<Answer> =>
+): Promise<Answer> => {
   // Without values the simple protocol is used: several statements in one text, as migrations have them.
-  values.length === 0 && options.name === undefined
-    ? client.query(text)
-    : client.query({ text, values: values.map(asParameter), ...options });
+  if (values.length === 0 && options.name === undefined) return client.query(text);
+  const name = options.name ?? (client.preparesAll ? statementName(text) : undefined);
+  return client.query({ text, values: values.map(asParameter), ...(name === undefined ? {} : { name }) });
+};
+
+const statementNames = new Map<string, string>();
+
+/** Stable for the text; bounded by the number of statements in the program, since no text is put together from input. */
+function statementName(text: string): string {
+  let name = statementNames.get(text);
+  if (name === undefined) {
+    name = `s${createHash('sha256').update(text).digest('hex').slice(0, 32)}`;
+    statementNames.set(text, name);
+  }
+  return name;
+}
 
 const last = (answer: Answer): pg.QueryResult => {
   const result = Array.isArray(answer) ? answer.at(-1) : answer;

@@ -72,7 +72,12 @@ export async function openSystem(settings: Settings, log: Log, options: OpenOpti
     const onIdleError = (error: Error) => log.warn({ error: error.message }, 'a database connection broke');
     const db = openDatabase(urls.jobs, { applicationName: 'seikyu', poolMax: 12, onIdleError });
     closers.push(() => db.close());
-    const webDb = openDatabase(urls.web, { applicationName: 'seikyu-web', poolMax: 12, onIdleError });
+    const webDb = openDatabase(urls.web, {
+      applicationName: 'seikyu-web',
+      poolMax: 12,
+      onIdleError,
+      prepare: true,
+    });
     closers.push(() => webDb.close());
     if (options.schema !== 'any') await bringSchemaUp(db, settings, log);
 

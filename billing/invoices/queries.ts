@@ -65,23 +65,19 @@ export async function moveInvoices(
   );
   if (isFinal(to) && moved.length > 0) {
     const final = moved.map((row) => row.id);
-    await tx.run(`delete from agenda where merchant_id = $1 and invoice_id = any($2::uuid[])`, [
-      act.merchantId,
-      final,
-    ]);
     await tx.run(
-      `update links set dead_reason = $3 where merchant_id = $1 and invoice_id = any($2::uuid[]) and dead_reason is null`,
-      [act.merchantId, final, linkDies],
-    );
-    await tx.run(
-      `update messages set state = 'skipped', version = version + 1, code = $3, decided_at = $4::timestamptz
-       where merchant_id = $1 and invoice_id = any($2::uuid[]) and state = 'planned'`,
+      `with agenda_ended as (
+         delete from agenda where merchant_id = $1 and invoice_id = any($2::uuid[])
+       ), links_ended as (
+         update links set dead_reason = $3
+         where merchant_id = $1 and invoice_id = any($2::uuid[]) and dead_reason is null
+       ), messages_ended as (
+         update messages set state = 'skipped', version = version + 1, code = $3, decided_at = $4::timestamptz
+         where merchant_id = $1 and invoice_id = any($2::uuid[]) and state = 'planned'
+       )
+       update parked_items set resolved_at = $4::timestamptz, resolution = $3
+       where merchant_id = $1 and subject = 'invoice' and subject_id = any($2::uuid[]::text[]) and resolved_at is null`,
       [act.merchantId, final, linkDies, at],
-    );
-    await tx.run(
-      `update parked_items set resolved_at = $3::timestamptz, resolution = $4
-       where merchant_id = $1 and subject = 'invoice' and subject_id = any($2::text[]) and resolved_at is null`,
-      [act.merchantId, final, at, linkDies],
     );
   }
   return moved;

@@ -116,7 +116,7 @@ function oneOf(seed: string, customer: string, what: string, names: readonly str
 }
 
 export function conductOf(seed: string, customer: string): Conduct {
-  const enrols = draw(seed, customer, 'enrols') < 0.3;
+  const enrols = draw(seed, customer, 'enrols') < 0.45;
   const isChallenged = draw(seed, customer, 'challenge') < 0.2;
   return {
     reactsTo: pick(draw(seed, customer, 'reacts'), [

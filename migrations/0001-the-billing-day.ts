@@ -818,7 +818,7 @@ const webGrants: Record<string, string> = {
   agenda: 'select, update (act, act_on), delete',
   links: 'select, update (dead_reason, wrong_tries, cool_until)',
   messages: 'select, update (state, version, code, decided_at)',
-  payment_methods: 'select, insert',
+  payment_methods: 'select, insert, update (state)',
   enrolments: 'select, insert, update (state, version, ended_at)',
   enrolment_rows: 'select, insert',
   checkout_sessions: 'select, insert, update (state, version)',

@@ -112,6 +112,20 @@ describe('the dunning job', () => {
     expect(world.gateway.calls).toHaveLength(1);
   });
 
+  test('a stolen card is not tried for the customer’s other bills either: a link for each', async () => {
+    await world.make([
+      { number: 'A', customer: 'TARO', card: 'tok_taro' },
+      { number: 'B', customer: 'TARO', dueOn: '2026-12-03' },
+      { number: 'C', customer: 'HANA', card: 'tok_hana', dueOn: '2026-12-03' },
+    ]);
+    world.gateway.behave('tok_taro', { declines: { gatewayCode: 'stolen_card', networkCode: '43' } });
+    await liveUntil(world, '2026-12-03');
+    expect(world.gateway.calls.map((call) => call.token)).toEqual(['tok_taro', 'tok_hana']);
+    expect(await attempts('B')).toEqual([]);
+    expect(await steps('B')).toEqual(['2026-12-03 fallback_link']);
+    expect(await world.stateOf('C')).toBe('paid');
+  });
+
   test('the advice of the network is kept: not before 72 hours', async () => {
     await world.make([{ number: 'A', dueOn: '2026-12-02' }]);
     world.clock.advance(86_400_000);

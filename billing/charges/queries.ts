@@ -191,6 +191,22 @@ export async function moveIntents(
   );
 }
 
+/** The saved cards that these charges were declined on are charged no more, for any bill. */
+export async function endMethods(tx: Tx, act: Act, chargeIds: readonly string[]): Promise<void> {
+  if (chargeIds.length === 0) return;
+  await tx.run(
+    `with ended as (
+       update payment_methods set state = 'ended'
+       where merchant_id = $1 and state = 'active'
+         and id in (select payment_method_id from charges where merchant_id = $1 and id = any($2::uuid[]))
+       returning id
+     )
+     insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
+     select $1, $3::date, 'payment_method', id, 2, 'active', 'ended', $4::timestamptz, $5::uuid from ended`,
+    [act.merchantId, chargeIds, monthOf(act.at), instantText(act.at), act.id],
+  );
+}
+
 export async function completeSessions(
   tx: Tx,
   merchantId: number,

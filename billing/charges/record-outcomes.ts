@@ -23,6 +23,7 @@ import {
   completeSessions,
   type DecidedCharge,
   decideCharges,
+  endMethods,
   insertPayments,
   invoicesOfCharges,
   moveIntents,
@@ -264,6 +265,12 @@ async function recordDeclines(
   });
   const charges = await decideCharges(tx, act, 'failed', input.learnedBy, decisions);
   await moveIntents(tx, act, intents(charges), 'requires_payment_method');
+  // The network forbids another try on this card, not only for this bill: the next ones go to a link by themselves.
+  await endMethods(
+    tx,
+    act,
+    charges.filter(({ id }) => verdicts.get(id)?.kind === 'never_this_method').map(({ id }) => id),
+  );
   const automatic = charges.filter(
     (charge) => charge.origin === 'auto' && invoices.get(charge.invoice_id)?.state === 'open',
   );

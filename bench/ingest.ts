@@ -92,7 +92,7 @@ export const ingestBench: Bench = async (report) => {
   }
 };
 
-function billingFile(sequence: number): Buffer {
+export function billingFile(sequence: number): Buffer {
   const rows: string[] = [`H,1,minato-gas,billing,${businessDate},${sequence}`];
   let sum = 0;
   for (let line = 1; line <= lines; line += 1) {
@@ -100,7 +100,7 @@ function billingFile(sequence: number): Buffer {
     const amount = 1_000 + ((line * 7_919) % 20_000);
     sum += amount;
     const email = line % 3 === 0 ? `c${number}@example.com` : '';
-    const phone = `090-${number.slice(0, 2)}${10 + (line % 90)}-${number.slice(2)}`;
+    const phone = `090-1${number.slice(0, 3)}-${number.slice(3)}${line % 10}`;
     rows.push(
       `D,MG${sequence}-${number},G${number},鈴木 花子${line % 97},${phone},${email},${amount},10,,2026-11,2026-12-${20 + (line % 8)},,11月分 ガス料金 ${line % 60}m3`,
     );
@@ -109,7 +109,7 @@ function billingFile(sequence: number): Buffer {
   return Buffer.from(rows.join('\n'));
 }
 
-async function billingDay(workshop: Workshop, sequence: number, content: Buffer) {
+export async function billingDay(workshop: Workshop, sequence: number, content: Buffer) {
   const { ports, merchant, inbox } = workshop;
   const name = `billing_minato-gas_20261125_${String(sequence).padStart(4, '0')}.csv`;
   fs.writeFileSync(join(inbox, name), content);
@@ -137,7 +137,10 @@ async function billingDay(workshop: Workshop, sequence: number, content: Buffer)
 }
 
 /** The median of three, each into an empty logged table. */
-async function bareCopy({ db }: Workshop, content: Buffer): Promise<{ columns: number; line: number }> {
+export async function bareCopy(
+  { db }: Workshop,
+  content: Buffer,
+): Promise<{ columns: number; line: number }> {
   const records = content.subarray(content.indexOf('\n') + 1, content.lastIndexOf('\nT,') + 1);
   const columns = Array.from({ length: 13 }, (_, at) => `c${at + 1} text`).join(', ');
   const times = { columns: [] as number[], line: [] as number[] };

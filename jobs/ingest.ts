@@ -3,6 +3,7 @@ import { cancelBills } from '../billing/exchanges/cancel.ts';
 import { type BillingFile, fileBytesMax, type ReadFile } from '../billing/exchanges/file.ts';
 import { loadChunk } from '../billing/exchanges/load.ts';
 import {
+  countLoaded,
   countStaging,
   loadedBefore,
   lockFile,
@@ -60,6 +61,9 @@ export const ingest: Job = {
     return { files_waiting: (await waitingFiles(ports.db, merchant.id)).length };
   },
 };
+
+/** From here on a load changes what the planner should know of the merchant; below, autovacuum does in its time. */
+const manyLines = 10_000;
 
 /** A file that was begun is finished first; then by the sequence in the name, as far as there is one. */
 function inOrder(files: readonly BillingFile[]): BillingFile[] {
@@ -168,6 +172,7 @@ async function ingestBills(
   }
   await clearStaging(ports, { fence, act, fileId: waiting.id });
   const file = await current();
+  if ((file.lines_accepted ?? 0) >= manyLines) await countLoaded(ports.db);
   count('files', 1);
   count('lines_read', file.lines_read ?? 0);
   count('lines_accepted', file.lines_accepted ?? 0);

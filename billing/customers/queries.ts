@@ -37,7 +37,7 @@ export async function addFirstContacts(
             $5::date, $6::int, $7::timestamptz
      from staged_bills s
      where s.merchant_id = $1 and s.file_id = $2::uuid and s.record_no > $3 and s.record_no <= $4
-       and exists (select from customers c where c.merchant_id = $1 and c.id = s.customer_id)`,
+       and (select true from customers c where c.merchant_id = $1 and c.id = s.customer_id)`,
     [
       range.merchantId,
       range.fileId,
@@ -53,10 +53,15 @@ export async function addFirstContacts(
 /** Lines of customers who were there already take those customers' ids. */
 export async function adoptCustomers(tx: Tx, range: RecordRange): Promise<number> {
   return tx.run(
-    `update staged_bills s set customer_id = c.id
-     from customers c
-     where s.merchant_id = $1 and s.file_id = $2::uuid and s.record_no > $3 and s.record_no <= $4
-       and c.merchant_id = $1 and c.customer_number = s.customer_number and c.id <> s.customer_id`,
+    `with known as materialized (
+       select record_no, customer_id as own_id,
+              (select id from customers c where c.merchant_id = $1 and c.customer_number = b.customer_number) as id
+       from staged_bills b
+       where merchant_id = $1 and file_id = $2::uuid and record_no > $3 and record_no <= $4
+     )
+     update staged_bills s set customer_id = k.id
+     from known k
+     where s.merchant_id = $1 and s.file_id = $2::uuid and s.record_no = k.record_no and k.id <> k.own_id`,
     [range.merchantId, range.fileId, range.from, range.to],
   );
 }
@@ -107,20 +112,31 @@ export async function moveCurrentContacts(
   origin: { businessDate: string; sequence: number; late: boolean },
 ): Promise<number> {
   return tx.run(
-    `with last as (
+    `with last as materialized (
        select distinct on (customer_id) customer_id, digest
        from staged_bills
        where merchant_id = $1 and file_id = $2::uuid and record_no > $3 and record_no <= $4
        order by customer_id, record_no desc
+     ), found as materialized (
+       select l.customer_id, k.version, c.contact_version, c.customer_number, c.created_at
+       from last l
+       cross join lateral (
+         select version from contacts where merchant_id = $1 and customer_id = l.customer_id and digest = l.digest offset 0
+       ) k
+       cross join lateral (
+         select * from customers where merchant_id = $1 and id = l.customer_id offset 0
+       ) c
      )
-     update customers c set contact_version = k.version
-     from last l
-     join contacts k on k.merchant_id = $1 and k.customer_id = l.customer_id and k.digest = l.digest
-     where c.merchant_id = $1 and c.id = l.customer_id and c.contact_version <> k.version
+     -- Every one conflicts: an update by primary key that no plan can turn into a comparison of all with all.
+     insert into customers (merchant_id, id, customer_number, contact_version, created_at)
+     select $1, f.customer_id, f.customer_number, f.version, f.created_at
+     from found f
+     where f.version <> f.contact_version
        and not ($5 and exists (
-         select from invoices i join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id
-         where i.merchant_id = $1 and i.customer_id = c.id
-           and (f.business_date, f.sequence) > ($6::date, $7::int)))`,
+         select from invoices i join billing_files b on b.merchant_id = i.merchant_id and b.id = i.file_id
+         where i.merchant_id = $1 and i.customer_id = f.customer_id
+           and (b.business_date, b.sequence) > ($6::date, $7::int)))
+     on conflict (merchant_id, id) do update set contact_version = excluded.contact_version`,
     [range.merchantId, range.fileId, range.from, range.to, origin.late, origin.businessDate, origin.sequence],
   );
 }

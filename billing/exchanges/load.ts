@@ -19,6 +19,7 @@ import {
   type DueTerms,
   dueDatesOf,
   issueBills,
+  leaveReferencesUnchecked,
   lockFile,
   newerFileLoaded,
   type RecordRange,
@@ -72,6 +73,7 @@ export async function loadChunk(ports: { db: Db }, input: LoadChunk): Promise<Lo
     const dueDates = await dueDatesOf(tx, range);
     const bills = dueDates.reduce((sum, { lines }) => sum + lines, 0);
     if (bills > 0) {
+      await leaveReferencesUnchecked(tx);
       const origin = { businessDate, sequence, at: act.at };
       await loadCustomers(tx, range, bills, origin, () => newerFileLoaded(tx, act.merchantId, file));
       const issued = await issueBills(tx, {

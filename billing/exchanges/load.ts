@@ -19,7 +19,6 @@ import {
   type DueTerms,
   dueDatesOf,
   issueBills,
-  leaveReferencesUnchecked,
   lockFile,
   newerFileLoaded,
   type RecordRange,
@@ -73,7 +72,6 @@ export async function loadChunk(ports: { db: Db }, input: LoadChunk): Promise<Lo
     const dueDates = await dueDatesOf(tx, range);
     const bills = dueDates.reduce((sum, { lines }) => sum + lines, 0);
     if (bills > 0) {
-      await leaveReferencesUnchecked(tx);
       const origin = { businessDate, sequence, at: act.at };
       await loadCustomers(tx, range, bills, origin, () => newerFileLoaded(tx, act.merchantId, file));
       const issued = await issueBills(tx, {

@@ -495,17 +495,6 @@ export async function issueBills(tx: Tx, issue: IssueBills): Promise<number> {
   );
 }
 
-/**
- * Where the role may: foreign keys are not looked up row by row for the rest of the transaction, eight for each line. Only
- * for statements that make every row out of the very rows it refers to, and compare the counts; parents are never deleted.
- */
-export async function leaveReferencesUnchecked(tx: Tx): Promise<void> {
-  await tx.query(
-    `select set_config('session_replication_role', 'replica', true)
-     where has_parameter_privilege('session_replication_role', 'set')`,
-  );
-}
-
 /** Compare-and-set of how far a file is loaded. */
 export async function advanceFile(tx: Tx, range: RecordRange): Promise<boolean> {
   const moved = await tx.run(

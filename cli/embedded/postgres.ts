@@ -754,8 +754,6 @@ async function prepare(port: number, passwords: Passwords): Promise<void> {
       grant seikyu_web to seikyu_web_login;
       -- May administer the role, but does not fall under its row security itself.
       grant seikyu_web to seikyu with admin true, inherit false, set true;
-      -- Bulk loads prove their references with one query instead of eight look-ups a line.
-      grant set on parameter session_replication_role to seikyu;
       alter role seikyu set statement_timeout = '10min';
       alter role seikyu set lock_timeout = '10s';
       alter role seikyu set idle_in_transaction_session_timeout = '60s';

@@ -92,7 +92,7 @@ export const ingestBench: Bench = async (report) => {
   }
 };
 
-export function billingFile(sequence: number): Buffer {
+function billingFile(sequence: number): Buffer {
   const rows: string[] = [`H,1,minato-gas,billing,${businessDate},${sequence}`];
   let sum = 0;
   for (let line = 1; line <= lines; line += 1) {
@@ -109,7 +109,7 @@ export function billingFile(sequence: number): Buffer {
   return Buffer.from(rows.join('\n'));
 }
 
-export async function billingDay(workshop: Workshop, sequence: number, content: Buffer) {
+async function billingDay(workshop: Workshop, sequence: number, content: Buffer) {
   const { ports, merchant, inbox } = workshop;
   const name = `billing_minato-gas_20261125_${String(sequence).padStart(4, '0')}.csv`;
   fs.writeFileSync(join(inbox, name), content);
@@ -137,7 +137,7 @@ export async function billingDay(workshop: Workshop, sequence: number, content: 
 }
 
 /** The median of three, each into an empty logged table. */
-export async function bareCopy(
+async function bareCopy(
   { db }: Workshop,
   content: Buffer,
 ): Promise<{ columns: number; line: number }> {

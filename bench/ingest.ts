@@ -137,10 +137,7 @@ async function billingDay(workshop: Workshop, sequence: number, content: Buffer)
 }
 
 /** The median of three, each into an empty logged table. */
-async function bareCopy(
-  { db }: Workshop,
-  content: Buffer,
-): Promise<{ columns: number; line: number }> {
+async function bareCopy({ db }: Workshop, content: Buffer): Promise<{ columns: number; line: number }> {
   const records = content.subarray(content.indexOf('\n') + 1, content.lastIndexOf('\nT,') + 1);
   const columns = Array.from({ length: 13 }, (_, at) => `c${at + 1} text`).join(', ');
   const times = { columns: [] as number[], line: [] as number[] };

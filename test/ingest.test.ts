@@ -1,6 +1,7 @@
 import fs from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { checkInvariants } from '../billing/checks/queries.ts';
 import type { CrashPoint } from '../billing/crash-points.ts';
 import { openContact } from '../billing/customers/contact.ts';
 import { tieOutOf } from '../billing/exchanges/tie-out.ts';
@@ -153,6 +154,9 @@ describe('the samples of minato-gas', () => {
     });
     // Nobody of a rejected line became a customer: G100050 stands on a duplicate alone.
     expect(await office.db.query(`select 1 from customers where customer_number = 'G100050'`)).toEqual([]);
+
+    const checked = await checkInvariants(office.db);
+    expect(checked.invariants.filter((invariant) => !invariant.holds)).toEqual([]);
 
     const before = await everything();
     expect(before).toMatchObject({

@@ -2,19 +2,10 @@ import { inspect } from 'node:util';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { seededRandomness } from '../billing/ids.ts';
-import { deriveKeys, digest, fastDigest, makeSealer, open, SealBroken, seal } from '../billing/sealing.ts';
+import { deriveKeys, digest, makeSealer, open, SealBroken, seal } from '../billing/sealing.ts';
 
 const keys = deriveKeys('a secret of at least thirty-two characters');
 const randomness = seededRandomness(1);
-
-test('the fast digest is HMAC-SHA256, whatever the text and its length', () => {
-  const fast = fastDigest(keys.digest);
-  fc.assert(
-    fc.property(fc.string({ unit: 'binary', maxLength: 3_000 }), (text) => {
-      expect(fast(text)).toEqual(digest(keys.digest, text));
-    }),
-  );
-});
 
 describe('sealed values', () => {
   test('open to what went in', () => {

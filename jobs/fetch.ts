@@ -44,7 +44,7 @@ export const fetch: Job = {
       }
     } catch (error) {
       if (error instanceof Refusal && error.code.startsWith('SFTP_')) {
-        ports.log.warn({ merchant: context.merchant.id, code: error.code }, 'the inbox could not be read');
+        ports.log.warn({ merchant: context.merchant.code, code: error.code }, 'the inbox could not be read');
         await alert(context, [
           {
             level: error.code === 'SFTP_HOST_KEY_CHANGED' ? 'now' : 'daily',
@@ -85,6 +85,8 @@ interface Complete {
   name: FileName;
   /** The control file lies beside it. */
   hasControl: boolean;
+  /** What the server says of its size. */
+  controlBytes: number;
 }
 
 interface Inbox {
@@ -113,8 +115,16 @@ async function look(context: JobContext, store: RemoteStore): Promise<Inbox> {
     else if (name.type === 'data') {
       // A file of ours in another layout would be read with the wrong encoding.
       if (merchant.settings.layout !== 'standard/1') inbox.notHandled.push(`${name.kind} in the layout`);
-      else
-        known.push({ entry, kind: name.kind, name: name.name, hasControl: files.has(doneName(entry.name)) });
+      else {
+        const control = files.get(doneName(entry.name));
+        known.push({
+          entry,
+          kind: name.kind,
+          name: name.name,
+          hasControl: control !== undefined,
+          controlBytes: control?.sizeBytes ?? 0,
+        });
+      }
     }
   }
   let complete = known.filter((file) => file.hasControl);
@@ -170,7 +180,7 @@ type Fetched = 'files' | 'removals_carried_on' | 'changed_while_read';
 async function fetchOne(
   context: ChunkContext,
   store: RemoteStore,
-  { entry, kind, hasControl }: Complete,
+  { entry, kind, hasControl, controlBytes }: Complete,
   lookedAt: Temporal.Instant,
 ): Promise<Fetched> {
   const { ports, merchant } = context;
@@ -178,7 +188,9 @@ async function fetchOne(
   const path = `${inbound}/${entry.name}`;
   await ports.crash('fetch.before_download');
   // Stable files have no agreement about control files: one that lies there is not believed, only removed.
-  const control = completion === 'done_file' ? await readControl(store, inbound, entry.name) : 'none';
+  const control =
+    completion === 'done_file' ? await readControl(store, inbound, entry.name, controlBytes) : 'none';
+  if (control === 'changed') return 'changed_while_read';
 
   const id = ports.ids.uuid();
   const archivePath = join(ports.archiveFolder, merchant.code, id);
@@ -237,27 +249,42 @@ async function carryOnRemoval(
   const path = `${merchant.settings.exchange.inbound}/${removal.name}`;
   const entry = await store.stat(path);
   if (entry?.kind === 'file' && entry.sizeBytes === removal.size_bytes) {
-    const same =
-      removal.sha256 === '' || (await sha256Of(store.download(path), context.stop)) === removal.sha256;
-    if (same) await removeIfThere(store, path);
+    const there = removal.sha256 === '' ? '' : await sha256Of(store, path, entry.sizeBytes, context.stop);
+    if (there === removal.sha256) await removeIfThere(store, path);
   }
   await finishRemoval(ports, context, removal, ports.clock.now());
 }
 
-async function sha256Of(content: AsyncIterable<Uint8Array>, stop: AbortSignal): Promise<string> {
+async function sha256Of(
+  store: RemoteStore,
+  path: string,
+  toldBytes: number,
+  stop: AbortSignal,
+): Promise<string> {
   const hash = createHash('sha256');
-  for await (const piece of content) {
+  let readBytes = 0;
+  for await (const piece of store.download(path)) {
     stop.throwIfAborted();
+    readBytes += piece.length;
     hash.update(piece);
+  }
+  // A transfer that ends early must not pass for other bytes: the file would lie there for ever.
+  if (readBytes !== toldBytes) {
+    throw new Refusal('SFTP_UNREACHABLE', 'a download ended before its end', {
+      next: 'It is tried again by itself. If it stays so, ask the partner whether the server is in order.',
+      context: { toldBytes, readBytes },
+    });
   }
   return hash.digest('hex');
 }
 
+/** `changed`: other bytes came than the server had told; a part of a digest must not count as a wrong one. */
 async function readControl(
   store: RemoteStore,
   inbound: string,
   name: string,
-): Promise<ReturnType<typeof readDoneFile>> {
+  toldBytes: number,
+): Promise<ReturnType<typeof readDoneFile> | 'changed'> {
   const pieces: Buffer[] = [];
   let sizeBytes = 0;
   for await (const piece of store.download(`${inbound}/${doneName(name)}`)) {
@@ -265,6 +292,7 @@ async function readControl(
     if (sizeBytes > doneBytesMax) return 'bad';
     pieces.push(piece);
   }
+  if (sizeBytes !== toldBytes) return 'changed';
   return readDoneFile(Buffer.concat(pieces).toString('latin1'), name);
 }
 

@@ -9,6 +9,7 @@ import type { Clock, Log } from '../billing/ports.ts';
 import { recentPasses } from '../billing/runs/queries.ts';
 import type { Sealer } from '../billing/sealing.ts';
 import { html, secureHeaders } from './headers.ts';
+import { listen } from './listen.ts';
 import { operatorStyle, outboxPage, statusPage } from './pages/operators.tsx';
 import { adminPaths } from './paths.ts';
 
@@ -88,9 +89,7 @@ export async function startAdmin(options: AdminOptions): Promise<AdminServer> {
     );
   });
 
-  await app.listen({ host, port: options.port });
-  const address = app.server.address();
-  const port = typeof address === 'object' && address !== null ? address.port : options.port;
+  const port = await listen(app, { host, port: options.port, setting: 'ADMIN_PORT' });
   return { url: `http://${host}:${port}`, port, close: () => app.close() };
 }
 

@@ -4,6 +4,7 @@ import fastify, { type FastifyError, type FastifyReply, type FastifyRequest } fr
 import type { Db } from '../billing/db.ts';
 import { brandStyle, isColor } from './brand.ts';
 import { html, secureHeaders } from './headers.ts';
+import { listen } from './listen.ts';
 import { statePage } from './pages/state.tsx';
 import { paths } from './paths.ts';
 import { payRoutes } from './pay.ts';
@@ -108,11 +109,10 @@ export async function startWeb(options: WebOptions): Promise<WebServer> {
   payRoutes(app, context);
   const settled = await webhookRoutes(app, context);
 
-  await app.listen({ host: options.host ?? '127.0.0.1', port: options.port });
-  const address = app.server.address();
-  const port = typeof address === 'object' && address !== null ? address.port : options.port;
+  const host = options.host ?? '127.0.0.1';
+  const port = await listen(app, { host, port: options.port, setting: 'PORT' });
   return {
-    url: `http://${options.host ?? '127.0.0.1'}:${port}`,
+    url: `http://${host}:${port}`,
     port,
     settled,
     async close() {

@@ -32,6 +32,12 @@ export async function listMerchants(db: Pick<Db, 'query'>): Promise<Merchant[]> 
   return rows.map(merchantOf);
 }
 
+/** Each merchant's time zone by code, for showing instants; UTC for what is nobody's. */
+export async function zonesOf(db: Pick<Db, 'query'>): Promise<(code: string) => string> {
+  const zones = new Map((await listMerchants(db)).map(({ code, settings }) => [code, settings.timezone]));
+  return (code) => zones.get(code) ?? 'UTC';
+}
+
 /** Refusal MERCHANT_UNKNOWN where there is none with this code. */
 export async function merchantByCode(db: Pick<Db, 'query'>, code: string): Promise<Merchant> {
   const merchants = await listMerchants(db);

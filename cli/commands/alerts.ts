@@ -1,9 +1,10 @@
 import type { Command } from 'commander';
 import { acknowledgeAlerts, openAlerts } from '../../billing/alerts/queries.ts';
-import { merchantByCode } from '../../billing/merchants/queries.ts';
+import { merchantByCode, zonesOf } from '../../billing/merchants/queries.ts';
 import { parkedItems } from '../../billing/parked/queries.ts';
 import { returnParked } from '../../billing/parked/return.ts';
 import { operatorName } from '../operator.ts';
+import { localTime } from '../output.ts';
 import { withSystem } from './with-system.ts';
 
 export function addAlertsCommands(program: Command): void {
@@ -15,11 +16,12 @@ export function addAlertsCommands(program: Command): void {
     .action((options: { json: boolean }) =>
       withSystem(options, async ({ db }, output) => {
         const open = await openAlerts(db);
+        const zoneOf = await zonesOf(db);
         output.document(open);
         output.rows(
           '',
           ['level', 'merchant', 'cause', 'occurrences', 'last', 'message'],
-          open.map((alert) => ({ ...alert, last: `${alert.last_at.slice(0, 16).replace('T', ' ')}Z` })),
+          open.map((alert) => ({ ...alert, last: localTime(alert.last_at, zoneOf(alert.merchant)) })),
           'No alert is open.',
         );
         if (open.length > 0) output.line('Seen and dealt with: seikyu alerts acknowledge <cause>');
@@ -34,6 +36,7 @@ export function addAlertsCommands(program: Command): void {
     .addHelpText('after', '\nExample:\n  $ seikyu alerts acknowledge LATE_PAYMENT --merchant minato-gas')
     .action((cause: string, options: { json: boolean; merchant?: string }) =>
       withSystem(options, async ({ db, ports }, output) => {
+        if (options.merchant !== undefined) await merchantByCode(db, options.merchant);
         const acknowledged = await acknowledgeAlerts(db, ports.clock.now(), cause, options.merchant ?? null);
         output.document({ acknowledged });
         output.line(acknowledged === 0 ? 'No open alert has this cause.' : `${acknowledged} acknowledged.`);
@@ -48,13 +51,14 @@ export function addAlertsCommands(program: Command): void {
     .action((options: { json: boolean }) =>
       withSystem(options, async ({ db }, output) => {
         const items = await parkedItems(db);
+        const zoneOf = await zonesOf(db);
         output.document(items);
         output.rows(
           '',
           ['since', 'merchant', 'subject', 'bill', 'reason', 'context'],
           items.map((item) => ({
             ...item,
-            since: item.parked_at.slice(0, 16).replace('T', ' '),
+            since: localTime(item.parked_at, zoneOf(item.merchant)),
             bill: item.billing_number ?? item.subject_id,
           })),
           'Nothing is parked.',

@@ -3,6 +3,7 @@ import { checkInvariants } from '../../billing/checks/queries.ts';
 import { trialBalance } from '../../billing/ledger/queries.ts';
 import { Refusal } from '../../billing/refusal.ts';
 import { type DemoWalk, firstDay, walkDemo } from '../demo/demo.ts';
+import { leaveBillsOpen } from '../demo/left-open.ts';
 import { billsToExplain, fileTieOuts, merchantTotals, openBills } from '../demo/queries.ts';
 import type { Output } from '../output.ts';
 import type { Process } from '../program.ts';
@@ -55,7 +56,17 @@ Example:
             stop: process.stop,
             say: (text) => output.line(text),
           });
-          return summarize(system, walk, output);
+          const code = await summarize(system, walk, output);
+          if (code !== 0) return code;
+          const left = await leaveBillsOpen(system, process.stop);
+          if (left.failure !== null) {
+            system.log.error({ failure: left.failure }, 'no bills could be left open for a visitor');
+            return 1;
+          }
+          output.line(
+            `  its outbox                            ${left.bills} SMS of the next morning, whose bills nobody has paid: the pay page asks for ${left.lastFour}`,
+          );
+          return 0;
         },
         { startVirtualAt: `${firstDay}T04:00:00+09:00` },
         settings,
@@ -155,7 +166,9 @@ async function summarize(system: System, walk: DemoWalk, output: Output): Promis
   for (const { billing_number, fate } of await billsToExplain(db))
     output.line(`  npx seikyu explain ${billing_number.padEnd(18)} ${fate}`);
   output.line('  npx seikyu check                      the invariants again');
-  output.line(`  ${system.settings.home}/demo/sftp   what the merchants see on their SFTP server`);
+  output.line(
+    `  ${`${system.settings.home}/demo/sftp`.padEnd(36)}  what the merchants see on their SFTP server`,
+  );
   output.line(
     '  npm start                             serves this data: pay pages, and the SMS outbox for operators',
   );

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { explainBill } from '../../billing/explain/queries.ts';
+import { merchantByCode } from '../../billing/merchants/queries.ts';
 import { Refusal } from '../../billing/refusal.ts';
 import { localTime } from '../output.ts';
 import { withSystem } from './with-system.ts';
@@ -15,6 +16,7 @@ export function addExplainCommand(program: Command): void {
     .addHelpText('after', '\nExample:\n  $ seikyu explain MG2611-00001 --merchant minato-gas')
     .action((billingNumber: string, options: { json: boolean; merchant?: string }) =>
       withSystem(options, async ({ db }, output) => {
+        if (options.merchant !== undefined) await merchantByCode(db, options.merchant);
         const bills = await explainBill(db, billingNumber, options.merchant ?? null);
         if (bills.length === 0) {
           throw new Refusal(

@@ -6,6 +6,7 @@ import { Refusal } from '../../billing/refusal.ts';
 import { type Counts, type JobName, jobNames } from '../../jobs/job.ts';
 import { jobs } from '../../jobs/jobs.ts';
 import { messageOf, runJob } from '../../jobs/run.ts';
+import { serveDemoHome } from '../demo/serve.ts';
 import { type Output, openProgress } from '../output.ts';
 import type { Process } from '../program.ts';
 import type { System } from '../system.ts';
@@ -65,13 +66,16 @@ interface RunRow extends Record<string, unknown> {
 
 async function runJobs(names: readonly JobName[], options: RunOptions, { stop }: Process): Promise<void> {
   await withSystem(options, async (system, output) => {
-    const merchants = await chosen(system, options.merchant);
     // For all before the first: nothing runs where one of them is refused.
-    for (const merchant of merchants) dateFor(merchant, options, system.ports.clock.now());
+    for (const merchant of await chosen(system, options.merchant))
+      dateFor(merchant, options, system.ports.clock.now());
     await system.needGateway();
+    // The demo's merchants have no server but this one.
+    const home = system.virtualClock ? await serveDemoHome(system) : null;
     const bars = openProgress(options.json);
     const rows: RunRow[] = [];
     try {
+      const merchants = await chosen(system, options.merchant);
       for (const job of names) {
         for (const merchant of merchants) {
           if (stop.aborted) break;
@@ -80,6 +84,7 @@ async function runJobs(names: readonly JobName[], options: RunOptions, { stop }:
       }
     } finally {
       bars.end();
+      await home?.sftp.stop();
     }
     return report(rows, output, stop.aborted);
   });
@@ -162,7 +167,7 @@ export function dateFor(
   });
 }
 
-function parseDate(text: string): string {
+export function parseDate(text: string): string {
   try {
     if (!/^\d{4}-\d{2}-\d{2}$/.test(text)) throw new RangeError(text);
     return Temporal.PlainDate.from(text, { overflow: 'reject' }).toString();

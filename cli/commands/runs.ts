@@ -1,5 +1,10 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
+import { merchantByCode, zonesOf } from '../../billing/merchants/queries.ts';
+import { Refusal } from '../../billing/refusal.ts';
 import { recentPasses } from '../../billing/runs/queries.ts';
+import { jobNames } from '../../jobs/job.ts';
+import { localTime } from '../output.ts';
+import { parseDate } from './run.ts';
 import { withSystem } from './with-system.ts';
 
 export function addRunsCommand(program: Command): void {
@@ -7,17 +12,19 @@ export function addRunsCommand(program: Command): void {
     .command('runs')
     .description('what ran: the newest passes of jobs with what they counted')
     .option('--merchant <code>', 'of this merchant only')
-    .option('--job <name>', 'of this job only')
-    .option('--date <YYYY-MM-DD>', 'for this business date only')
-    .option('--limit <n>', 'how many', '40')
+    .addOption(new Option('--job <name>', 'of this job only').choices(jobNames))
+    .addOption(new Option('--date <YYYY-MM-DD>', 'for this business date only').argParser(parseDate))
+    .addOption(new Option('--limit <n>', 'how many').default(40).argParser(parseLimit))
     .addHelpText('after', '\nExample:\n  $ seikyu runs --job charge --merchant minato-gas')
-    .action((options: { json: boolean; merchant?: string; job?: string; date?: string; limit: string }) =>
+    .action((options: { json: boolean; merchant?: string; job?: string; date?: string; limit: number }) =>
       withSystem(options, async ({ db }, output) => {
+        if (options.merchant !== undefined) await merchantByCode(db, options.merchant);
+        const zoneOf = await zonesOf(db);
         const passes = await recentPasses(db, {
           merchant: options.merchant ?? null,
           job: options.job ?? null,
           businessDate: options.date ?? null,
-          limit: Math.min(10_000, Math.max(1, Number.parseInt(options.limit, 10) || 40)),
+          limit: options.limit,
         });
         output.document(passes);
         output.rows(
@@ -25,14 +32,20 @@ export function addRunsCommand(program: Command): void {
           ['started', 'merchant', 'job', 'date', 'pass', 'outcome', 'counts', 'failure'],
           passes.map((pass) => ({
             ...pass,
-            started: pass.started_at.slice(0, 19).replace('T', ' '),
+            started: localTime(pass.started_at, zoneOf(pass.merchant)),
             date: pass.business_date,
             outcome: pass.outcome ?? 'running',
             failure: pass.failure?.split('\n')[0]?.slice(0, 80) ?? '',
           })),
-          'Nothing has run yet.',
+          (options.merchant ?? options.job ?? options.date) ? 'No such run.' : 'Nothing has run yet.',
         );
         return 0;
       }),
     );
+}
+
+function parseLimit(text: string): number {
+  const limit = Number(text);
+  if (Number.isSafeInteger(limit) && limit >= 1 && limit <= 10_000) return limit;
+  throw new Refusal('LIMIT_WRONG', '--limit is out of range', { next: 'Write 1 to 10000.', exitCode: 2 });
 }

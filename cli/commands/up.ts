@@ -8,7 +8,7 @@ import { messageOf, realWait, runJob } from '../../jobs/run.ts';
 import { requestDueRuns } from '../../jobs/schedule.ts';
 import { startAdmin } from '../../web/admin.ts';
 import { startWeb } from '../../web/server.ts';
-import { openDemoHome } from '../demo/home.ts';
+import { serveDemoHome } from '../demo/serve.ts';
 import { openLog } from '../log.ts';
 import type { Process } from '../program.ts';
 import type { System } from '../system.ts';
@@ -32,14 +32,8 @@ export function addUpCommand(program: Command, process: Process): void {
         const closers: (() => Promise<unknown>)[] = [];
         const log = openLog({ level: system.settings.logLevel, part: 'up' });
         try {
-          if (system.virtualClock) {
-            // The demo's data live on the demo's clock, which runs on from where the demo left it.
-            const home = await openDemoHome(system.settings.home);
-            closers.push(() => home.sftp.stop());
-            await system.virtualClock.tick();
-            closers.push(() => system.virtualClock?.stop() ?? Promise.resolve());
-          }
           await system.needGateway();
+          // Both ports before anything else: a second one by mistake ends here and has changed nothing.
           const web = await startWeb({
             webDb: system.webDb,
             ports: { ...system.ports, log },
@@ -56,6 +50,13 @@ export function addUpCommand(program: Command, process: Process): void {
             host: system.settings.adminHost,
           });
           closers.push(() => admin.close());
+          if (system.virtualClock) {
+            // The demo's data live on the demo's clock, which runs on from where the demo left it.
+            const home = await serveDemoHome(system);
+            closers.push(() => home.sftp.stop());
+            await system.virtualClock.tick();
+            closers.push(() => system.virtualClock?.stop() ?? Promise.resolve());
+          }
           output.document({ payPages: system.settings.baseUrl, operators: admin.url });
           output.line(`Pay pages        ${system.settings.baseUrl}`);
           output.line(`Operators        ${admin.url}   (SMS outbox: ${admin.url}/outbox)`);

@@ -39,8 +39,8 @@ export interface DemoWalk {
 /** The first demo day: the Tuesday before the samples' first file. */
 export const firstDay = '2026-11-24';
 const zone = 'Asia/Tokyo';
-/** Two months of bills, the last of them due in the third and returned up to 60 days later. */
-const daysAtMost = 140;
+/** A month until the first file at most, two of bills, the last of them due a month later and returned 60 days after that. */
+const daysAtMost = 170;
 
 /**
  * Walks day by day on the virtual clock: merchants drop files, every job runs at its time, consumers answer their SMS
@@ -50,19 +50,13 @@ export async function walkDemo(system: System, options: DemoOptions): Promise<De
   const clock = system.virtualClock;
   assertState(clock, 'the demo lives on a virtual clock');
   const startedMs = clock.elapsedMs();
-  // A killed 'up' may have left it ticking.
-  await clock.stop();
   // This process alone moves the clock, so that nothing in it need ask for the time: 60,000 queries less.
   system.ports.clock = { ...clock, refresh: async () => undefined };
-  const home = await openDemoHome(system.settings.home);
-  const closers: (() => Promise<unknown>)[] = [() => home.sftp.stop()];
+  const closers: (() => Promise<unknown>)[] = [];
   try {
-    await applyFiles(system, home.settingsFiles);
-    const merchants = (await listMerchants(system.db)).filter((merchant) =>
-      demoMerchants.some((demo) => demo.code === merchant.code),
-    );
     // Calls that time out cost real time: a short deadline keeps the demo short, the rules are the same.
     await system.needGateway({ callDeadlineMs: 500, holdMs: 1_000 });
+    // The port before anything else: beside a running 'up' the demo ends here and has changed nothing.
     const web = await startWeb({
       webDb: system.webDb,
       ports: system.ports,
@@ -72,6 +66,14 @@ export async function walkDemo(system: System, options: DemoOptions): Promise<De
       gatewayOrigins: [system.gatewayOrigin()],
     });
     closers.push(() => web.close());
+    // A killed 'up' may have left it ticking.
+    await clock.stop();
+    const home = await openDemoHome(system.settings.home);
+    closers.push(() => home.sftp.stop());
+    await applyFiles(system, home.settingsFiles);
+    const merchants = (await listMerchants(system.db)).filter((merchant) =>
+      demoMerchants.some((demo) => demo.code === merchant.code),
+    );
     const consumers = new Consumers();
     closers.push(() => consumers.close());
     const walk = new Walk(system, clock, home, merchants, consumers, options);
@@ -235,12 +237,12 @@ class Walk {
     const parts = [
       drops.length > 0 ? `${drops.length} file${drops.length > 1 ? 's' : ''} in` : '',
       say(done.sent, 'SMS sent'),
-      say(visits.visits, `visits (${visits.paid} paid)`),
+      say(visits.visits, `${visits.visits === 1 ? 'visit' : 'visits'} (${visits.paid} paid)`),
       say(done.charged, 'charged'),
       say(done.declined, 'declined'),
       say(done.unknown, 'unknown outcomes asked for'),
       say(done.returned, 'returned unpaid'),
-      say(done.delivered, 'files out'),
+      say(done.delivered, done.delivered === 1 ? 'file out' : 'files out'),
     ].filter((part) => part !== '');
     return parts.join(', ');
   }
@@ -295,6 +297,7 @@ class Walk {
   async #answerSms(day: Temporal.PlainDate): Promise<{ visits: number; paid: number }> {
     const fresh = await newestSms(this.#system.db, this.#system.ports.sealer, this.#lastSms);
     this.#lastSms = fresh.at(-1) ?? this.#lastSms;
+    const startOfDay = day.toZonedDateTime(zone).toInstant();
     const due: { sms: NewSms; customerNumber: string; isFirstVisit: boolean }[] = [];
     for (const sms of fresh) {
       const customer = this.#phones.get(sms.to);
@@ -307,6 +310,8 @@ class Walk {
       const conduct = conductOf(this.#options.seed, customer.customerNumber);
       const isDue =
         seen.seen === conduct.reactsTo || (conduct.abandonsFirst && seen.seen === conduct.reactsTo + 1);
+      // A run on top of an earlier one finds its SMS too: what came before today counts, and is not answered now.
+      if (Temporal.Instant.compare(sms.acceptedAt, startOfDay) < 0) continue;
       // The bill that the samples cancel stays unpaid until then.
       if (!isDue || customer.customerNumber === 'G100003') continue;
       due.push({

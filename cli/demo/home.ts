@@ -4,11 +4,18 @@ import { fileURLToPath } from 'node:url';
 import { parseDocument } from 'yaml';
 import type { DemoMerchant, InboundFile } from './bills.ts';
 import { demoMerchants } from './bills.ts';
-import { type KeyPair, makeKeyPair, type SftpServer, startSftpServer } from './sftp-server.ts';
+import {
+  answersWithKey,
+  type KeyPair,
+  makeKeyPair,
+  publicKeyFingerprint,
+  type SftpServer,
+  startSftpServer,
+} from './sftp-server.ts';
 
 /** The demo's own folder under SEIKYU_HOME: the merchants' SFTP trees, keys and settings files. */
 export interface DemoHome {
-  sftp: SftpServer;
+  sftp: Pick<SftpServer, 'port' | 'hostKeyFingerprint' | 'stop'>;
   /** Settings files to apply, one a merchant. */
   settingsFiles: string[];
   /** Puts a file and then its control file where the merchant would. */
@@ -21,7 +28,10 @@ export interface DemoHome {
 const samples = fileURLToPath(new URL('./samples/', import.meta.url));
 const preferredPort = 2222;
 
-/** Makes keys and folders where they are missing, and starts the SFTP server on its former port if that is free. */
+/**
+ * Makes keys and folders where they are missing, and starts the SFTP server on its former port if that is free. Where
+ * another process of this home serves the same folders, that one is joined.
+ */
 export async function openDemoHome(home: string): Promise<DemoHome> {
   const folder = join(home, 'demo');
   fs.mkdirSync(join(folder, 'merchants'), { recursive: true, mode: 0o700 });
@@ -40,9 +50,12 @@ export async function openDemoHome(home: string): Promise<DemoHome> {
   const portFile = join(folder, 'sftp-port');
   const port = fs.existsSync(portFile) ? Number(fs.readFileSync(portFile, 'utf8')) : preferredPort;
   const options = { hostKey: hostKey.privateKey, accounts };
-  const sftp = await startSftpServer({ ...options, port }).catch((error: NodeJS.ErrnoException) => {
-    // Another program has the port: any other will do, the settings follow.
+  const sftp = await startSftpServer({ ...options, port }).catch(async (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EADDRINUSE') throw error;
+    const hostKeyFingerprint = publicKeyFingerprint(hostKey.privateKey);
+    if (await answersWithKey(port, hostKeyFingerprint))
+      return { port, hostKeyFingerprint, stop: async () => undefined };
+    // Another program has the port: any other will do, the settings follow.
     return startSftpServer({ ...options, port: 0 });
   });
   fs.writeFileSync(portFile, String(sftp.port));
@@ -91,7 +104,7 @@ export function sampleFiles(merchant: string): InboundFile[] {
 }
 
 /** The sample's settings, pointed at the demo's server. Two of them have layouts of their own, which come later: standard/1 until then. */
-function writeSettings(folder: string, merchant: DemoMerchant, sftp: SftpServer): string {
+function writeSettings(folder: string, merchant: DemoMerchant, sftp: DemoHome['sftp']): string {
   const document = parseDocument(sample(merchant.code, 'merchant.yaml'));
   document.setIn(['exchange', 'sftp', 'port'], sftp.port);
   document.setIn(['exchange', 'sftp', 'host_keys'], [sftp.hostKeyFingerprint]);

@@ -106,7 +106,30 @@ function isUsable(pair: { private: string; public: string }): boolean {
 
 export function publicKeyFingerprint(key: string): string {
   const parsed = parseKey(key);
-  return `SHA256:${createHash('sha256').update(parsed.getPublicSSH()).digest('base64').replace(/=+$/, '')}`;
+  return fingerprintOf(parsed.getPublicSSH());
+}
+
+function fingerprintOf(publicKey: Buffer): string {
+  return `SHA256:${createHash('sha256').update(publicKey).digest('base64').replace(/=+$/, '')}`;
+}
+
+/** Whether an SSH server with this host key listens there. Nothing is said to it after its key. */
+export function answersWithKey(port: number, fingerprint: string): Promise<boolean> {
+  const client = new ssh2.Client();
+  return new Promise((resolve) => {
+    client.on('error', () => resolve(false));
+    client.on('close', () => resolve(false));
+    client.connect({
+      host: '127.0.0.1',
+      port,
+      username: 'nobody',
+      readyTimeout: 3_000,
+      hostVerifier: (key: Buffer) => {
+        resolve(fingerprintOf(key) === fingerprint);
+        return false;
+      },
+    });
+  });
 }
 
 /** A real SFTP server in this process, for the demo and the tests: keys only, each account in its own folder. */

@@ -105,14 +105,27 @@ async function renamed(store: RemoteStore, from: string, to: string, expected: C
     if (code === 'SFTP_NOT_FOUND' && (await store.stat(to)) === undefined) return 'gone';
     return (await holds(store, to, expected)) ? 'placed' : 'differs';
   }
-  return (await store.stat(to))?.sizeBytes === expected.sizeBytes ? 'placed' : 'differs';
+  const there = await store.stat(to);
+  // A partner may take a control file, and its file with it, at the moment when it appears: it was whole.
+  return there === undefined || there.sizeBytes === expected.sizeBytes ? 'placed' : 'differs';
 }
 
 async function holds(store: RemoteStore, path: string, expected: Content): Promise<boolean> {
   const there = await store.stat(path);
   if (there?.kind !== 'file' || there.sizeBytes !== expected.sizeBytes) return false;
   const digest = createHash('sha256');
-  for await (const chunk of store.download(path)) digest.update(chunk);
+  let readBytes = 0;
+  for await (const chunk of store.download(path)) {
+    readBytes += chunk.length;
+    digest.update(chunk);
+  }
+  // A transfer that ends early says nothing about the file: it must not pass for another content.
+  if (readBytes !== expected.sizeBytes) {
+    throw new Refusal('SFTP_UNREACHABLE', 'a download ended before its end', {
+      next: 'It is tried again by itself. If it stays so, ask the partner whether the server is in order.',
+      context: { path, sizeBytes: expected.sizeBytes, readBytes },
+    });
+  }
   return digest.digest('hex') === expected.sha256;
 }
 

@@ -88,3 +88,26 @@ describe('a file that an earlier try may have renamed', () => {
     }
   });
 });
+
+describe('a folder that somebody else uses too', () => {
+  it('takes nothing for another content where a download ended early: it is looked at again', async () => {
+    const { store } = folder({ [final]: bytes });
+    store.download = async function* () {
+      yield bytes.subarray(0, 5);
+    };
+    await expect(placeFile(store, file(true), steps())).rejects.toMatchObject({ code: 'SFTP_UNREACHABLE' });
+  });
+
+  it('is no other content where the partner takes the file at the moment when its control file appears', async () => {
+    const { store, files } = folder();
+    const { rename } = store;
+    store.rename = async (from, to) => {
+      await rename(from, to);
+      if (!to.endsWith('.done')) return;
+      files.delete(to);
+      files.delete(final);
+    };
+    expect(await placeFile(store, file(false), steps())).toBe('placed');
+    expect(files.size).toBe(0);
+  });
+});

@@ -8,6 +8,7 @@ import { addLedgerCommand } from './commands/ledger.ts';
 import { addMerchantCommands } from './commands/merchant.ts';
 import { addRunCommands } from './commands/run.ts';
 import { addRunsCommand } from './commands/runs.ts';
+import { addSimulateCommand } from './commands/simulate.ts';
 import { addUpCommand } from './commands/up.ts';
 
 export interface Process {
@@ -45,6 +46,7 @@ Examples:
   addCheckCommand(program);
   addLedgerCommand(program);
   addAlertsCommands(program);
+  addSimulateCommand(program, process);
   for (const command of everyCommand(program)) {
     command.exitOverride();
     if (command.commands.length === 0 && command !== program)

@@ -1,0 +1,164 @@
+import type { Chance } from './chance.ts';
+
+/** Probabilities for one chance to go wrong. */
+export interface FaultProfile {
+  /** A process is killed at a crash point, or while a call is on its way. */
+  killAtCrashPoint: number;
+  killInCall: number;
+  /** A process stands still at a crash point for up to three minutes: longer than its lease. */
+  stall: number;
+  /** COMMIT is answered by a broken connection. */
+  lostCommit: number;
+  gateway: {
+    timeoutBefore: number;
+    timeoutAfter: number;
+    /** The call takes effect when nobody waits for it any more. */
+    timeoutLate: number;
+    error500Before: number;
+    error500After: number;
+    rateLimited: number;
+    lookupFails: number;
+    /** Each day, that the gateway is down for up to three hours. */
+    outage: number;
+    webhookLost: number;
+    webhookTwice: number;
+    /** Up to two days late instead of a few seconds. */
+    webhookLate: number;
+    reportLate: number;
+    reportCutOff: number;
+  };
+  carrier: {
+    timeoutBefore: number;
+    timeoutAfter: number;
+    timeoutLate: number;
+    refused: number;
+    rateLimited: number;
+    lookupFails: number;
+  };
+  store: {
+    unreachable: number;
+    /** The connection breaks before or after the effect of one operation. */
+    brokenBefore: number;
+    brokenAfter: number;
+    /** Half of a transfer arrives. */
+    halfTransfer: number;
+    /** A download ends early and says nothing. */
+    shortDownload: number;
+    refused: number;
+  };
+  disk: { full: number };
+  merchant: {
+    /** A file grows slowly under its final name. */
+    slowWrite: number;
+    hostileName: number;
+    sendsAgain: number;
+    brokenFile: number;
+  };
+  /** Clocks of processes differ by up to so many milliseconds. */
+  skewMs: number;
+}
+
+export const wild: FaultProfile = {
+  killAtCrashPoint: 0.02,
+  killInCall: 0.004,
+  stall: 0.012,
+  lostCommit: 0.003,
+  gateway: {
+    timeoutBefore: 0.04,
+    timeoutAfter: 0.04,
+    timeoutLate: 0.03,
+    error500Before: 0.02,
+    error500After: 0.02,
+    rateLimited: 0.05,
+    lookupFails: 0.08,
+    outage: 0.06,
+    webhookLost: 0.15,
+    webhookTwice: 0.2,
+    webhookLate: 0.15,
+    reportLate: 0.2,
+    reportCutOff: 0.1,
+  },
+  carrier: {
+    timeoutBefore: 0.04,
+    timeoutAfter: 0.04,
+    timeoutLate: 0.03,
+    refused: 0.02,
+    rateLimited: 0.05,
+    lookupFails: 0.1,
+  },
+  store: {
+    unreachable: 0.05,
+    brokenBefore: 0.01,
+    brokenAfter: 0.015,
+    halfTransfer: 0.03,
+    shortDownload: 0.02,
+    refused: 0.01,
+  },
+  disk: { full: 0.05 },
+  merchant: { slowWrite: 0.5, hostileName: 0.1, sendsAgain: 0.15, brokenFile: 0.1 },
+  skewMs: 400,
+};
+
+/** The outside world as it should be. */
+export const calm: FaultProfile = {
+  killAtCrashPoint: 0,
+  killInCall: 0,
+  stall: 0,
+  lostCommit: 0,
+  gateway: {
+    timeoutBefore: 0,
+    timeoutAfter: 0,
+    timeoutLate: 0,
+    error500Before: 0,
+    error500After: 0,
+    rateLimited: 0,
+    lookupFails: 0,
+    outage: 0,
+    webhookLost: 0,
+    webhookTwice: 0,
+    webhookLate: 0,
+    reportLate: 0,
+    reportCutOff: 0,
+  },
+  carrier: {
+    timeoutBefore: 0,
+    timeoutAfter: 0,
+    timeoutLate: 0,
+    refused: 0,
+    rateLimited: 0,
+    lookupFails: 0,
+  },
+  store: { unreachable: 0, brokenBefore: 0, brokenAfter: 0, halfTransfer: 0, shortDownload: 0, refused: 0 },
+  disk: { full: 0 },
+  merchant: { slowWrite: 0, hostileName: 0, sendsAgain: 0, brokenFile: 0 },
+  skewMs: 400,
+};
+
+/** What goes wrong next, part by part. */
+export class Faults {
+  profile: FaultProfile;
+  readonly #chance: Chance;
+
+  constructor(profile: FaultProfile, chance: Chance) {
+    this.profile = profile;
+    this.#chance = chance;
+  }
+
+  /** The first of these that hits, or null. One draw, so that probabilities add up. */
+  draw<Name extends string>(odds: Readonly<Record<Name, number>>, ...names: readonly Name[]): Name | null {
+    let rest = this.#chance.next();
+    for (const name of names) {
+      rest -= odds[name];
+      if (rest < 0) return name;
+    }
+    return null;
+  }
+
+  hits(probability: number): boolean {
+    return this.#chance.hits(probability);
+  }
+
+  between(least: number, most: number): number {
+    return this.#chance.between(least, most);
+  }
+}

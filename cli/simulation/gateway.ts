@@ -1,0 +1,395 @@
+import { createHash } from 'node:crypto';
+import { Temporal } from 'temporal-polyfill';
+import type {
+  ChargeAnswer,
+  ChargeOutcome,
+  DeclineCodes,
+  Gateway,
+  HostedPageRequest,
+  LookupAnswer,
+  OffSessionCharge,
+  SavedMethod,
+  SettlementLine,
+  WebhookHint,
+} from '../../billing/gateways/gateway.ts';
+import { cardByName, offSessionCall, type TestCard } from '../demo/gateway-simulator/cards.ts';
+import type { Baton, Mortal } from './baton.ts';
+import type { Faults } from './faults.ts';
+
+/** Money that the gateway took. */
+export interface Capture {
+  account: string;
+  reference: string;
+  gatewayChargeId: string;
+  amount: number;
+  currency: string;
+  capturedAtMs: number;
+  savedMethod: SavedMethod | null;
+}
+
+export interface Page {
+  id: string;
+  account: string;
+  request: HostedPageRequest;
+  state: 'open' | 'paid' | 'closed';
+}
+
+export interface WebhookToSend {
+  account: string;
+  body: Buffer;
+  signature: string;
+  dueAtMs: number;
+}
+
+interface Declined {
+  id: string;
+  codes: DeclineCodes;
+}
+
+const callDeadlineMs = 10_000;
+const notFoundConclusiveAfterMs = 60_000;
+const keyLivesMs = 24 * 3_600_000;
+const dayMs = 24 * 3_600_000;
+
+/** The gateway itself, with books that no code of the product can write. */
+export class GatewayTruth {
+  readonly captures: Capture[] = [];
+  readonly pages = new Map<string, Page>();
+  /** Until when nobody answers. */
+  downUntilMs = 0;
+  /** Told of each capture at the moment when it is made. */
+  onCapture: (capture: Capture) => Promise<void> = async () => undefined;
+  /** Told of each webhook that is to be sent. */
+  onWebhook: (webhook: WebhookToSend) => void = () => undefined;
+  readonly #baton: Baton;
+  readonly #faults: Faults;
+  readonly #declines = new Map<string, Declined>();
+  readonly #keys = new Map<string, { fingerprint: string; atMs: number; answer: 'outcome' | 'error_500' }>();
+  readonly #captured = new Map<string, Capture>();
+  readonly #callsOfToken = new Map<string, number>();
+  #made = 0;
+
+  constructor(baton: Baton, faults: Faults) {
+    this.#baton = baton;
+    this.#faults = faults;
+  }
+
+  async charge(request: OffSessionCharge, stores500: boolean): Promise<ChargeAnswer> {
+    const key = keyOf(request.account, request.reference);
+    const fingerprint = JSON.stringify([request.amount, request.currency, request.methodToken]);
+    const known = this.#keys.get(key);
+    if (known !== undefined && this.#baton.nowMs - known.atMs < keyLivesMs) {
+      if (known.fingerprint !== fingerprint) return { kind: 'unknown', why: 'reference_reused' };
+      if (known.answer === 'error_500') return { kind: 'unknown', why: '500' };
+      return this.#outcomeOf(key) ?? { kind: 'unknown', why: 'in flight' };
+    }
+    this.#keys.set(key, {
+      fingerprint,
+      atMs: this.#baton.nowMs,
+      answer: stores500 ? 'error_500' : 'outcome',
+    });
+    const card = cardByName(request.methodToken.split('.')[1] ?? '');
+    if (card === undefined) throw new Error(`impossible state: no card ${request.methodToken}`);
+    const calls = (this.#callsOfToken.get(request.methodToken) ?? 0) + 1;
+    this.#callsOfToken.set(request.methodToken, calls);
+    const fate = offSessionCall(card, calls);
+    if (fate.kind === 'declines') {
+      this.#declines.set(key, { id: this.#id('ch'), codes: { ...fate.codes, network: card.brand } });
+      this.#tell(request.account, request.reference, 'charge.failed');
+    } else {
+      await this.#capture(request, request.account, null);
+    }
+    return stores500 ? { kind: 'unknown', why: '500' } : (this.#outcomeOf(key) as ChargeOutcome);
+  }
+
+  /** Keeps a 500 under the key without doing anything. */
+  failBefore(request: OffSessionCharge): void {
+    const key = keyOf(request.account, request.reference);
+    if (this.#keys.has(key)) return;
+    const fingerprint = JSON.stringify([request.amount, request.currency, request.methodToken]);
+    this.#keys.set(key, { fingerprint, atMs: this.#baton.nowMs, answer: 'error_500' });
+  }
+
+  openPage(request: HostedPageRequest): Page {
+    const key = keyOf(request.account, request.reference);
+    const known = this.pages.get(key);
+    if (known !== undefined) return known;
+    const page: Page = { id: this.#id('page'), account: request.account, request, state: 'open' };
+    this.pages.set(key, page);
+    return page;
+  }
+
+  closePage(account: string, reference: string): void {
+    const page = this.pages.get(keyOf(account, reference));
+    if (page !== undefined && page.state === 'open') {
+      page.state = 'closed';
+      this.#tell(account, reference, 'page.closed');
+    }
+  }
+
+  stateOf(account: string, reference: string): LookupAnswer {
+    const key = keyOf(account, reference);
+    const page = this.pages.get(key);
+    if (!this.#captured.has(key) && page !== undefined && this.#isOpen(page)) return { kind: 'pending' };
+    const outcome = this.#outcomeOf(key);
+    if (outcome !== null) return outcome;
+    if (page === undefined) return { kind: 'not_found' };
+    const gatewayCode = page.state === 'closed' ? 'page_closed' : 'page_expired';
+    return {
+      kind: 'failed',
+      codes: { gatewayCode, network: null, networkCode: null, adviceCode: null },
+      gatewayChargeId: null,
+    };
+  }
+
+  /** A customer types a card on the page. */
+  async payOnPage(url: string, cardName: string): Promise<'paid' | 'declined' | 'closed'> {
+    const page = [...this.pages.values()].find((each) => urlOf(each) === url);
+    const card = cardByName(cardName);
+    if (page === undefined || card === undefined || !this.#isOpen(page)) return 'closed';
+    const { account, reference } = page.request;
+    if (card.onPage.kind === 'declines') {
+      const codes = { ...card.onPage.codes, network: card.brand };
+      this.#declines.set(keyOf(account, reference), { id: this.#id('ch'), codes });
+      return 'declined';
+    }
+    page.state = 'paid';
+    await this.#capture(page.request, account, page.request.saveMethod ? this.#save(card) : null);
+    return 'paid';
+  }
+
+  /** The report of a day in Japan, or null while it is not ready. */
+  reportOf(account: string, date: string): SettlementLine[] | null {
+    const start = Temporal.PlainDate.from(date).toZonedDateTime('Asia/Tokyo').epochMilliseconds;
+    if (this.#baton.nowMs < start + dayMs) return null;
+    return this.captures
+      .filter((each) => each.account === account)
+      .filter((each) => each.capturedAtMs >= start && each.capturedAtMs < start + dayMs)
+      .map((each) => ({
+        gatewayChargeId: each.gatewayChargeId,
+        reference: each.reference,
+        kind: 'charge',
+        amount: each.amount,
+        currency: each.currency,
+        fee: Math.floor((each.amount * 325) / 10_000),
+        feeTax: 0,
+        capturedAt: instantOf(each.capturedAtMs),
+      }));
+  }
+
+  #isOpen(page: Page): boolean {
+    return page.state === 'open' && this.#baton.nowMs < Date.parse(page.request.expiresAt);
+  }
+
+  #outcomeOf(key: string): ChargeOutcome | null {
+    const capture = this.#captured.get(key);
+    if (capture !== undefined) {
+      const { gatewayChargeId, amount, currency, savedMethod } = capture;
+      const capturedAt = instantOf(capture.capturedAtMs);
+      return {
+        kind: 'succeeded',
+        captured: { gatewayChargeId, amount, currency, capturedAt, method: 'card', savedMethod },
+      };
+    }
+    const declined = this.#declines.get(key);
+    return declined === undefined
+      ? null
+      : { kind: 'failed', codes: declined.codes, gatewayChargeId: declined.id };
+  }
+
+  async #capture(
+    { reference, amount, currency }: { reference: string; amount: number; currency: string },
+    account: string,
+    savedMethod: SavedMethod | null,
+  ): Promise<void> {
+    const capture: Capture = {
+      account,
+      reference,
+      gatewayChargeId: this.#id('ch'),
+      amount,
+      currency,
+      capturedAtMs: this.#baton.nowMs,
+      savedMethod,
+    };
+    this.captures.push(capture);
+    this.#captured.set(keyOf(account, reference), capture);
+    this.#tell(account, reference, 'charge.succeeded');
+    await this.onCapture(capture);
+  }
+
+  #save(card: TestCard): SavedMethod {
+    return {
+      token: `tok.${card.name}.${this.#id('card')}`,
+      brand: card.brand,
+      lastFour: card.pan.slice(-4),
+      expires: '2039-12',
+      networkTransactionId: this.#id('ntx'),
+      threeDsEci: '05',
+    };
+  }
+
+  /** Webhooks go out once, twice, late, in any order or never. */
+  #tell(account: string, reference: string, kind: string): void {
+    const { webhookLost, webhookTwice, webhookLate } = this.#faults.profile.gateway;
+    if (this.#faults.hits(webhookLost)) return;
+    const body = Buffer.from(JSON.stringify({ id: this.#id('evt'), account, reference, kind }));
+    const copies = this.#faults.hits(webhookTwice) ? 2 : 1;
+    for (let copy = 0; copy < copies; copy += 1) {
+      const delayMs = this.#faults.hits(webhookLate)
+        ? this.#faults.between(60_000, 2 * dayMs)
+        : this.#faults.between(50, 5_000);
+      this.onWebhook({ account, body, signature: signatureOf(body), dueAtMs: this.#baton.nowMs + delayMs });
+    }
+  }
+
+  #id(what: string): string {
+    this.#made += 1;
+    return `${what}_${this.#made}`;
+  }
+}
+
+/** The adapter of one process: every call takes time, and may be cut off on its way there or back. */
+export function simulatedGateway(baton: Baton, self: Mortal, faults: Faults, truth: GatewayTruth): Gateway {
+  const there = (what: string) => baton.pause(self, faults.between(30, 900), what);
+  const back = (what: string) => baton.pause(self, faults.between(10, 300), what);
+  const silence = async (what: string) => {
+    await baton.pause(self, callDeadlineMs, `${what} times out`);
+    return { kind: 'unknown', why: 'timeout' } as const;
+  };
+  const isDown = () => baton.nowMs < truth.downUntilMs;
+  const later = (work: () => Promise<unknown>) => {
+    const afterMs = callDeadlineMs + faults.between(0, notFoundConclusiveAfterMs - 10_000);
+    baton.at(baton.nowMs + afterMs, 'the gateway executes a late call', () => void work());
+  };
+
+  return {
+    name: 'simulator',
+    semantics: {
+      idempotencyKeyLifetimeMs: keyLivesMs,
+      replaysStoredErrors: true,
+      looksUpByReference: true,
+      notFoundConclusiveAfterMs,
+      comparesRequests: true,
+      callDeadlineMs,
+    },
+
+    async charge(request) {
+      const fault = faults.draw(
+        faults.profile.gateway,
+        'timeoutBefore',
+        'timeoutAfter',
+        'timeoutLate',
+        'error500Before',
+        'error500After',
+        'rateLimited',
+      );
+      await there(`gateway.charge ${request.reference} ${fault ?? ''}`);
+      if (isDown()) return silence('gateway.charge');
+      switch (fault) {
+        case 'timeoutBefore':
+          return silence('gateway.charge');
+        case 'timeoutAfter':
+          await truth.charge(request, false);
+          return silence('gateway.charge');
+        case 'timeoutLate':
+          later(() => truth.charge(request, false));
+          return silence('gateway.charge');
+        case 'error500Before':
+          truth.failBefore(request);
+          await back('gateway.charge 500');
+          return { kind: 'unknown', why: '500' };
+        case 'error500After':
+          await truth.charge(request, true);
+          await back('gateway.charge 500');
+          return { kind: 'unknown', why: '500' };
+        case 'rateLimited':
+          await back('gateway.charge 429');
+          return { kind: 'not_executed', why: '429', retryAfterMs: 1_000 };
+        default: {
+          const answer = await truth.charge(request, false);
+          await back(`gateway.charge ${answer.kind}`);
+          return answer;
+        }
+      }
+    },
+
+    async openHostedPage(request) {
+      const fault = faults.draw(
+        faults.profile.gateway,
+        'timeoutBefore',
+        'timeoutAfter',
+        'timeoutLate',
+        'rateLimited',
+      );
+      await there(`gateway.open ${request.reference} ${fault ?? ''}`);
+      if (isDown() || fault === 'timeoutBefore') return silence('gateway.open');
+      if (fault === 'rateLimited') return { kind: 'not_executed', why: '429', retryAfterMs: 1_000 };
+      if (fault === 'timeoutLate') {
+        later(async () => truth.openPage(request));
+        return silence('gateway.open');
+      }
+      const page = truth.openPage(request);
+      if (fault === 'timeoutAfter') return silence('gateway.open');
+      await back('gateway.open opened');
+      return { kind: 'opened', gatewaySessionId: page.id, url: urlOf(page) };
+    },
+
+    async closeHostedPage(account, reference) {
+      const fault = faults.draw(faults.profile.gateway, 'timeoutBefore', 'timeoutAfter');
+      await there(`gateway.close ${reference} ${fault ?? ''}`);
+      if (isDown() || fault === 'timeoutBefore') return silence('gateway.close');
+      truth.closePage(account, reference);
+      const answer = truth.stateOf(account, reference);
+      if (fault === 'timeoutAfter') return silence('gateway.close');
+      await back(`gateway.close ${answer.kind}`);
+      return answer;
+    },
+
+    async lookup(account, reference) {
+      await there(`gateway.lookup ${reference}`);
+      if (isDown() || faults.hits(faults.profile.gateway.lookupFails)) return silence('gateway.lookup');
+      const answer = truth.stateOf(account, reference);
+      await back(`gateway.lookup ${answer.kind}`);
+      return answer;
+    },
+
+    verifyWebhook(rawBody, headers): WebhookHint | null {
+      if (headers['simulator-signature'] !== signatureOf(rawBody)) return null;
+      const { id, account, reference, kind } = JSON.parse(rawBody.toString('utf8')) as Record<string, string>;
+      return id && account && reference && kind ? { eventId: id, account, reference, kind } : null;
+    },
+
+    async settlementReport(account, date) {
+      const { reportLate, reportCutOff } = faults.profile.gateway;
+      await there(`gateway.report ${account} ${date}`);
+      if (isDown()) throw new Error('settlement report: no answer');
+      const lines = faults.hits(reportLate) ? null : truth.reportOf(account, date);
+      await back(`gateway.report ${lines?.length ?? 'not ready'}`);
+      if (lines === null) return null;
+      const cutOff = faults.hits(reportCutOff);
+      return (async function* () {
+        for (const [index, line] of lines.entries()) {
+          if (cutOff && index * 2 >= lines.length) break;
+          yield line;
+        }
+        if (cutOff) throw new Error('settlement report: cut off before its end');
+      })();
+    },
+  };
+}
+
+export function urlOf(page: Page): string {
+  return `https://gateway.invalid/pay/${page.id}`;
+}
+
+function keyOf(account: string, reference: string): string {
+  return `${account} ${reference}`;
+}
+
+function signatureOf(body: Buffer): string {
+  return createHash('sha256').update('webhook secret').update(body).digest('hex');
+}
+
+function instantOf(epochMs: number): string {
+  return Temporal.Instant.fromEpochMilliseconds(epochMs).toString({ smallestUnit: 'millisecond' });
+}

@@ -1,0 +1,220 @@
+import type { Temporal } from 'temporal-polyfill';
+import { parseDocument } from 'yaml';
+import { type MerchantSettings, parseMerchantSettings } from '../../billing/merchants/settings.ts';
+import { type DemoMerchant, demoMerchants, type InboundFile, inboundFile } from '../demo/bills.ts';
+import { sample } from '../demo/home.ts';
+import { type Person, person } from '../demo/people.ts';
+import type { Baton } from './baton.ts';
+import type { Chance } from './chance.ts';
+import type { Faults } from './faults.ts';
+import type { StoreTruth } from './store.ts';
+
+/** A line that the merchant sent, as it knows it itself. */
+export interface SentBill {
+  billingNumber: string;
+  customerNumber: string;
+  amount: number;
+  isValid: boolean;
+}
+
+export interface SentFile {
+  name: string;
+  kind: 'billing' | 'cancel';
+  /** Broken on purpose: it must be refused whole. */
+  isBroken: boolean;
+  bills: SentBill[];
+}
+
+/** An outward file as the merchant took it. */
+export interface ReceivedFile {
+  name: string;
+  content: string;
+}
+
+export interface SimulatedMerchant {
+  demo: DemoMerchant;
+  code: string;
+  settings: MerchantSettings;
+  people: Person[];
+  store: StoreTruth;
+  sent: SentFile[];
+  received: ReceivedFile[];
+  nextSequence: number;
+}
+
+/** Twelve days from bill to bill and from due to return, so that a month of days sees whole lives of bills. */
+const daysBetweenFiles = 12;
+const daysToPay = 9;
+
+export function simulatedMerchants(count: number, chance: Chance): SimulatedMerchant[] {
+  return demoMerchants.slice(0, count).map((demo) => ({
+    demo,
+    code: demo.code,
+    settings: settingsOf(demo),
+    people: Array.from({ length: chance.between(4, 8) }, (_, index) =>
+      person(`simulation ${chance.between(1, 1_000)}`, demo, index + 1),
+    ),
+    store: { files: new Map(), onChange: async () => undefined },
+    sent: [],
+    received: [],
+    nextSequence: 1,
+  }));
+}
+
+function settingsOf(demo: DemoMerchant): MerchantSettings {
+  const document = parseDocument(sample(demo.code, 'merchant.yaml'));
+  document.set('layout', 'standard/1');
+  document.deleteIn(['autopay', 'direct_debit']);
+  document.deleteIn(['dunning', 'debit']);
+  document.setIn(['autopay', 'debit_day'], 'due_date');
+  document.setIn(['dunning', 'card'], { attempts: 3, on: ['+0d', '+1bd', '+3bd'] });
+  document.setIn(['dunning', 'return_after'], '+12d');
+  document.setIn(['notify', 'reminders'], ['-2bd', '+2bd']);
+  document.setIn(['checkout', 'link_valid_days'], 30);
+  return parseMerchantSettings(document.toString(), {
+    path: `${demo.code}.yaml`,
+    readable: () => 'ok',
+    fileExists: () => true,
+  }).settings;
+}
+
+/** What the merchant does on a day: a file of bills every twelfth, one that takes some back two days later. */
+export function planDay(
+  merchant: SimulatedMerchant,
+  day: Temporal.PlainDate,
+  dayNo: number,
+  baton: Baton,
+  faults: Faults,
+  chance: Chance,
+): void {
+  const offset = merchant.demo.no - 1;
+  const inbox = merchant.settings.exchange.inbound;
+  const startMs = day.toZonedDateTime('Asia/Tokyo').epochMilliseconds;
+  const at = (hour: number) => startMs + hour * 3_600_000 + chance.between(0, 3_599_000);
+  const odds = faults.profile.merchant;
+
+  const send = (file: InboundFile, sent: SentFile | null) => {
+    if (sent !== null) merchant.sent.push(sent);
+    drop(merchant, file, at(4), baton, faults);
+  };
+  if (dayNo % daysBetweenFiles === offset) {
+    const isBroken = faults.hits(odds.brokenFile);
+    const { file, bills } = billingFile(merchant, day, chance);
+    if (isBroken) {
+      // Half of it, with a control file of its own: nothing of it may be taken in, and the sequence comes again.
+      const half = file.content.slice(0, Math.floor(file.content.length / 2));
+      const broken = inboundFile(merchant.code, 'billing', day.toString(), merchant.nextSequence, [], 0);
+      const name = broken.name;
+      drop(merchant, { name, content: half, done: '' }, at(2), baton, faults);
+      merchant.sent.push({ name, kind: 'billing', isBroken: true, bills: [] });
+    }
+    merchant.nextSequence += 1;
+    send(file, { name: file.name, kind: 'billing', isBroken: false, bills });
+    if (faults.hits(odds.sendsAgain)) drop(merchant, file, at(9), baton, faults);
+  }
+  if (dayNo % daysBetweenFiles === offset + 2) {
+    const last = merchant.sent.findLast((file) => file.kind === 'billing' && !file.isBroken);
+    const numbers = (last?.bills ?? []).filter((bill) => bill.isValid && chance.hits(0.15));
+    if (numbers.length > 0) {
+      const lines = numbers.map((bill) => `D,${bill.billingNumber},検針誤り`);
+      const file = inboundFile(merchant.code, 'cancel', day.toString(), merchant.nextSequence, lines, 0);
+      merchant.nextSequence += 1;
+      send(file, { name: file.name, kind: 'cancel', isBroken: false, bills: [] });
+    }
+  }
+  if (faults.hits(odds.hostileName)) {
+    const name = chance.oneOf([
+      '../../etc/passwd',
+      '=cmd|calc',
+      `${'x'.repeat(3_000)}.csv`,
+      '請求\u202e.csv',
+      'CON',
+    ]);
+    baton.at(at(3), 'a file of hostile name appears', () => {
+      merchant.store.files.set(`${inbox}/${name}`, { bytes: Buffer.from('x'), modifiedAtMs: baton.nowMs });
+    });
+  }
+  for (const hour of [7, 13, 19])
+    baton.at(at(hour), `${merchant.code} looks for files`, () => collect(merchant));
+}
+
+function billingFile(
+  merchant: SimulatedMerchant,
+  day: Temporal.PlainDate,
+  chance: Chance,
+): { file: InboundFile; bills: SentBill[] } {
+  const period = day.toPlainYearMonth().toString();
+  const dueOn = day.add({ days: daysToPay }).toString();
+  const bills: SentBill[] = [];
+  const records: string[] = [];
+  // Some have two bills in one file; where one bad line refuses the whole file, there is none.
+  const mayErr = merchant.settings.exchange.reject === 'line';
+  for (const customer of [...merchant.people, ...merchant.people.filter(() => chance.hits(0.2))]) {
+    const billingNumber = `${merchant.demo.prefix}${day.toString().slice(2).replaceAll('-', '')}-${String(bills.length + 1).padStart(4, '0')}`;
+    const amount = 850 + chance.between(8, 68) * merchant.demo.yenPerUnit;
+    const isValid = !(mayErr && chance.hits(0.05));
+    records.push(
+      [
+        'D',
+        billingNumber,
+        customer.customerNumber,
+        customer.name,
+        customer.phone,
+        '',
+        isValid ? amount : `${amount}.5`,
+        10,
+        '',
+        period,
+        dueOn,
+        '',
+        merchant.demo.supply,
+      ].join(','),
+    );
+    bills.push({ billingNumber, customerNumber: customer.customerNumber, amount, isValid });
+  }
+  const sum = bills.reduce((total, bill) => total + (bill.isValid ? bill.amount : 0), 0);
+  const file = inboundFile(merchant.code, 'billing', day.toString(), merchant.nextSequence, records, sum);
+  return { file, bills };
+}
+
+/** The file, perhaps growing piece by piece, and at last its control file. */
+function drop(
+  merchant: SimulatedMerchant,
+  file: InboundFile,
+  atMs: number,
+  baton: Baton,
+  faults: Faults,
+): void {
+  const { inbound, completion } = merchant.settings.exchange;
+  const path = `${inbound}/${file.name}`;
+  const whole = Buffer.from(file.content);
+  const pieces = faults.hits(faults.profile.merchant.slowWrite) ? 4 : 1;
+  for (let piece = 1; piece <= pieces; piece += 1) {
+    const afterMs = atMs + (piece - 1) * faults.between(1_000, 15_000);
+    baton.at(afterMs, `${merchant.code} writes ${file.name} ${piece}/${pieces}`, () => {
+      const now = merchant.store.files.get(path);
+      const bytes = whole.subarray(0, Math.ceil((whole.length * piece) / pieces));
+      // Pieces may be drawn out of order in time; a file only grows.
+      if (now !== undefined && piece > 1 && now.bytes.length >= bytes.length) return;
+      merchant.store.files.set(path, { bytes, modifiedAtMs: baton.nowMs });
+    });
+  }
+  if (completion === 'stable') return;
+  baton.at(atMs + 90_000, `${merchant.code} completes ${file.name}`, () => {
+    const done = file.done === '' ? 'no checksum\n' : file.done;
+    merchant.store.files.set(`${path}.done`, { bytes: Buffer.from(done), modifiedAtMs: baton.nowMs });
+  });
+}
+
+/** Takes every outward file that its control file calls complete. */
+export function collect(merchant: SimulatedMerchant): void {
+  const { files } = merchant.store;
+  const folder = `${merchant.settings.exchange.outbound}/`;
+  for (const [path, file] of [...files]) {
+    const control = files.get(`${path}.done`);
+    if (!path.startsWith(folder) || path.startsWith(`${folder}.`) || control === undefined) continue;
+    merchant.received.push({ name: path.slice(folder.length), content: file.bytes.toString('utf8') });
+    files.delete(path);
+    files.delete(`${path}.done`);
+  }
+}

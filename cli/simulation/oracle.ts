@@ -1,0 +1,276 @@
+import { createHash } from 'node:crypto';
+import type { Temporal } from 'temporal-polyfill';
+import { checkInvariants } from '../../billing/checks/queries.ts';
+import type { Db } from '../../billing/db.ts';
+import { uuidOf } from '../../billing/ids.ts';
+import { messageOf } from '../../billing/messages/message.ts';
+import type { Baton } from './baton.ts';
+import type { TakenSms } from './carrier.ts';
+import type { Capture, GatewayTruth } from './gateway.ts';
+import type { SimulatedMerchant } from './merchants.ts';
+import {
+  bills,
+  bookedPayments,
+  clearing,
+  frozenFile,
+  inputFiles,
+  intentOf,
+  messageState,
+  parkedReasons,
+  unfinished,
+} from './queries.ts';
+
+/** The report of the last days may not be there yet: compared only at rest. */
+const onlyAtRest = 9;
+
+/**
+ * What must hold between our database and what the outside world knows. It looks at the moment something happens out
+ * there, and again when all is at rest; it shares no code with the jobs that it judges.
+ */
+export class Oracle {
+  readonly violations: string[] = [];
+  checks = 0;
+  readonly #db: Db;
+  readonly #baton: Baton;
+  readonly #gateway: GatewayTruth;
+  readonly #merchants: readonly SimulatedMerchant[];
+  readonly #capturedFor = new Map<string, string>();
+  readonly #taken = new Set<string>();
+  /** What once stood under a final name, for ever. */
+  readonly #final = new Map<string, string>();
+
+  constructor(db: Db, baton: Baton, gateway: GatewayTruth, merchants: readonly SimulatedMerchant[]) {
+    this.#db = db;
+    this.#baton = baton;
+    this.#gateway = gateway;
+    this.#merchants = merchants;
+  }
+
+  violated(invariant: string, detail: string): void {
+    this.violations.push(`${invariant}: ${detail}`);
+  }
+
+  #look<T>(work: () => Promise<T>): Promise<T> {
+    this.checks += 1;
+    return this.#baton.exclusive(null, 'oracle', work);
+  }
+
+  /** 4, 6, 18: the gateway has just taken money. */
+  async captured(capture: Capture): Promise<void> {
+    const { account, reference, amount, currency } = capture;
+    const intent = await this.#look(() => intentOf(this.#db, account, uuidOf(reference)));
+    if (intent === undefined) {
+      this.violated('I-18', `the gateway took money for ${reference} without a committed intent`);
+      return;
+    }
+    if (intent.amount !== amount || intent.currency !== currency)
+      this.violated('I-6', `${reference}: ${amount} ${currency} taken, ${intent.amount} asked`);
+    const bill = `${account} ${intent.invoice_id}`;
+    const before = this.#capturedFor.get(bill);
+    if (before !== undefined) this.violated('I-4', `bill ${bill} was charged twice: ${before}, ${reference}`);
+    this.#capturedFor.set(bill, reference);
+  }
+
+  /** 5, 18: the carrier has just taken a message. */
+  async messageTaken(sms: TakenSms): Promise<void> {
+    const { messageId, merchantCode } = sms;
+    if (this.#taken.has(messageId)) this.violated('I-5', `SMS ${messageId} was taken twice`);
+    this.#taken.add(messageId);
+    const { invoiceId, step } = messageOf(messageId);
+    const state = await this.#look(() => messageState(this.#db, merchantCode, invoiceId, step));
+    if (state !== 'sending' && state !== 'unknown')
+      this.violated('I-18', `SMS ${messageId} went out while it was ${state ?? 'not known'}`);
+  }
+
+  /** 15: something has just changed on a merchant's server by our hand. */
+  async storeChanged(
+    merchant: SimulatedMerchant,
+    change: { what: 'written' | 'renamed' | 'removed'; path: string },
+  ): Promise<void> {
+    const { inbound, outbound } = merchant.settings.exchange;
+    const { what, path } = change;
+    if (path.startsWith(`${inbound}/`)) {
+      if (what !== 'removed') this.violated('I-15', `${what} in the inbox: ${path}`);
+      return;
+    }
+    const name = path.slice(outbound.length + 1);
+    if (what === 'removed') this.violated('I-15', `an outward file was removed: ${path}`);
+    if (name.startsWith('.') || what === 'removed') return;
+    if (what === 'written') this.violated('I-15', `written under the final name ${path}`);
+    const bytes = merchant.store.files.get(path)?.bytes ?? Buffer.alloc(0);
+    const sha256 = createHash('sha256').update(bytes).digest('hex');
+    const before = this.#final.get(`${merchant.code} ${path}`);
+    if (before !== undefined) this.violated('I-15', `${path} appeared a second time`);
+    this.#final.set(`${merchant.code} ${path}`, sha256);
+    if (name.endsWith('.done')) {
+      const dataSha = this.#final.get(`${merchant.code} ${path.slice(0, -5)}`);
+      if (bytes.toString('utf8').split(' ')[0] !== dataSha)
+        this.violated('I-15', `${path} names another digest than its file has`);
+      return;
+    }
+    const frozen = await this.#look(() => frozenFile(this.#db, merchant.code, name));
+    if (frozen === undefined) this.violated('I-18', `${path} is visible and not frozen in the database`);
+    else if (frozen.sha256 !== sha256)
+      this.violated('I-15', `${path} is visible with ${bytes.length} of ${frozen.size_bytes} bytes`);
+  }
+
+  /** What `seikyu check` asks, at any moment between transactions. */
+  async inBetween(): Promise<void> {
+    await this.#invariants(false);
+  }
+
+  async #invariants(atRest: boolean): Promise<void> {
+    const { invariants } = await this.#look(() => checkInvariants(this.#db));
+    for (const invariant of invariants) {
+      if (invariant.holds || (!atRest && invariant.id === onlyAtRest)) continue;
+      const first = invariant.examples[0];
+      this.violated(
+        `I-${invariant.id}`,
+        `not true any more: ${invariant.name} (${first?.merchant} ${first?.subject}: ${first?.detail})`,
+      );
+    }
+  }
+
+  /** Faults have ended some days ago. `today` is the day that has just ended. */
+  async atRest(today: Temporal.PlainDate, since: Temporal.Instant): Promise<void> {
+    await this.#invariants(true);
+    await this.#money();
+    const parked = await this.#look(() => parkedReasons(this.#db));
+    for (const left of await this.#look(() => unfinished(this.#db, since)))
+      this.violated('I-11', `${left.merchant}: ${left.what} is left over: ${left.subject}`);
+    await this.#input();
+    await this.#output(parked, today);
+  }
+
+  /** 9: captures and payments are the same, one by one; and the ledger has their sum. */
+  async #money(): Promise<void> {
+    const booked = new Map(
+      (await this.#look(() => bookedPayments(this.#db))).map((row) => [
+        `${row.merchant} ${row.charge_id}`,
+        row,
+      ]),
+    );
+    const sums = new Map<string, number>();
+    for (const capture of this.#gateway.captures) {
+      const key = `${capture.account} ${uuidOf(capture.reference)}`;
+      const payment = booked.get(key);
+      if (payment === undefined) this.violated('I-9', `the gateway took ${key} and it is not booked`);
+      else if (payment.amount !== capture.amount || payment.gateway_charge_id !== capture.gatewayChargeId)
+        this.violated('I-9', `${key} is booked otherwise than the gateway took it`);
+      booked.delete(key);
+      sums.set(capture.account, (sums.get(capture.account) ?? 0) + capture.amount);
+    }
+    for (const key of booked.keys()) this.violated('I-9', `${key} is booked and the gateway never took it`);
+    const cleared = await this.#look(() => clearing(this.#db));
+    for (const { code } of this.#merchants) {
+      if ((cleared.get(code) ?? 0) !== (sums.get(code) ?? 0))
+        this.violated('I-20', `${code}: the ledger says ${cleared.get(code)}, the gateway ${sums.get(code)}`);
+    }
+  }
+
+  /** 1, 2: what the merchants sent against what was taken in. */
+  async #input(): Promise<void> {
+    const files = await this.#look(() => inputFiles(this.#db));
+    for (const merchant of this.#merchants) {
+      const ours = files.filter((file) => file.merchant === merchant.code);
+      for (const sent of merchant.sent) {
+        const taken = ours.filter((file) => file.name === sent.name);
+        const released = taken.filter((file) => file.state === 'released');
+        if (taken.length === 0) this.violated('I-1', `${sent.name} was sent and never taken`);
+        if (sent.isBroken) continue;
+        // One bill that was paid meanwhile refuses a whole file of cancels, where the merchant wants it so.
+        if (sent.kind === 'cancel' && merchant.settings.exchange.reject === 'file' && released.length === 0)
+          continue;
+        if (released.length !== 1) this.violated('I-1', `${sent.name} was released ${released.length} times`);
+        const valid = sent.bills.filter((bill) => bill.isValid).length;
+        const [file] = released;
+        if (
+          sent.kind === 'billing' &&
+          file !== undefined &&
+          (file.lines_read !== sent.bills.length || file.lines_accepted !== valid)
+        )
+          this.violated(
+            'I-2',
+            `${sent.name}: ${valid} of ${sent.bills.length} lines are good, ${file.lines_accepted} of ${file.lines_read} were taken`,
+          );
+      }
+      for (const file of ours) {
+        if (file.receipts !== 1) this.violated('I-14', `${file.name} has ${file.receipts} receipts`);
+      }
+    }
+  }
+
+  /** 2, 11, 14: every line that was taken ends in one row of one file that the merchant has. */
+  async #output(
+    parked: readonly { merchant: string; reason: string; name: string | null }[],
+    today: Temporal.PlainDate,
+  ): Promise<void> {
+    const all = await this.#look(() => bills(this.#db));
+    for (const merchant of this.#merchants) {
+      const waiting = new Set(
+        parked.filter((item) => item.merchant === merchant.code).map((item) => item.name),
+      );
+      const has = new Set(merchant.received.map((file) => file.name));
+      for (const item of parked) {
+        if (item.merchant !== merchant.code) continue;
+        if (item.reason === 'OUTWARD_FILE_GONE' && item.name !== null && !has.has(item.name))
+          this.violated('I-14', `${item.name} is said to be taken, and the merchant never had it`);
+        if (item.reason === 'OUTWARD_NAME_TAKEN' || item.reason === 'TIE_OUT_OPEN')
+          this.violated('I-14', `${item.reason} of ${item.name}, and nobody but us writes there`);
+      }
+      const names = merchant.received.map((file) => file.name);
+      if (new Set(names).size !== names.length) this.violated('I-14', `${merchant.code} got a name twice`);
+
+      const finalRows = new Map<string, string[]>();
+      for (const file of merchant.received.filter(({ name }) => name.startsWith('result_'))) {
+        for (const line of file.content.split('\n')) {
+          const [record, number = '', , outcome = ''] = line.split(',');
+          if (record !== 'R' || !['paid', 'unpaid', 'cancelled'].includes(outcome)) continue;
+          finalRows.set(number, [...(finalRows.get(number) ?? []), outcome]);
+        }
+      }
+      const owed = new Map(
+        merchant.sent
+          .filter((file) => !file.isBroken)
+          .flatMap((file) => file.bills)
+          .filter((bill) => bill.isValid)
+          .map((bill) => [bill.billingNumber, bill]),
+      );
+      for (const bill of all.filter((each) => each.merchant === merchant.code)) {
+        const { billing_number: number, state } = bill;
+        const rows = finalRows.get(number) ?? [];
+        const isFinal = ['paid', 'unpaid', 'cancelled'].includes(state);
+        if (rows.length > 1 || (rows.length === 1 && rows[0] !== state))
+          this.violated('I-14', `${number} is ${state} and was told as ${rows.join(', ')}`);
+        if (isFinal && rows.length === 0)
+          this.violated('I-14', `${number} is ${state} and the merchant was never told`);
+        if (!owed.has(number)) this.violated('I-2', `${number} was never sent`);
+        else if (owed.get(number)?.amount !== bill.amount)
+          this.violated('I-2', `${number} is over ${bill.amount}, sent were ${owed.get(number)?.amount}`);
+        owed.delete(number);
+        finalRows.delete(number);
+        const isLate = bill.act_on === null || bill.act_on < today.toString();
+        if (!isFinal && !waiting.has(number) && isLate)
+          this.violated('I-11', `${number} is ${state}, its step was due on ${bill.act_on}, and it waits`);
+      }
+      for (const number of owed.keys()) this.violated('I-2', `${number} was sent and there is no bill`);
+      for (const number of finalRows.keys()) this.violated('I-14', `${number} was told and never sent`);
+
+      const tieOuts = new Map<string, { closes: boolean; lines: { accepted: number } }>();
+      for (const file of merchant.received.filter(({ name }) => name.startsWith('tieout_'))) {
+        const tieOut = JSON.parse(file.content) as {
+          inputFile: string;
+          closes: boolean;
+          lines: { accepted: number };
+        };
+        if (!tieOut.closes) this.violated('I-2', `${file.name} does not close`);
+        tieOuts.set(tieOut.inputFile, tieOut);
+      }
+      for (const sent of merchant.sent.filter((file) => file.kind === 'billing' && !file.isBroken)) {
+        const accepted = sent.bills.filter((bill) => bill.isValid).length;
+        if (tieOuts.get(sent.name)?.lines.accepted !== accepted)
+          this.violated('I-2', `the tie-out of ${sent.name} does not say ${accepted}`);
+      }
+    }
+  }
+}

@@ -1,0 +1,145 @@
+import { CommitOutcomeUnknown, type Db } from '../../billing/db.ts';
+import { seededRandomness, timeOrderedIds } from '../../billing/ids.ts';
+import type { Clock, Log } from '../../billing/ports.ts';
+import { deriveKeys, makeSealer } from '../../billing/sealing.ts';
+import type { Ports } from '../../jobs/ports.ts';
+import type { Baton, Mortal } from './baton.ts';
+import { simulatedCarrier } from './carrier.ts';
+import { simulatedDisk } from './disk.ts';
+import type { Faults } from './faults.ts';
+import { simulatedGateway } from './gateway.ts';
+import { setClock } from './queries.ts';
+import { openSimulatedStore } from './store.ts';
+import type { Trace } from './trace.ts';
+import type { Outside } from './world.ts';
+
+/** One process of the product with everything it takes from outside: workers run jobs, the web serves visits. */
+export interface SimulatedProcess extends Mortal {
+  readonly ports: Ports;
+  /** As the public server sees the database: under row security. */
+  readonly webDb: Db;
+  /** Resolves when it dies. */
+  readonly died: Promise<'died'>;
+}
+
+export interface ProcessWorld {
+  seed: number;
+  baton: Baton;
+  trace: Trace;
+  faults: Faults;
+  outside: Outside;
+  db: Db;
+  webDb: Db;
+}
+
+const secret = 'the simulation keeps no secret from anybody';
+const quiet: Log = {
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+};
+
+export function startProcess(world: ProcessWorld, name: string): SimulatedProcess {
+  const { baton, faults, outside } = world;
+  let die: (died: 'died') => void = () => undefined;
+  const died = new Promise<'died'>((resolve) => {
+    die = resolve;
+  });
+  let dead = false;
+  const self: Mortal = {
+    name,
+    get dead() {
+      return dead;
+    },
+    set dead(is: boolean) {
+      dead = is;
+      if (is) die('died');
+    },
+  };
+  const skewMs = faults.between(-faults.profile.skewMs, faults.profile.skewMs);
+  const clock = clockOf(baton, self, skewMs);
+  const randomness = seededRandomness(`${world.seed} ${name}`);
+  const ids = timeOrderedIds(clock, randomness);
+  const db = simulatedDb(world, self, world.db);
+  const ports: Ports = {
+    db,
+    clock,
+    ids,
+    randomness,
+    crash: (point) => {
+      const stallMs = faults.hits(faults.profile.stall) ? faults.between(5_000, 180_000) : 0;
+      return baton.pause(self, stallMs, point);
+    },
+    log: quiet,
+    disk: simulatedDisk(baton, self, faults, outside.disk),
+    sealer: makeSealer(deriveKeys(secret), randomness),
+    gateway: simulatedGateway(baton, self, faults, outside.gateway),
+    carrier: simulatedCarrier(baton, self, faults, outside.carrier),
+    openStore: openSimulatedStore(baton, self, faults, outside.stores),
+    archiveFolder: `/archive`,
+    readKeyFile: async () => 'a key',
+    baseUrl: 'https://pay.invalid',
+  };
+  return Object.assign(self, { ports, webDb: simulatedDb(world, self, world.webDb), died });
+}
+
+function clockOf(baton: Baton, self: Mortal, skewMs: number): Clock {
+  return {
+    now: () => baton.now().add({ milliseconds: skewMs }),
+    refresh: async () => undefined,
+    sleep: (milliseconds, signal) => baton.pause(self, milliseconds, 'sleep', signal),
+    deadline: (milliseconds) => baton.deadline(self, milliseconds),
+    elapsedMs: () => baton.nowMs,
+  };
+}
+
+/** The row of the virtual clock is written when it is off by more than this: only leases of 40 s read it. */
+const clockOffMs = 1_000;
+
+/** The real database, one transaction at a time, whose last answer may be lost. */
+function simulatedDb(world: ProcessWorld, self: Mortal, real: Db): Db {
+  const { baton, faults, trace, outside } = world;
+  const ask = <T>(what: string, work: () => Promise<T>): Promise<T> =>
+    baton.exclusive(self, what, async () => {
+      if (Math.abs(baton.nowMs - outside.clockRowMs) > clockOffMs) {
+        outside.clockRowMs = baton.nowMs;
+        await setClock(world.db, baton.now());
+      }
+      outside.statements += 1;
+      try {
+        const answer = await work();
+        trace.note(`${self.name} ${what}`);
+        return answer;
+      } catch (error) {
+        trace.note(`${self.name} ${what}: ${(error as Error).message}`);
+        throw error;
+      }
+    });
+  return {
+    knex: real.knex,
+    query: (sql, values, options) => ask(sql, () => real.query(sql, values, options)),
+    run: (sql, values, options) => ask(sql, () => real.run(sql, values, options)),
+    transaction: (work, options) =>
+      ask('transaction', async () => {
+        const lost = faults.hits(faults.profile.lostCommit);
+        const stands = lost && faults.hits(0.5);
+        try {
+          const result = await real.transaction(async (tx) => {
+            const done = await work(tx);
+            if (lost && !stands) throw new Undone();
+            return done;
+          }, options);
+          if (lost) throw new Undone();
+          return result;
+        } catch (error) {
+          if (error instanceof Undone) throw new CommitOutcomeUnknown(error);
+          throw error;
+        }
+      }),
+    close: async () => undefined,
+  };
+}
+
+/** The connection broke in COMMIT, with or without effect. */
+class Undone extends Error {}

@@ -1,0 +1,186 @@
+import type { Temporal } from 'temporal-polyfill';
+import type { Db } from '../../billing/db.ts';
+
+/** Puts the virtual clock there; leases read it. */
+export async function setClock(db: Pick<Db, 'run'>, now: Temporal.Instant): Promise<void> {
+  await db.run(
+    `insert into virtual_clock (id, virtual_now) values (1, $1::timestamptz)
+     on conflict (id) do update set virtual_now = excluded.virtual_now`,
+    [now.toString()],
+  );
+}
+
+export async function tableNames(db: Pick<Db, 'query'>): Promise<string[]> {
+  const rows = await db.query<{ name: string }>(
+    `select relname as name from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace order by 1`,
+  );
+  return rows.map((row) => row.name);
+}
+
+/** All that a table holds, in one number. */
+export async function tableDigest(db: Pick<Db, 'query'>, table: string): Promise<string> {
+  const [row] = await db.query<{ digest: string | null }>(
+    `select md5(string_agg(t::text, '|' order by t::text)) as digest from ${table} t`,
+  );
+  return `${table} ${row?.digest ?? 'empty'}`;
+}
+
+export interface IntentRow {
+  invoice_id: string;
+  amount: number;
+  currency: string;
+}
+
+/** The committed intent behind a reference of the gateway. */
+export async function intentOf(
+  db: Pick<Db, 'query'>,
+  merchant: string,
+  chargeId: string,
+): Promise<IntentRow | undefined> {
+  const [row] = await db.query<IntentRow>(
+    `select c.invoice_id, c.amount, c.currency from charges c join merchants m on m.id = c.merchant_id
+     where m.code = $1 and c.id = $2::uuid`,
+    [merchant, chargeId],
+  );
+  return row;
+}
+
+export async function messageState(
+  db: Pick<Db, 'query'>,
+  merchant: string,
+  invoiceId: string,
+  step: string,
+): Promise<string | undefined> {
+  const [row] = await db.query<{ state: string }>(
+    `select s.state from messages s join merchants m on m.id = s.merchant_id
+     where m.code = $1 and s.invoice_id = $2::uuid and s.step = $3`,
+    [merchant, invoiceId, step],
+  );
+  return row?.state;
+}
+
+export async function frozenFile(
+  db: Pick<Db, 'query'>,
+  merchant: string,
+  name: string,
+): Promise<{ sha256: string; size_bytes: number } | undefined> {
+  const [row] = await db.query<{ sha256: string; size_bytes: number }>(
+    `select o.sha256, o.size_bytes from outward_files o join merchants m on m.id = o.merchant_id
+     where m.code = $1 and o.name = $2`,
+    [merchant, name],
+  );
+  return row;
+}
+
+export interface BillAtRest {
+  merchant: string;
+  billing_number: string;
+  amount: number;
+  state: string;
+  act_on: string | null;
+  locked: boolean;
+}
+
+export async function bills(db: Pick<Db, 'query'>): Promise<BillAtRest[]> {
+  return db.query<BillAtRest>(
+    `select m.code as merchant, i.billing_number, i.amount, i.state, a.act_on, l.charge_id is not null as locked
+     from invoices i join merchants m on m.id = i.merchant_id
+     left join agenda a on a.merchant_id = i.merchant_id and a.invoice_id = i.id
+     left join collection_locks l on l.merchant_id = i.merchant_id and l.invoice_id = i.id
+     order by m.code, i.billing_number`,
+  );
+}
+
+export interface PaymentAtRest {
+  merchant: string;
+  charge_id: string;
+  amount: number;
+  gateway_charge_id: string | null;
+}
+
+export async function bookedPayments(db: Pick<Db, 'query'>): Promise<PaymentAtRest[]> {
+  return db.query<PaymentAtRest>(
+    `select m.code as merchant, p.id as charge_id, p.amount, c.gateway_charge_id
+     from payments p join charges c on c.merchant_id = p.merchant_id and c.id = p.id
+     join merchants m on m.id = p.merchant_id
+     order by m.code, p.id`,
+  );
+}
+
+export async function clearing(db: Pick<Db, 'query'>): Promise<Map<string, number>> {
+  const rows = await db.query<{ merchant: string; amount: number }>(
+    `select m.code as merchant, sum(t.amount)::bigint as amount
+     from transfers t join merchants m on m.id = t.merchant_id where t.debit = 'gateway_clearing' group by m.code`,
+  );
+  return new Map(rows.map((row) => [row.merchant, row.amount]));
+}
+
+export interface Unfinished {
+  merchant: string;
+  what: string;
+  subject: string;
+}
+
+/** What may not be left when nothing has gone wrong for some days, unless a person was called for it. */
+export async function unfinished(db: Pick<Db, 'query'>, before: Temporal.Instant): Promise<Unfinished[]> {
+  return db.query<Unfinished>(
+    `select m.code as merchant, u.what, u.subject from (
+       select merchant_id, 'charge ' || state as what, id::text as subject from charges
+       where state in ('processing', 'requires_action', 'unknown') and started_at < $1::timestamptz
+       union all
+       select merchant_id, 'message ' || state, invoice_id || ' ' || step from messages
+       where state in ('sending', 'unknown') and claimed_at < $1::timestamptz
+         and not exists (select from parked_items p where p.merchant_id = messages.merchant_id
+                           and p.subject = 'message' and p.resolved_at is null)
+       union all
+       select merchant_id, 'webhook that waits', event_id from webhook_events
+       where handled_at is null and received_at < $1::timestamptz
+       union all
+       select merchant_id, 'input file ' || state, name from billing_files
+       where state in ('fetched', 'loading') and fetched_at < $1::timestamptz
+       union all
+       select merchant_id, 'input file not removed', name from billing_files
+       where removed_at is null and fetched_at < $1::timestamptz
+       union all
+       select merchant_id, 'outward file frozen', name from outward_files o
+       where state = 'frozen' and frozen_at < $1::timestamptz
+         and not exists (select from parked_items p where p.merchant_id = o.merchant_id and p.subject = 'file'
+                           and p.subject_id = o.id::text and p.resolved_at is null)
+       union all
+       select merchant_id, 'result row in no file', invoice_id || ' ' || outcome from result_rows
+       where outward_file_id is null and known_at < $1::timestamptz
+     ) u join merchants m on m.id = u.merchant_id order by 1, 2, 3`,
+    [before.toString()],
+  );
+}
+
+export async function parkedReasons(
+  db: Pick<Db, 'query'>,
+): Promise<{ merchant: string; subject: string; subject_id: string; reason: string; name: string | null }[]> {
+  return db.query(
+    `select m.code as merchant, p.subject, p.subject_id, p.reason,
+            coalesce(p.context ->> 'name', i.billing_number) as name
+     from parked_items p join merchants m on m.id = p.merchant_id
+     left join invoices i on i.merchant_id = p.merchant_id and p.subject = 'invoice' and i.id::text = p.subject_id
+     where p.resolved_at is null order by 1, 2, 3`,
+  );
+}
+
+export interface InputFile {
+  merchant: string;
+  name: string;
+  state: string;
+  file_code: string | null;
+  lines_read: number | null;
+  lines_accepted: number | null;
+  receipts: number;
+}
+
+export async function inputFiles(db: Pick<Db, 'query'>): Promise<InputFile[]> {
+  return db.query<InputFile>(
+    `select m.code as merchant, f.name, f.state, f.file_code, f.lines_read, f.lines_accepted,
+            (select count(*) from outward_files o
+             where o.merchant_id = f.merchant_id and o.input_file_id = f.id and o.kind = 'receipt') as receipts
+     from billing_files f join merchants m on m.id = f.merchant_id order by 1, f.fetched_at, f.id`,
+  );
+}

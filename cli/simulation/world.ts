@@ -1,0 +1,475 @@
+import { Temporal } from 'temporal-polyfill';
+import { crashPoints } from '../../billing/crash-points.ts';
+import { CommitOutcomeUnknown, type Db } from '../../billing/db.ts';
+import { applyMerchant } from '../../billing/merchants/apply.ts';
+import type { Merchant } from '../../billing/merchants/merchant.ts';
+import { merchantByCode } from '../../billing/merchants/queries.ts';
+import { Refusal } from '../../billing/refusal.ts';
+import { FenceLost } from '../../billing/runs/fence.ts';
+import { waitingRuns } from '../../billing/runs/queries.ts';
+import { handleWebhooks } from '../../billing/webhooks/handle.ts';
+import { receiveWebhook } from '../../billing/webhooks/receive.ts';
+import type { JobName } from '../../jobs/job.ts';
+import { jobs } from '../../jobs/jobs.ts';
+import { messageOf, runJob } from '../../jobs/run.ts';
+import type { Person } from '../demo/people.ts';
+import { Baton } from './baton.ts';
+import type { CarrierTruth, TakenSms } from './carrier.ts';
+import { type Chance, chanceOf } from './chance.ts';
+import { type ConsumerWorld, visit } from './consumers.ts';
+import type { DiskContent } from './disk.ts';
+import { calm, Faults, wild } from './faults.ts';
+import { GatewayTruth, type WebhookToSend } from './gateway.ts';
+import { collect, planDay, type SimulatedMerchant, simulatedMerchants } from './merchants.ts';
+import { Oracle } from './oracle.ts';
+import { type ProcessWorld, type SimulatedProcess, startProcess } from './process.ts';
+import { tableDigest, tableNames } from './queries.ts';
+import type { StoreTruth } from './store.ts';
+import { Trace } from './trace.ts';
+
+/** What exists besides the product, and outlives its processes. */
+export interface Outside {
+  gateway: GatewayTruth;
+  carrier: CarrierTruth;
+  stores: ReadonlyMap<string, StoreTruth>;
+  disk: DiskContent;
+  /** What the row of the virtual clock says. */
+  clockRowMs: number;
+  statements: number;
+}
+
+export interface SeedOptions {
+  seed: number;
+  /** Days with faults. */
+  days: number;
+  /** liveness: some quiet days follow, after which everything must be done. safety: faults to the end. */
+  mode: 'liveness' | 'safety';
+  sabotage: string | null;
+  /** Hears every step. */
+  say: ((text: string) => void) | null;
+}
+
+export interface SeedResult {
+  seed: number;
+  days: number;
+  violations: string[];
+  lastSteps: string[];
+  digest: string;
+  steps: number;
+  counts: Record<string, number>;
+}
+
+/** How long things may take to come to rest: a weekend, reports that were late, and the questions after them. */
+const quietDays = 6;
+const zone = 'Asia/Tokyo';
+const isCrashPoint: ReadonlySet<string> = new Set(crashPoints);
+
+/** The day's jobs. Not the whole timetable: each at the times that differ for it, on one worker or on both at once. */
+const slots: readonly (readonly [string, JobName])[] = [
+  ['04:12', 'fetch'],
+  ['04:40', 'fetch'],
+  ['04:50', 'ingest'],
+  ['05:05', 'trace'],
+  ['05:12', 'reconcile'],
+  ['06:07', 'charge'],
+  ['07:05', 'trace'],
+  ['08:17', 'dunning'],
+  ['08:20', 'deliver'],
+  ['09:12', 'reconcile'],
+  ['09:22', 'notify'],
+  ['09:25', 'fetch'],
+  ['09:31', 'ingest'],
+  ['10:07', 'charge'],
+  ['10:17', 'dunning'],
+  ['11:05', 'trace'],
+  ['11:12', 'reconcile'],
+  ['12:02', 'notify'],
+  ['13:40', 'deliver'],
+  ['14:05', 'trace'],
+  ['14:07', 'charge'],
+  ['14:17', 'dunning'],
+  ['15:22', 'notify'],
+  ['16:05', 'trace'],
+  ['18:40', 'deliver'],
+  ['19:05', 'trace'],
+  ['22:10', 'deliver'],
+  ['23:05', 'trace'],
+];
+
+/** Runs one seed on an empty, migrated database. */
+export async function runSeed(db: Db, webDb: Db, options: SeedOptions): Promise<SeedResult> {
+  const world = new World(db, webDb, options);
+  return world.run();
+}
+
+class World {
+  readonly #options: SeedOptions;
+  readonly #db: Db;
+  readonly #trace: Trace;
+  readonly #chance: Chance;
+  readonly #faults: Faults;
+  readonly #baton: Baton;
+  readonly #merchants: SimulatedMerchant[];
+  readonly #outside: Outside;
+  readonly #oracle: Oracle;
+  readonly #processes: ProcessWorld;
+  readonly #applied = new Map<string, Merchant>();
+  readonly #workers: (SimulatedProcess | undefined)[] = [undefined, undefined];
+  readonly #phones = new Map<string, { person: Person }>();
+  readonly #smsOfBill = new Map<string, number>();
+  readonly #busyJobs = new Map<string, number>();
+  readonly #counts: Record<string, number> = {};
+  #web: SimulatedProcess | undefined;
+  #looker: SimulatedProcess | undefined;
+  #started = 0;
+
+  constructor(db: Db, webDb: Db, options: SeedOptions) {
+    const { seed } = options;
+    this.#options = options;
+    this.#db = db;
+    this.#trace = new Trace(options.say);
+    this.#chance = chanceOf(seed, 'world');
+    this.#faults = new Faults(wild, chanceOf(seed, 'faults'));
+    const start = this.#firstDay().toZonedDateTime(zone);
+    this.#baton = new Baton({
+      startMs: start.epochMilliseconds,
+      chance: chanceOf(seed, 'baton'),
+      trace: this.#trace,
+      kills: (owner, label) => this.#kills(owner.name, label),
+    });
+    this.#merchants = simulatedMerchants(2 + (seed % 2), chanceOf(seed, 'merchants'));
+    const gateway = new GatewayTruth(this.#baton, this.#faults);
+    this.#outside = {
+      gateway,
+      carrier: { taken: [], onTaken: async (sms) => this.#smsTaken(sms) },
+      stores: new Map(this.#merchants.map((merchant) => [merchant.code, merchant.store])),
+      disk: new Map(),
+      clockRowMs: 0,
+      statements: 0,
+    };
+    this.#oracle = new Oracle(db, this.#baton, gateway, this.#merchants);
+    gateway.onCapture = (capture) => this.#oracle.captured(capture);
+    gateway.onWebhook = (webhook) => this.#sendWebhook(webhook, 1);
+    for (const merchant of this.#merchants) {
+      merchant.store.onChange = (change) => this.#oracle.storeChanged(merchant, change);
+      for (const person of merchant.people)
+        this.#phones.set(`+81${person.phone.replaceAll(/\D/g, '').slice(1)}`, { person });
+    }
+    this.#processes = {
+      seed,
+      baton: this.#baton,
+      trace: this.#trace,
+      faults: this.#faults,
+      outside: this.#outside,
+      db,
+      webDb,
+    };
+  }
+
+  #firstDay(): Temporal.PlainDate {
+    // Over the seeds the whole year comes, with its holidays.
+    return Temporal.PlainDate.from('2026-11-24').add({ days: (this.#options.seed * 11) % 300 });
+  }
+
+  async run(): Promise<SeedResult> {
+    const { days, mode } = this.#options;
+    const first = this.#firstDay();
+    this.#looker = startProcess(this.#processes, 'looker');
+    for (const merchant of this.#merchants) {
+      await applyMerchant(this.#looker.ports, merchant.settings, 'simulation');
+      this.#applied.set(merchant.code, await merchantByCode(this.#looker.ports.db, merchant.code));
+    }
+    const daysInAll = mode === 'liveness' ? days + quietDays : days;
+    let dayNo = 0;
+    for (; dayNo < daysInAll && this.#oracle.violations.length === 0; dayNo += 1) {
+      if (dayNo === days) {
+        this.#faults.profile = calm;
+        this.#outside.gateway.downUntilMs = 0;
+        this.#trace.line('faults end');
+      }
+      const day = first.add({ days: dayNo });
+      this.#planDay(day, dayNo, dayNo >= days);
+      await this.#runUntil(day.add({ days: 1 }));
+      await this.#oracle.inBetween();
+    }
+    const last = first.add({ days: daysInAll - 1 });
+    if (mode === 'liveness' && this.#oracle.violations.length === 0) {
+      for (const merchant of this.#merchants) collect(merchant);
+      await this.#oracle.atRest(
+        last,
+        first
+          .add({ days: days + 1 })
+          .toZonedDateTime(zone)
+          .toInstant(),
+      );
+      for (const [job, since] of this.#busyJobs) {
+        if (this.#baton.nowMs - since > 24 * 3_600_000)
+          this.#oracle.violated('I-11', `${job} has been running for over a day`);
+      }
+    }
+    for (const table of await tableNames(this.#db)) this.#trace.note(await tableDigest(this.#db, table));
+    return {
+      seed: this.#options.seed,
+      days: dayNo,
+      violations: this.#oracle.violations,
+      lastSteps: this.#trace.last(),
+      digest: this.#trace.digest(),
+      steps: this.#trace.steps,
+      counts: {
+        ...this.#counts,
+        captures: this.#outside.gateway.captures.length,
+        sms: this.#outside.carrier.taken.length,
+        statements: this.#outside.statements,
+        checks: this.#oracle.checks,
+      },
+    };
+  }
+
+  async #runUntil(day: Temporal.PlainDate): Promise<void> {
+    try {
+      await this.#baton.run(day.toZonedDateTime(zone).epochMilliseconds, async () => {
+        if (this.#oracle.violations.length > 0) throw new Stopped();
+      });
+    } catch (error) {
+      if (!(error instanceof Stopped)) throw error;
+    }
+  }
+
+  #planDay(day: Temporal.PlainDate, dayNo: number, isQuiet: boolean): void {
+    const midnight = day.toZonedDateTime(zone).epochMilliseconds;
+    if (!isQuiet) {
+      for (const merchant of this.#merchants)
+        planDay(merchant, day, dayNo, this.#baton, this.#faults, this.#chance);
+    } else {
+      for (const hour of [7, 13, 19, 23])
+        for (const merchant of this.#merchants)
+          this.#baton.at(midnight + hour * 3_600_000, `${merchant.code} looks for files`, () =>
+            collect(merchant),
+          );
+    }
+    if (this.#faults.hits(this.#faults.profile.gateway.outage)) {
+      const fromMs = midnight + this.#faults.between(5, 20) * 3_600_000;
+      const untilMs = fromMs + this.#faults.between(5, 180) * 60_000;
+      this.#baton.at(fromMs, 'the gateway is down', () => {
+        this.#outside.gateway.downUntilMs = untilMs;
+      });
+    }
+    for (const merchant of this.#merchants) {
+      for (const hour of [3, 6, 9, 12, 15, 18, 21])
+        this.#baton.at(
+          midnight + hour * 3_600_000,
+          `${merchant.code}: runs left over?`,
+          () => void this.#takeUp(merchant),
+        );
+    }
+    for (const [time, job] of slots) {
+      const [hour = 0, minute = 0] = time.split(':').map(Number);
+      const atMs = midnight + (hour * 60 + minute) * 60_000;
+      for (const merchant of this.#merchants)
+        this.#baton.at(atMs, `${job} ${merchant.code} is due`, () => void this.#due(job, merchant, day));
+    }
+  }
+
+  /** What a dead worker left, of this day or another. */
+  async #takeUp(simulated: SimulatedMerchant): Promise<void> {
+    const merchant = this.#appliedOf(simulated);
+    const worker = this.#worker(this.#chance.between(0, 1));
+    const left = await waitingRuns(this.#livingLooker().ports.db, merchant.id);
+    for (const run of left)
+      await this.#runJob(run.job as JobName, merchant, Temporal.PlainDate.from(run.business_date), worker);
+  }
+
+  #appliedOf({ code }: SimulatedMerchant): Merchant {
+    const merchant = this.#applied.get(code);
+    if (merchant === undefined) throw new Error(`impossible state: ${code} was not applied`);
+    return merchant;
+  }
+
+  /** Runs a job on one worker or on both, where it has something to do. */
+  async #due(job: JobName, simulated: SimulatedMerchant, day: Temporal.PlainDate): Promise<void> {
+    const merchant = this.#appliedOf(simulated);
+    const both = this.#chance.hits(0.15);
+    const first = this.#chance.between(0, 1);
+    if (await this.#isIdle(job, simulated, merchant, day)) return;
+    for (const no of both ? [0, 1] : [first]) void this.#runJob(job, merchant, day, this.#worker(no));
+  }
+
+  async #isIdle(
+    job: JobName,
+    simulated: SimulatedMerchant,
+    merchant: Merchant,
+    day: Temporal.PlainDate,
+  ): Promise<boolean> {
+    if (job === 'fetch') {
+      const inbox = `${simulated.settings.exchange.inbound}/`;
+      const isEmpty = ![...simulated.store.files.keys()].some((path) => path.startsWith(inbox));
+      return isEmpty && !this.#chance.hits(0.2);
+    }
+    if (job === 'trace' && this.#chance.hits(0.25)) return false;
+    const context = {
+      ports: this.#livingLooker().ports,
+      merchant,
+      businessDate: day.toString(),
+      stop: new AbortController().signal,
+      progress: () => undefined,
+    };
+    const planned = await jobs[job].plan(context);
+    if (job === 'trace') return planned.length === 1;
+    if (job === 'reconcile')
+      return !this.#chance.hits(0.5) && (await jobs[job].dryRun(context)).reports === 0;
+    return planned.length === 0;
+  }
+
+  #livingLooker(): SimulatedProcess {
+    if (this.#looker === undefined) throw new Error('impossible state: nobody looks');
+    return this.#looker;
+  }
+
+  async #runJob(
+    job: JobName,
+    merchant: Merchant,
+    day: Temporal.PlainDate,
+    worker: SimulatedProcess,
+  ): Promise<void> {
+    const what = `${job} ${merchant.code} ${day}`;
+    this.#busyJobs.set(`${worker.name} ${what}`, this.#baton.nowMs);
+    void worker.died.then(() => this.#busyJobs.delete(`${worker.name} ${what}`));
+    try {
+      const end = await runJob(worker.ports, jobs[job], {
+        merchant,
+        businessDate: day.toString(),
+        // A dead process is missed when its lease has ended, not before.
+        worker: { owner: worker.name, isDead: () => false, codeVersion: 'simulation' },
+      });
+      const counts = Object.entries(end.counts).filter(([, count]) => count > 0);
+      const failure = end.failure === null ? '' : messageOf(end.failure);
+      this.#trace.line(`${worker.name} ${what}: ${end.outcome} ${counts.flat().join(' ')} ${failure}`);
+      this.#count(`runs ${end.outcome}`);
+      if (end.outcome === 'failed') this.#judgeFailure(what, end.failure);
+    } catch (error) {
+      this.#trace.line(`${worker.name} ${what}: threw ${messageOf(error)}`);
+      this.#judgeFailure(what, error);
+    } finally {
+      this.#busyJobs.delete(`${worker.name} ${what}`);
+    }
+  }
+
+  /** A failure that no fault explains is a defect, whatever the database looks like. */
+  #judgeFailure(what: string, error: unknown): void {
+    this.#count('failures explained');
+    if (error instanceof CommitOutcomeUnknown || error instanceof FenceLost) return;
+    if (error instanceof Refusal && /^(SFTP_|UPLOAD_INCOMPLETE$)/.test(error.code)) return;
+    if ((error as { code?: string } | null)?.code === 'ENOSPC') return;
+    if (/lease was lost|another process has taken it over/.test(messageOf(error))) return;
+    const at = error instanceof Error ? (error.stack?.split('\n').slice(0, 6).join('\n') ?? '') : '';
+    this.#oracle.violated('no failure without a cause', `${what}: ${messageOf(error)}\n${at}`);
+  }
+
+  #count(name: string): void {
+    this.#counts[name] = (this.#counts[name] ?? 0) + 1;
+  }
+
+  #worker(no: number): SimulatedProcess {
+    const living = this.#workers[no];
+    if (living !== undefined && !living.dead) return living;
+    const begun = this.#start(`worker-${no + 1}`);
+    this.#workers[no] = begun;
+    return begun;
+  }
+
+  #livingWeb(): SimulatedProcess {
+    if (this.#web === undefined || this.#web.dead) this.#web = this.#start('web');
+    return this.#web;
+  }
+
+  #start(name: string): SimulatedProcess {
+    this.#started += 1;
+    return startProcess(this.#processes, `${name}:${this.#started}`);
+  }
+
+  #kills(name: string, label: string): boolean {
+    const { killAtCrashPoint, killInCall } = this.#faults.profile;
+    if (name === 'looker') return false;
+    if (!this.#faults.hits(isCrashPoint.has(label) ? killAtCrashPoint : killInCall)) return false;
+    this.#trace.line(`${name} is killed`);
+    this.#count('kills');
+    return true;
+  }
+
+  async #smsTaken(sms: TakenSms): Promise<void> {
+    await this.#oracle.messageTaken(sms);
+    const known = this.#phones.get(sms.to);
+    if (known === undefined) return;
+    const bill = sms.messageId.split('.')[0] ?? '';
+    const seen = (this.#smsOfBill.get(bill) ?? 0) + 1;
+    this.#smsOfBill.set(bill, seen);
+    const { conduct } = known.person;
+    const comesBack = conduct.abandonsFirst && seen === conduct.reactsTo + 1;
+    if (seen !== conduct.reactsTo && !comesBack) return;
+    const atMs = this.#baton.nowMs + this.#chance.between(60_000, 20 * 3_600_000);
+    this.#baton.at(atMs, `${known.person.customerNumber} opens the link`, () => {
+      this.#count('visits');
+      void visit(this.#consumers(), sms, known.person);
+    });
+  }
+
+  #consumers(): ConsumerWorld {
+    return {
+      baton: this.#baton,
+      chance: this.#chance,
+      trace: this.#trace,
+      gateway: this.#outside.gateway,
+      web: () => this.#livingWeb(),
+      onFailure: (what: string, error: unknown) => {
+        this.#trace.line(`${what}: threw ${messageOf(error)}`);
+        this.#judgeFailure(what, error);
+      },
+    };
+  }
+
+  #sendWebhook(webhook: WebhookToSend, attempt: number): void {
+    this.#baton.at(webhook.dueAtMs, `webhook to ${webhook.account}`, () => {
+      void this.#receiveWebhook(webhook).then((received) => {
+        if (received || attempt >= 4) return;
+        const dueAtMs = this.#baton.nowMs + 60_000 * 10 ** (attempt - 1);
+        this.#sendWebhook({ ...webhook, dueAtMs }, attempt + 1);
+      });
+    });
+  }
+
+  /** As the web's route does: stored, acknowledged, then handled. */
+  async #receiveWebhook(webhook: WebhookToSend): Promise<boolean> {
+    const web = this.#livingWeb();
+    const { ports, webDb } = web;
+    const handle = async (): Promise<boolean> => {
+      try {
+        const received = await receiveWebhook(webDb, ports, {
+          gateway: ports.gateway.name,
+          merchantCode: webhook.account,
+          rawBody: webhook.body,
+          headers: { 'simulator-signature': webhook.signature },
+        });
+        if (received.kind === 'refused') {
+          this.#oracle.violated('webhook', 'a genuine webhook was refused');
+          return false;
+        }
+        await ports.crash('webhook.after_inbox');
+        const { event, merchant } = received;
+        if (event !== null) {
+          void handleWebhooks(webDb, ports, merchant, [event]).then(
+            () => undefined,
+            (error) => this.#judgeFailure('webhook', error),
+          );
+        }
+        return true;
+      } catch (error) {
+        this.#judgeFailure('webhook', error);
+        return false;
+      }
+    };
+    return (await Promise.race([handle(), web.died])) === true;
+  }
+}
+
+/** A violation was found: nothing after it is of interest. */
+class Stopped extends Error {}

@@ -133,6 +133,7 @@ export function planDay(
     baton.at(at(3), 'a file of hostile name appears', () => {
       merchant.store.files.set(`${inbox}/${name}`, { bytes: Buffer.from('x'), modifiedAtMs: baton.nowMs });
     });
+    baton.at(at(11), 'and goes', () => void merchant.store.files.delete(`${inbox}/${name}`));
   }
   for (const hour of [7, 13, 19])
     baton.at(at(hour), `${merchant.code} looks for files`, () => collect(merchant));

@@ -205,6 +205,7 @@ export class Oracle {
     parked: readonly { merchant: string; reason: string; name: string | null }[],
     today: Temporal.PlainDate,
   ): Promise<void> {
+    const dayBegan = today.toZonedDateTime('Asia/Tokyo').epochMilliseconds;
     const all = await this.#look(() => bills(this.#db));
     for (const merchant of this.#merchants) {
       const waiting = new Set(
@@ -242,7 +243,9 @@ export class Oracle {
         const isFinal = ['paid', 'unpaid', 'cancelled'].includes(state);
         if (rows.length > 1 || (rows.length === 1 && rows[0] !== state))
           this.violated('I-14', `${number} is ${state} and was told as ${rows.join(', ')}`);
-        if (isFinal && rows.length === 0)
+        // What became final after the last day's delivery is told on the next.
+        const isOld = bill.settled_at !== null && Date.parse(bill.settled_at) < dayBegan;
+        if (isFinal && rows.length === 0 && isOld)
           this.violated('I-14', `${number} is ${state} and the merchant was never told`);
         if (!owed.has(number)) this.violated('I-2', `${number} was never sent`);
         else if (owed.get(number)?.amount !== bill.amount)

@@ -126,7 +126,19 @@ function simulatedDb(world: ProcessWorld, self: Mortal, real: Db): Db {
         const stands = lost && faults.hits(0.5);
         try {
           const result = await real.transaction(async (tx) => {
-            const done = await work(tx);
+            // BEGIN and COMMIT.
+            outside.statements += 1;
+            const done = await work({
+              ...tx,
+              query: (sql, values, queryOptions) => {
+                outside.statements += 1;
+                return tx.query(sql, values, queryOptions);
+              },
+              run: (sql, values, queryOptions) => {
+                outside.statements += 1;
+                return tx.run(sql, values, queryOptions);
+              },
+            });
             if (lost && !stands) throw new Undone();
             return done;
           }, options);

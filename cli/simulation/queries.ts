@@ -12,7 +12,7 @@ export async function setClock(db: Pick<Db, 'run'>, now: Temporal.Instant): Prom
 
 export async function tableNames(db: Pick<Db, 'query'>): Promise<string[]> {
   const rows = await db.query<{ name: string }>(
-    `select relname as name from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace order by 1`,
+    `select relname as name from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace and relname not like '%migrations%' order by 1`,
   );
   return rows.map((row) => row.name);
 }
@@ -78,15 +78,15 @@ export interface BillAtRest {
   amount: number;
   state: string;
   act_on: string | null;
-  locked: boolean;
+  /** When it became final. */
+  settled_at: string | null;
 }
 
 export async function bills(db: Pick<Db, 'query'>): Promise<BillAtRest[]> {
   return db.query<BillAtRest>(
-    `select m.code as merchant, i.billing_number, i.amount, i.state, a.act_on, l.charge_id is not null as locked
+    `select m.code as merchant, i.billing_number, i.amount, i.state, a.act_on, i.settled_at
      from invoices i join merchants m on m.id = i.merchant_id
      left join agenda a on a.merchant_id = i.merchant_id and a.invoice_id = i.id
-     left join collection_locks l on l.merchant_id = i.merchant_id and l.invoice_id = i.id
      order by m.code, i.billing_number`,
   );
 }

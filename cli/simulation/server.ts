@@ -52,8 +52,10 @@ export async function openSimulationDatabases(
       // A power cut is no part of this world: its commits need not wait for the disk.
       await admin.run(`alter database ${name} set synchronous_commit = off`);
       await admin.run(`alter database ${name} set synchronize_seqscans = off`);
-      const db = openDatabase(into(server.ownerUrl, name), { applicationName: 'simulation' });
-      const webDb = openDatabase(into(server.webUrl, name), { applicationName: 'simulation web' });
+      // Few connections: each has to learn the catalogue and the plans anew.
+      const pool = { poolMax: 4, prepare: true };
+      const db = openDatabase(into(server.ownerUrl, name), { applicationName: 'simulation', ...pool });
+      const webDb = openDatabase(into(server.webUrl, name), { applicationName: 'simulation web', ...pool });
       try {
         return await work(db, webDb);
       } finally {

@@ -316,7 +316,7 @@ class World {
     const planned = await jobs[job].plan(context);
     if (job === 'trace') return planned.length === 1;
     if (job === 'reconcile')
-      return !this.#chance.hits(0.5) && (await jobs[job].dryRun(context)).reports === 0;
+      return !this.#chance.hits(0.2) && (await jobs[job].dryRun(context)).reports === 0;
     return planned.length === 0;
   }
 

@@ -67,7 +67,8 @@ export async function explainBill(
              join line_findings l on l.merchant_id = f.merchant_id and l.file_id = f.id and l.line_no = i.line_no
              where i.merchant_id = $1 and i.id = $2::uuid
              union all
-             select h.at, 3, h.subject, coalesce(h.from_state || ' → ', '') || h.to_state || ' by ' || coalesce(a.actor, '?')
+             -- At one instant what ended the bill stands before its end.
+             select h.at, case when h.from_state is null then 3 else 8 end, h.subject, coalesce(h.from_state || ' → ', '') || h.to_state || ' by ' || coalesce(a.actor, '?')
              from state_history h
              left join acts a on a.merchant_id = h.merchant_id and a.month = h.month and a.id = h.act_id
              where h.merchant_id = $1 and h.subject = 'invoice' and h.subject_id = $2::uuid
@@ -89,12 +90,12 @@ export async function explainBill(
                       || coalesce(' by rule "' || (c.verdict_rule ->> 'source') || '", edition ' || (c.verdict_rule ->> 'edition'), '')
              from charges c where c.merchant_id = $1 and c.invoice_id = $2::uuid and c.decided_at is not null
              union all
-             select a.at, 8, 'ledger', t.event || ': ' || t.debit || ' ← ' || t.credit || ' ' || t.amount || ' ' || t.currency
+             select a.at, 9, 'ledger', t.event || ': ' || t.debit || ' ← ' || t.credit || ' ' || t.amount || ' ' || t.currency
              from transfers t
              left join acts a on a.merchant_id = t.merchant_id and a.month = t.month and a.id = t.act_id
              where t.merchant_id = $1 and t.invoice_id = $2::uuid
              union all
-             select r.known_at, 9, 'result', r.outcome || coalesce(' ' || nullif(r.reason, ''), '') || ', received ' || r.amount_received
+             select r.known_at, 10, 'result', r.outcome || coalesce(' ' || nullif(r.reason, ''), '') || ', received ' || r.amount_received
                       || coalesce(' → ' || o.name || ' row ' || r.row_no, ', not yet in a file')
              from result_rows r
              left join outward_files o on o.merchant_id = r.merchant_id and o.id = r.outward_file_id

@@ -117,15 +117,20 @@ function fingerprintOf(publicKey: Buffer): string {
 export function answersWithKey(port: number, fingerprint: string): Promise<boolean> {
   const client = new ssh2.Client();
   return new Promise((resolve) => {
-    client.on('error', () => resolve(false));
-    client.on('close', () => resolve(false));
+    const answer = (isIt: boolean) => {
+      resolve(isIt);
+      client.destroy();
+    };
+    client.on('error', () => answer(false));
+    client.on('end', () => answer(false));
+    client.on('close', () => answer(false));
     client.connect({
       host: '127.0.0.1',
       port,
       username: 'nobody',
       readyTimeout: 3_000,
       hostVerifier: (key: Buffer) => {
-        resolve(fingerprintOf(key) === fingerprint);
+        answer(fingerprintOf(key) === fingerprint);
         return false;
       },
     });

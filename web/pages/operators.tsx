@@ -25,7 +25,7 @@ table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nu
 th, td { text-align: left; vertical-align: top; padding: .5rem .75rem; border-bottom: 1px solid var(--line); }
 tr:last-child td { border-bottom: 0; }
 th { color: var(--soft); font-weight: 600; font-size: .85rem; white-space: nowrap; }
-td.nowrap { white-space: nowrap; }
+.at { white-space: nowrap; }
 .empty { color: var(--soft); background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: .75rem 1rem; margin: 0; }
 .done { color: var(--good); } .failed, .now { color: var(--bad); font-weight: 600; } .attention, .stopped, .daily { color: var(--wait); font-weight: 600; }
 .sms { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: .9rem 1rem; margin: 0 0 .75rem; max-width: 34rem; }
@@ -120,7 +120,7 @@ export function statusPage(status: {
             <span class="soft">{alert.cause}</span>
           </>,
           alert.occurrences,
-          at(alert.last_at),
+          <span class="at">{at(alert.last_at)}</span>,
         ])}
         empty="Nothing wants a person."
       />
@@ -129,10 +129,10 @@ export function statusPage(status: {
         head={['Merchant', 'What', 'Reason', 'Facts', 'Since']}
         rows={status.parked.map((item) => [
           item.merchant,
-          `${item.subject} ${item.subject_id}`,
+          item.billing_number ?? `${item.subject} ${item.subject_id}`,
           item.reason,
           listed(item.context),
-          at(item.parked_at),
+          <span class="at">{at(item.parked_at)}</span>,
         ])}
         empty="Nothing is parked."
       />
@@ -154,7 +154,7 @@ export function statusPage(status: {
               </>
             )}
           </>,
-          at(pass.started_at),
+          <span class="at">{at(pass.started_at)}</span>,
         ])}
         empty="No job ran yet."
       />

@@ -38,6 +38,8 @@ export interface System {
   /** Starts (or joins) the gateway where none is configured; jobs that need it fail with a clear line otherwise. */
   needGateway(options?: { callDeadlineMs?: number; holdMs?: number }): Promise<Gateway>;
   gatewayOrigin(): string;
+  /** Tells the gateway simulator how to behave: for the demo. */
+  controlSimulator(settings: Record<string, unknown>): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -157,6 +159,18 @@ export async function openSystem(settings: Settings, log: Log, options: OpenOpti
       virtualClock: virtual,
       embedded,
       needGateway,
+      async controlSimulator(wanted) {
+        const answer = await fetch(`${gatewayUrl}/control`, {
+          method: 'POST',
+          headers: {
+            'content-type': 'application/json',
+            authorization: `Bearer ${simulatorSecret(settings.secret)}`,
+          },
+          body: JSON.stringify(wanted),
+          signal: AbortSignal.timeout(5_000),
+        });
+        if (!answer.ok) throw new Error(`the simulator refused to be told: ${answer.status}`);
+      },
       gatewayOrigin: () => new URL(gatewayUrl ?? settings.simulatorUrl ?? 'http://127.0.0.1').origin,
       close,
     };

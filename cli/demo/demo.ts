@@ -39,6 +39,8 @@ export interface DemoWalk {
 /** The first demo day: the Tuesday before the samples' first file. */
 export const firstDay = '2026-11-24';
 const zone = 'Asia/Tokyo';
+/** More only make two cores switch more often. */
+const visitorsAtOnce = 5;
 /** A month until the first file at most, two of bills, the last of them due a month later and returned 60 days after that. */
 const daysAtMost = 170;
 
@@ -293,7 +295,7 @@ class Walk {
     }
   }
 
-  /** Everybody who got an SMS since the last look does what they do, 16 at a time. */
+  /** Everybody who got an SMS since the last look does what they do, a few at a time. */
   async #answerSms(day: Temporal.PlainDate): Promise<{ visits: number; paid: number }> {
     const fresh = await newestSms(this.#system.db, this.#system.ports.sealer, this.#lastSms);
     this.#lastSms = fresh.at(-1) ?? this.#lastSms;
@@ -322,6 +324,7 @@ class Walk {
     }
     if (due.length === 0) return { visits: 0, paid: 0 };
     await this.#at(day, '11:30');
+    await this.#system.controlSimulator({ webhooks: { mode: webhooksOn(day) } });
     let paid = 0;
     const next = due.values();
     const person = async () => {
@@ -334,9 +337,15 @@ class Walk {
         if (end.outcome === 'paid') paid++;
       }
     };
-    await Promise.all(Array.from({ length: 16 }, person));
+    await Promise.all(Array.from({ length: visitorsAtOnce }, person));
     return { visits: due.length, paid };
   }
+}
+
+/** Webhooks come on some days, twice on others, and on most not at all: the customer's return and trace must do. */
+function webhooksOn(day: Temporal.PlainDate): 'normal' | 'duplicate' | 'never' {
+  if (day.day % 3 !== 0) return 'never';
+  return day.day % 2 === 0 ? 'duplicate' : 'normal';
 }
 
 function e164(phone: string): string {

@@ -16,6 +16,8 @@ export interface OutgoingFile {
 
 /** Called at the borders; `beforeRename` must have stored that the rename is tried when it returns. */
 export interface PlacingSteps {
+  /** Before anything is written there: throws where another worker has taken the file over in the meantime. */
+  beforeWriting(): Promise<void>;
   uploaded(): Promise<void>;
   beforeRename(): Promise<void>;
   renamed(): Promise<void>;
@@ -43,6 +45,7 @@ export async function placeFile(
     if (file.renameTried && (await store.stat(temporary)) === undefined) return 'gone';
     // What is whole already is not written again: a late worker may still be about to rename it.
     if (!(file.renameTried && (await holds(store, temporary, file)))) {
+      await steps.beforeWriting();
       await uploadWhole(store, temporary, file.sizeBytes, file.content());
       await steps.uploaded();
     }
@@ -60,6 +63,7 @@ export async function placeFile(
   const donePath = `${file.folder}/${doneName(file.name)}`;
   if ((await store.stat(donePath)) === undefined) {
     const doneTemporary = temporaryPath(file.folder, doneName(file.name));
+    await steps.beforeWriting();
     await uploadWhole(store, doneTemporary, done.length, only(done));
     const moved = await renamed(store, doneTemporary, donePath, control);
     if (moved !== 'placed') return moved;

@@ -174,6 +174,8 @@ async function placing(
         renameTried,
       },
       {
+        // A worker that stood still may wake up while another places the same file.
+        beforeWriting: () => ports.db.transaction((tx) => holdFence(tx, context.fence)),
         uploaded: () => ports.crash('deliver.after_upload'),
         async beforeRename() {
           await inTransaction(context, (tx, act) => markRenaming(tx, act, file.id));

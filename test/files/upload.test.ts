@@ -22,6 +22,7 @@ const file = (renameTried: boolean): OutgoingFile => ({
 
 const nothing = async () => undefined;
 const steps = (change: Partial<PlacingSteps> = {}): PlacingSteps => ({
+  beforeWriting: nothing,
   uploaded: nothing,
   beforeRename: nothing,
   renamed: nothing,
@@ -85,6 +86,20 @@ describe('a file that an earlier try may have renamed', () => {
       };
       const placed = await placeFile(store, file(true), steps({ beforeRename }));
       expect(placed).toBe(taken ? 'gone' : 'placed');
+    }
+  });
+});
+
+describe('a worker that has lost its file to another one', () => {
+  it('writes neither the file nor its control file', async () => {
+    const lost = async () => {
+      throw new Error('lost');
+    };
+    const folders: Record<string, Buffer>[] = [{}, { [final]: bytes }];
+    for (const there of folders) {
+      const { store, uploads } = folder(there);
+      await expect(placeFile(store, file(false), steps({ beforeWriting: lost }))).rejects.toThrow('lost');
+      expect(uploads).toEqual([]);
     }
   });
 });

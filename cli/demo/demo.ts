@@ -233,7 +233,8 @@ class Walk {
     await run('08:17', 'dunning');
     await run('10:02', 'notify');
     const visits = await this.#answerSms(day);
-    await run('13:05', 'trace');
+    // On most days nobody paid and nothing was charged: there is nothing new to ask about.
+    if (visits.visits > 0 || (done.charged ?? 0) + (done.unknown ?? 0) > 0) await run('13:05', 'trace');
     await this.#returnParked();
     await run('22:10', 'deliver');
     const parts = [

@@ -116,14 +116,14 @@ function oneOf(seed: string, customer: string, what: string, names: readonly str
 }
 
 export function conductOf(seed: string, customer: string): Conduct {
-  const enrols = draw(seed, customer, 'enrols') < 0.45;
+  const enrols = draw(seed, customer, 'enrols') < 0.6;
   const isChallenged = draw(seed, customer, 'challenge') < 0.2;
   return {
     reactsTo: pick(draw(seed, customer, 'reacts'), [
-      [62, 1],
-      [16, 2],
-      [7, 3],
-      [15, 0],
+      [55, 1],
+      [14, 2],
+      [6, 3],
+      [25, 0],
     ]),
     declinedFirst:
       draw(seed, customer, 'declined') < 0.08 ? oneOf(seed, customer, 'decline', declines) : null,

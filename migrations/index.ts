@@ -1,5 +1,10 @@
 import type { Knex } from 'knex';
 import * as theBillingDay from './0001-the-billing-day.ts';
+import * as ledgerMonths from './0002-ledger-months.ts';
+import * as auditChain from './0003-audit-chain.ts';
+import * as findings from './0004-findings.ts';
+import * as alertDelivery from './0005-alert-delivery.ts';
+import * as safeMode from './0006-safe-mode.ts';
 
 export interface Migration {
   name: string;
@@ -7,4 +12,11 @@ export interface Migration {
 }
 
 /** In order; a released migration never changes. */
-export const migrations: readonly Migration[] = [theBillingDay];
+export const migrations: readonly Migration[] = [
+  theBillingDay,
+  ledgerMonths,
+  auditChain,
+  findings,
+  alertDelivery,
+  safeMode,
+];

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { sabotageByName } from '../cli/simulation/sabotage.ts';
 import { openSimulationDatabases, type SimulationDatabases } from '../cli/simulation/server.ts';
 import { runSeed, type SeedOptions, type SeedResult } from '../cli/simulation/world.ts';
 
@@ -38,6 +39,12 @@ const told = (result: SeedResult): string[] =>
 describe('a world where everything goes wrong', () => {
   test.each(corpus)('seed $seed, $days days: $found', async ({ seed, days }) => {
     expect(told(await simulate({ seed, days }))).toEqual([]);
+  });
+
+  test('a guard that is taken away is missed', async () => {
+    const withoutNames = sabotageByName('no-temporary-name') ?? null;
+    const { violations } = await simulate({ seed: 1, days: 2, mode: 'safety', sabotage: withoutNames });
+    expect(violations[0]).toMatch(/^I-15: written under the final name/);
   });
 
   test('the same seed is the same run', async () => {

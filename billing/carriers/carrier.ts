@@ -23,6 +23,15 @@ export type SmsLookupAnswer =
   | { kind: 'not_found' }
   | { kind: 'unknown'; why: string };
 
+/** One SMS as the carrier's own list has it. */
+export interface ListedSms {
+  /** Our id; null where the carrier has an SMS that does not carry one. */
+  messageId: string | null;
+  providerId: string;
+  /** ISO 8601 instant. */
+  takenAt: string;
+}
+
 export interface Carrier {
   readonly name: string;
   readonly semantics: {

@@ -132,6 +132,22 @@ export interface SettlementLine {
   capturedAt: string;
 }
 
+/** One capture as the gateway's own list has it, whatever we know of it. */
+export interface ListedCharge {
+  gatewayChargeId: string;
+  /** Our reference; null where the gateway has a charge without one. */
+  reference: string | null;
+  /** The bill that we named when we asked; null where we did not. */
+  invoiceId: string | null;
+  amount: number;
+  currency: string;
+  /** How much of it went back. */
+  refunded: number;
+  method: Captured['method'];
+  /** ISO 8601 instant. */
+  capturedAt: string;
+}
+
 export interface Gateway {
   readonly name: string;
   readonly semantics: GatewaySemantics;

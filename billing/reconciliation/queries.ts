@@ -2,6 +2,7 @@ import type { Temporal } from 'temporal-polyfill';
 import { instantText } from '../acts/act.ts';
 import type { Db, Tx } from '../db.ts';
 import type { SettlementLine } from '../gateways/gateway.ts';
+import type { NewFinding } from './findings.ts';
 
 /** Since when there can be anything to reconcile: the merchant's first day here. */
 export async function merchantSince(db: Pick<Db, 'query'>, merchantId: number): Promise<string> {
@@ -249,4 +250,39 @@ export async function raiseWatermark(
     [merchantId, method, completeTo],
   );
   return moved === 1;
+}
+
+/** Opens findings; one that is open already (same kind and subject) stays as it is. Returns how many are new. */
+export async function openFindings(
+  tx: Tx,
+  merchantId: number,
+  foundAt: Temporal.Instant,
+  findings: readonly NewFinding[],
+): Promise<number> {
+  if (findings.length === 0) return 0;
+  return tx.run(
+    `insert into findings (merchant_id, id, kind, subject, gateway, report_date, charge_id, invoice_id, ours, theirs,
+                           currency, state, owner, found_at)
+     select $1, f.id, f.kind, f.subject, f.gateway, f.report_date, f.charge_id, f.invoice_id, f.ours, f.theirs, f.currency,
+            'open', f.owner, $2::timestamptz
+     from unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::date[], $8::uuid[], $9::uuid[], $10::bigint[],
+                 $11::bigint[], $12::text[], $13::text[])
+       as f(id, kind, subject, gateway, report_date, charge_id, invoice_id, ours, theirs, currency, owner)
+     on conflict (merchant_id, kind, subject) where state = 'open' do nothing`,
+    [
+      merchantId,
+      instantText(foundAt),
+      findings.map((finding) => finding.id),
+      findings.map((finding) => finding.kind),
+      findings.map((finding) => finding.subject),
+      findings.map((finding) => finding.gateway),
+      findings.map((finding) => finding.reportDate),
+      findings.map((finding) => finding.chargeId),
+      findings.map((finding) => finding.invoiceId),
+      findings.map((finding) => finding.ours),
+      findings.map((finding) => finding.theirs),
+      findings.map((finding) => finding.currency),
+      findings.map((finding) => finding.owner),
+    ],
+  );
 }

@@ -7,7 +7,8 @@ import { openLog } from '../log.ts';
 import { type Output, openOutput } from '../output.ts';
 import type { Process } from '../program.ts';
 import { readSettings } from '../settings.ts';
-import { openSimulationDatabases } from '../simulation/server.ts';
+import { sabotageByName, sabotages } from '../simulation/sabotage.ts';
+import { openSimulationDatabases, type SimulationDatabases } from '../simulation/server.ts';
 import { runSeed, type SeedResult } from '../simulation/world.ts';
 
 interface SimulateOptions {
@@ -18,6 +19,7 @@ interface SimulateOptions {
   mode: 'liveness' | 'safety';
   replayCheck: boolean;
   steps: boolean;
+  sabotage: string | undefined;
 }
 
 export function addSimulateCommand(program: Command, stop: Process): void {
@@ -39,6 +41,12 @@ export function addSimulateCommand(program: Command, stop: Process): void {
     )
     .option('--steps', 'prints every step', false)
     .option('--replay-check', 'runs each seed twice and compares', false)
+    .addOption(
+      new Option('--sabotage <name>', 'takes one guard away, or each in turn, and must notice').choices([
+        'all',
+        ...sabotages.map(({ name }) => name),
+      ]),
+    )
     .addHelpText(
       'after',
       `
@@ -47,7 +55,8 @@ invariant ends the run with exit code 1, the last steps and the command that rep
 
 Examples:
   $ seikyu simulate --seed 7 --days 30
-  $ seikyu simulate --seeds 100 --days 30`,
+  $ seikyu simulate --seeds 100 --days 30
+  $ seikyu simulate --sabotage all --seeds 20 --days 15`,
     )
     .action(async (options: SimulateOptions) => {
       for (const name of ['seed', 'seeds', 'days'] as const) {
@@ -81,6 +90,14 @@ async function simulate(options: SimulateOptions, stop: AbortSignal): Promise<nu
     },
     log,
   );
+  if (options.sabotage !== undefined) {
+    try {
+      return await sabotage(databases, options, output, stop);
+    } finally {
+      await databases.close();
+      await server.stop();
+    }
+  }
   const results: SeedResult[] = [];
   let replayed = true;
   const startedMs = real.elapsedMs();
@@ -137,4 +154,42 @@ function tell(output: Output, options: SimulateOptions, result: SeedResult): voi
   const mode = options.mode === 'liveness' ? '' : ` --mode ${options.mode}`;
   output.line(`Again with: seikyu simulate --seed ${result.seed} --days ${options.days}${mode}`);
   output.line('');
+}
+
+/** Takes guards away one by one and looks how soon it is noticed. 0 only if each is, within `--seeds` seeds. */
+async function sabotage(
+  databases: SimulationDatabases,
+  options: SimulateOptions,
+  output: Output,
+  stop: AbortSignal,
+): Promise<number> {
+  const chosen = sabotages.filter(({ name }) => options.sabotage === 'all' || name === options.sabotage);
+  const found: { name: string; without: string; seeds: number | null; violated: string }[] = [];
+  for (const { name, without, statements } of chosen) {
+    const untouched = new Set(statements?.map(([find]) => find));
+    let seeds: number | null = null;
+    let violated = '';
+    for (let no = 1; no <= options.seeds && seeds === null && !stop.aborted; no += 1) {
+      const result = await databases.withDatabase((db, webDb) =>
+        runSeed(db, webDb, {
+          seed: options.seed + no - 1,
+          days: options.days,
+          mode: options.mode,
+          sabotage: sabotageByName(name) ?? null,
+          say: options.steps ? (step) => output.line(step) : null,
+        }),
+      );
+      for (const find of result.sabotaged) untouched.delete(find);
+      const [first] = result.violations;
+      if (first === undefined) continue;
+      seeds = no;
+      violated = first.split('\n')[0] ?? '';
+    }
+    // A statement that was written anew is no longer sabotaged.
+    if (seeds === null && untouched.size > 0) violated = `no statement holds: ${[...untouched].join('; ')}`;
+    found.push({ name, without, seeds, violated });
+    output.line(`| \`${name}\` | ${without} | ${seeds ?? 'not noticed'} | ${violated.slice(0, 110)} |`);
+  }
+  output.document({ ok: found.every(({ seeds }) => seeds !== null), found });
+  return found.every(({ seeds }) => seeds !== null) ? 0 : 1;
 }

@@ -8,6 +8,8 @@ import type { Trace } from './trace.ts';
 export interface Mortal {
   readonly name: string;
   dead: boolean;
+  /** Stands still as a whole until then, timers and all: a machine that swaps, a container that is paused. */
+  stillUntilMs: number;
 }
 
 interface Waiting {
@@ -184,13 +186,13 @@ export class Baton {
         return false;
       });
       let next = Number.POSITIVE_INFINITY;
-      for (const entry of this.#waiting) next = Math.min(next, entry.readyAtMs);
+      for (const entry of this.#waiting) next = Math.min(next, readyAt(entry));
       if (next > untilMs) {
         this.nowMs = Math.max(this.nowMs, untilMs);
         return;
       }
       this.nowMs = Math.max(this.nowMs, next);
-      const ready = this.#waiting.filter((entry) => entry.readyAtMs <= this.nowMs);
+      const ready = this.#waiting.filter((entry) => readyAt(entry) <= this.nowMs);
       const chosen = ready.length === 1 ? ready[0] : chance.oneOf(ready);
       if (chosen === undefined) throw new Error('impossible state: nobody takes the baton');
       this.#waiting = this.#waiting.filter((entry) => entry !== chosen);
@@ -205,4 +207,8 @@ export class Baton {
       chosen.resume();
     }
   }
+}
+
+function readyAt({ readyAtMs, owner }: Waiting): number {
+  return Math.max(readyAtMs, owner?.stillUntilMs ?? 0);
 }

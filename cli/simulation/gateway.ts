@@ -47,7 +47,8 @@ interface Declined {
 }
 
 const callDeadlineMs = 10_000;
-const notFoundConclusiveAfterMs = 60_000;
+/** Long, so that whoever asks early must wait: a late call may take effect until then. */
+const notFoundConclusiveAfterMs = 600_000;
 const keyLivesMs = 24 * 3_600_000;
 const dayMs = 24 * 3_600_000;
 

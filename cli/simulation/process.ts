@@ -9,6 +9,7 @@ import { simulatedDisk } from './disk.ts';
 import type { Faults } from './faults.ts';
 import { simulatedGateway } from './gateway.ts';
 import { setClock } from './queries.ts';
+import type { Sabotage } from './sabotage.ts';
 import { openSimulatedStore } from './store.ts';
 import type { Trace } from './trace.ts';
 import type { Outside } from './world.ts';
@@ -30,6 +31,9 @@ export interface ProcessWorld {
   outside: Outside;
   db: Db;
   webDb: Db;
+  sabotage: Sabotage | null;
+  /** A process has fallen silent; it may come back then. */
+  onSilence: (untilMs: number) => void;
 }
 
 const secret = 'the simulation keeps no secret from anybody';
@@ -41,7 +45,7 @@ const quiet: Log = {
 };
 
 export function startProcess(world: ProcessWorld, name: string): SimulatedProcess {
-  const { baton, faults, outside } = world;
+  const { baton, faults, outside, trace } = world;
   let die: (died: 'died') => void = () => undefined;
   const died = new Promise<'died'>((resolve) => {
     die = resolve;
@@ -49,6 +53,7 @@ export function startProcess(world: ProcessWorld, name: string): SimulatedProces
   let dead = false;
   const self: Mortal = {
     name,
+    stillUntilMs: 0,
     get dead() {
       return dead;
     },
@@ -68,8 +73,12 @@ export function startProcess(world: ProcessWorld, name: string): SimulatedProces
     ids,
     randomness,
     crash: (point) => {
-      const stallMs = faults.hits(faults.profile.stall) ? faults.between(5_000, 180_000) : 0;
-      return baton.pause(self, stallMs, point);
+      if (faults.hits(faults.profile.stall)) {
+        self.stillUntilMs = baton.nowMs + faults.between(5_000, 180_000);
+        trace.line(`${name} stands still`);
+        world.onSilence(self.stillUntilMs);
+      }
+      return baton.pause(self, 0, point);
     },
     log: quiet,
     disk: simulatedDisk(baton, self, faults, outside.disk),
@@ -81,6 +90,7 @@ export function startProcess(world: ProcessWorld, name: string): SimulatedProces
     readKeyFile: async () => 'a key',
     baseUrl: 'https://pay.invalid',
   };
+  Object.assign(ports, world.sabotage?.ports?.(ports));
   return Object.assign(self, { ports, webDb: simulatedDb(world, self, world.webDb), died });
 }
 
@@ -100,6 +110,17 @@ const clockOffMs = 1_000;
 /** The real database, one transaction at a time, whose last answer may be lost. */
 function simulatedDb(world: ProcessWorld, self: Mortal, real: Db): Db {
   const { baton, faults, trace, outside } = world;
+  const replaced = world.sabotage?.statements ?? [];
+  /** The statement as a sabotage leaves it. */
+  const text = (sql: string): string => {
+    let changed = sql;
+    for (const [find, instead] of replaced) {
+      if (!changed.includes(find)) continue;
+      changed = changed.replaceAll(find, instead);
+      outside.sabotaged.add(find);
+    }
+    return changed;
+  };
   const ask = <T>(what: string, work: () => Promise<T>): Promise<T> =>
     baton.exclusive(self, what, async () => {
       if (Math.abs(baton.nowMs - outside.clockRowMs) > clockOffMs) {
@@ -118,11 +139,12 @@ function simulatedDb(world: ProcessWorld, self: Mortal, real: Db): Db {
     });
   return {
     knex: real.knex,
-    query: (sql, values, options) => ask(sql, () => real.query(sql, values, options)),
-    run: (sql, values, options) => ask(sql, () => real.run(sql, values, options)),
+    query: (sql, values, options) => ask(sql, () => real.query(text(sql), values, options)),
+    run: (sql, values, options) => ask(sql, () => real.run(text(sql), values, options)),
     transaction: (work, options) =>
       ask('transaction', async () => {
-        const lost = faults.hits(faults.profile.lostCommit);
+        // Whoever only looks on has no part in it.
+        const lost = self.name !== 'looker' && faults.hits(faults.profile.lostCommit);
         const stands = lost && faults.hits(0.5);
         try {
           const result = await real.transaction(async (tx) => {
@@ -132,11 +154,11 @@ function simulatedDb(world: ProcessWorld, self: Mortal, real: Db): Db {
               ...tx,
               query: (sql, values, queryOptions) => {
                 outside.statements += 1;
-                return tx.query(sql, values, queryOptions);
+                return tx.query(text(sql), values, queryOptions);
               },
               run: (sql, values, queryOptions) => {
                 outside.statements += 1;
-                return tx.run(sql, values, queryOptions);
+                return tx.run(text(sql), values, queryOptions);
               },
             });
             if (lost && !stands) throw new Undone();

@@ -24,6 +24,7 @@ import { collect, planDay, type SimulatedMerchant, simulatedMerchants } from './
 import { Oracle } from './oracle.ts';
 import { type ProcessWorld, type SimulatedProcess, startProcess } from './process.ts';
 import { tableDigest, tableNames } from './queries.ts';
+import type { Sabotage } from './sabotage.ts';
 import type { StoreTruth } from './store.ts';
 import { Trace } from './trace.ts';
 
@@ -36,6 +37,8 @@ export interface Outside {
   /** What the row of the virtual clock says. */
   clockRowMs: number;
   statements: number;
+  /** Texts that a sabotage has found and replaced. */
+  sabotaged: Set<string>;
 }
 
 export interface SeedOptions {
@@ -44,7 +47,7 @@ export interface SeedOptions {
   days: number;
   /** liveness: some quiet days follow, after which everything must be done. safety: faults to the end. */
   mode: 'liveness' | 'safety';
-  sabotage: string | null;
+  sabotage: Sabotage | null;
   /** Hears every step. */
   say: ((text: string) => void) | null;
 }
@@ -57,6 +60,8 @@ export interface SeedResult {
   digest: string;
   steps: number;
   counts: Record<string, number>;
+  /** Texts of statements that a sabotage replaced. */
+  sabotaged: string[];
 }
 
 /** How long things may take to come to rest: a weekend, reports that were late, and the questions after them. */
@@ -72,18 +77,24 @@ const slots: readonly (readonly [string, JobName])[] = [
   ['05:05', 'trace'],
   ['05:12', 'reconcile'],
   ['06:07', 'charge'],
+  ['06:09', 'trace'],
+  ['06:13', 'trace'],
   ['07:05', 'trace'],
   ['08:17', 'dunning'],
   ['08:20', 'deliver'],
   ['09:12', 'reconcile'],
   ['09:22', 'notify'],
+  ['09:25', 'notify'],
   ['09:25', 'fetch'],
   ['09:31', 'ingest'],
   ['10:07', 'charge'],
+  ['10:09', 'trace'],
+  ['10:13', 'trace'],
   ['10:17', 'dunning'],
   ['11:05', 'trace'],
   ['11:12', 'reconcile'],
   ['12:02', 'notify'],
+  ['12:05', 'notify'],
   ['13:40', 'deliver'],
   ['14:05', 'trace'],
   ['14:07', 'charge'],
@@ -129,7 +140,7 @@ class World {
     this.#db = db;
     this.#trace = new Trace(options.say);
     this.#chance = chanceOf(seed, 'world');
-    this.#faults = new Faults(wild, chanceOf(seed, 'faults'));
+    this.#faults = new Faults(options.sabotage?.faults?.(wild) ?? wild, chanceOf(seed, 'faults'));
     const start = this.#firstDay().toZonedDateTime(zone);
     this.#baton = new Baton({
       startMs: start.epochMilliseconds,
@@ -146,6 +157,7 @@ class World {
       disk: new Map(),
       clockRowMs: 0,
       statements: 0,
+      sabotaged: new Set(),
     };
     this.#oracle = new Oracle(db, this.#baton, gateway, this.#merchants);
     gateway.onCapture = (capture) => this.#oracle.captured(capture);
@@ -163,6 +175,8 @@ class World {
       outside: this.#outside,
       db,
       webDb,
+      sabotage: options.sabotage,
+      onSilence: (untilMs) => this.#silence(untilMs),
     };
   }
 
@@ -172,8 +186,9 @@ class World {
   }
 
   async run(): Promise<SeedResult> {
-    const { days, mode } = this.#options;
+    const { days, mode, sabotage } = this.#options;
     const first = this.#firstDay();
+    for (const statement of sabotage?.schema ?? []) await this.#db.run(statement);
     this.#looker = startProcess(this.#processes, 'looker');
     for (const merchant of this.#merchants) {
       await applyMerchant(this.#looker.ports, merchant.settings, 'simulation');
@@ -222,6 +237,7 @@ class World {
         statements: this.#outside.statements,
         checks: this.#oracle.checks,
       },
+      sabotaged: [...this.#outside.sabotaged],
     };
   }
 
@@ -279,6 +295,13 @@ class World {
       await this.#runJob(run.job as JobName, merchant, Temporal.PlainDate.from(run.business_date), worker);
   }
 
+  /** The other worker looks for runs whose lease has ended, perhaps while the silent one comes back. */
+  #silence(untilMs: number): void {
+    const atMs = Math.max(this.#baton.nowMs + 42_000, untilMs - this.#faults.between(0, 60_000));
+    for (const merchant of this.#merchants)
+      this.#baton.at(atMs, `${merchant.code}: runs left over?`, () => void this.#takeUp(merchant));
+  }
+
   #appliedOf({ code }: SimulatedMerchant): Merchant {
     const merchant = this.#applied.get(code);
     if (merchant === undefined) throw new Error(`impossible state: ${code} was not applied`);
@@ -287,6 +310,7 @@ class World {
 
   /** Runs a job on one worker or on both, where it has something to do. */
   async #due(job: JobName, simulated: SimulatedMerchant, day: Temporal.PlainDate): Promise<void> {
+    if (job === this.#options.sabotage?.withoutJob) return;
     const merchant = this.#appliedOf(simulated);
     const both = this.#chance.hits(0.15);
     const first = this.#chance.between(0, 1);
@@ -393,6 +417,7 @@ class World {
     if (!this.#faults.hits(isCrashPoint.has(label) ? killAtCrashPoint : killInCall)) return false;
     this.#trace.line(`${name} is killed`);
     this.#count('kills');
+    this.#silence(this.#baton.nowMs + 120_000);
     return true;
   }
 
@@ -406,7 +431,9 @@ class World {
     const { conduct } = known.person;
     const comesBack = conduct.abandonsFirst && seen === conduct.reactsTo + 1;
     if (seen !== conduct.reactsTo && !comesBack) return;
-    const atMs = this.#baton.nowMs + this.#chance.between(60_000, 20 * 3_600_000);
+    // Some find the SMS again days later, when a reminder is on its way or the card has been charged.
+    const withinHours = this.#chance.hits(0.25) ? 9 * 24 : 20;
+    const atMs = this.#baton.nowMs + this.#chance.between(60_000, withinHours * 3_600_000);
     this.#baton.at(atMs, `${known.person.customerNumber} opens the link`, () => {
       this.#count('visits');
       void visit(this.#consumers(), sms, known.person);

@@ -12,7 +12,6 @@ import {
   openPass,
   othersAtTheJob,
   parkChunk,
-  passCounts,
   requestRun,
   yieldChunk,
 } from '../billing/runs/queries.ts';
@@ -91,25 +90,23 @@ export async function runJob(ports: Ports, job: Job, options: RunJob): Promise<R
     await pulse.end();
   }
   await ports.clock.refresh();
-  const counts = await passCounts(ports.db, key, pass);
-  const outcome =
-    failure !== null
-      ? stop.aborted
-        ? 'stopped'
-        : 'failed'
-      : job.attention.some((name) => (counts[name] ?? 0) > 0)
-        ? 'attention'
-        : 'done';
   const closed = await closePass(ports.db, key, pass, lease, {
-    outcome,
+    outcome: failure === null ? 'done' : stop.aborted ? 'stopped' : 'failed',
+    attention: job.attention,
     failure: failure === null ? null : messageOf(failure),
     at: ports.clock.now(),
   });
   if (!closed) {
     const lost = `run ${job.name} ${businessDate}: another process has taken it over`;
-    return { outcome: 'failed', pass, counts, failure: new Error(lost, { cause: failure }), owner: null };
+    return {
+      outcome: 'failed',
+      pass,
+      counts: {},
+      failure: new Error(lost, { cause: failure }),
+      owner: null,
+    };
   }
-  return { outcome, pass, counts, failure, owner: null };
+  return { ...closed, pass, failure, owner: null };
 }
 
 /** So many chunks failing one after the other are no single bill's fault. */

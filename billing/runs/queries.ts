@@ -68,7 +68,10 @@ export async function othersAtTheJob(tx: Tx, key: RunKey): Promise<string[]> {
   return rows.map((row) => row.lease_owner);
 }
 
-/** Opens the next pass. Chunks of former passes are fenced off: whoever still works on one can write no more. */
+/**
+ * Opens the next pass, in one statement. Chunks of former passes are fenced off: whoever still works on one can write no
+ * more.
+ */
 export async function openPass(
   tx: Tx,
   key: RunKey,
@@ -76,30 +79,28 @@ export async function openPass(
   codeVersion: string,
   at: Temporal.Instant,
 ): Promise<number> {
-  const [run] = await tx.query<{ pass: number }>(
-    `update runs set state = 'running', pass = pass + 1, fence = fence + 1, lease_owner = $4,
-            lease_until = seikyu_now() + make_interval(secs => $5)
-     where merchant_id = $1 and job = $2 and business_date = $3::date
+  const [opened] = await tx.query<{ pass: number }>(
+    `with run as (
+       update runs set state = 'running', pass = pass + 1, fence = fence + 1, lease_owner = $4,
+              lease_until = seikyu_now() + make_interval(secs => $5)
+       where merchant_id = $1 and job = $2 and business_date = $3::date
+       returning pass
+     ), fenced_off as (
+       update chunks c set state = 'done', fence = c.fence + 1, failure = 'left to pass ' || run.pass
+       from run
+       where c.merchant_id = $1 and c.job = $2 and c.business_date = $3::date and c.pass < run.pass and c.state = 'ready'
+     ), left_behind as (
+       update run_passes p set outcome = 'stopped', finished_at = $7::timestamptz
+       from run
+       where p.merchant_id = $1 and p.job = $2 and p.business_date = $3::date and p.pass < run.pass and p.outcome is null
+     )
+     insert into run_passes (merchant_id, job, business_date, pass, owner, code_version, started_at)
+     select $1, $2, $3::date, pass, $4, $6, $7::timestamptz from run
      returning pass`,
-    [key.merchantId, key.job, key.businessDate, lease.owner, lease.seconds],
+    [key.merchantId, key.job, key.businessDate, lease.owner, lease.seconds, codeVersion, instantText(at)],
   );
-  if (!run) throw new Error('impossible state: the locked run is gone');
-  await tx.run(
-    `update chunks set state = 'done', fence = fence + 1, failure = 'left to pass ' || $4::text
-     where merchant_id = $1 and job = $2 and business_date = $3::date and pass < $4::int and state = 'ready'`,
-    [key.merchantId, key.job, key.businessDate, run.pass],
-  );
-  await tx.run(
-    `update run_passes set outcome = 'stopped', finished_at = $5::timestamptz
-     where merchant_id = $1 and job = $2 and business_date = $3::date and pass < $4 and outcome is null`,
-    [key.merchantId, key.job, key.businessDate, run.pass, instantText(at)],
-  );
-  await tx.run(
-    `insert into run_passes (merchant_id, job, business_date, pass, owner, code_version, started_at)
-     values ($1, $2, $3::date, $4, $5, $6, $7::timestamptz)`,
-    [key.merchantId, key.job, key.businessDate, run.pass, lease.owner, codeVersion, instantText(at)],
-  );
-  return run.pass;
+  if (!opened) throw new Error('impossible state: the locked run is gone');
+  return opened.pass;
 }
 
 export async function insertChunks(
@@ -250,56 +251,64 @@ export async function yieldChunk(db: Pick<Db, 'run'>, fence: Fence, failure: str
   );
 }
 
-/** Ends the pass and gives the run's lease back; false = another process holds it by now. Counts of the chunks are added up key by key. */
+/** Counts of a pass's chunks, added up key by key. */
+const countsOfPass = `
+  select key, sum(value::bigint) as total
+  from chunks c, jsonb_each_text(c.counts)
+  where c.merchant_id = $1 and c.job = $2 and c.business_date = $3::date and c.pass = $4
+  group by key`;
+
+export interface PassEnd {
+  outcome: 'done' | 'attention' | 'failed' | 'stopped';
+  counts: Record<string, number>;
+}
+
+/**
+ * Ends the pass and gives the run's lease back; undefined = another process holds it by now. A pass that did what it had to
+ * is `attention` where one of these counts is not zero.
+ */
 export async function closePass(
   db: Pick<Db, 'query'>,
   key: RunKey,
   pass: number,
   lease: Lease,
-  end: { outcome: 'done' | 'attention' | 'failed' | 'stopped'; failure: string | null; at: Temporal.Instant },
-): Promise<boolean> {
-  const closed = await db.query(
-    `with run as (
-       update runs set state = case when $6 in ('done', 'attention') then 'done' when $6 = 'stopped' then 'requested' else 'failed' end,
+  end: {
+    outcome: 'done' | 'failed' | 'stopped';
+    attention: readonly string[];
+    failure: string | null;
+    at: Temporal.Instant;
+  },
+): Promise<PassEnd | undefined> {
+  const [closed] = await db.query<PassEnd>(
+    `with counted as (
+       select coalesce(jsonb_object_agg(key, total), '{}') as counts,
+              coalesce(bool_or(total > 0 and key = any($6::text[])), false) as wants_attention
+       from (${countsOfPass}) sums
+     ), run as (
+       update runs set state = case $7 when 'done' then 'done' when 'stopped' then 'requested' else 'failed' end,
               lease_owner = null, lease_until = null
        where merchant_id = $1 and job = $2 and business_date = $3::date and pass = $4 and lease_owner = $5
        returning 1
      )
      update run_passes p
-     set outcome = $6, failure = $7, finished_at = $8::timestamptz,
-         counts = coalesce((select jsonb_object_agg(key, total) from (
-           select key, sum(value::bigint) as total
-           from chunks c, jsonb_each_text(c.counts)
-           where c.merchant_id = $1 and c.job = $2 and c.business_date = $3::date and c.pass = $4
-           group by key) sums), '{}')
-     from run
+     set outcome = case when $7 = 'done' and counted.wants_attention then 'attention' else $7 end,
+         failure = $8, finished_at = $9::timestamptz, counts = counted.counts
+     from run, counted
      where p.merchant_id = $1 and p.job = $2 and p.business_date = $3::date and p.pass = $4
-     returning 1`,
+     returning p.outcome, p.counts`,
     [
       key.merchantId,
       key.job,
       key.businessDate,
       pass,
       lease.owner,
+      end.attention,
       end.outcome,
       end.failure,
       instantText(end.at),
     ],
   );
-  return closed.length === 1;
-}
-
-export async function passCounts(
-  db: Pick<Db, 'query'>,
-  key: RunKey,
-  pass: number,
-): Promise<Record<string, number>> {
-  const rows = await db.query<{ key: string; total: number }>(
-    `select key, sum(value::bigint)::bigint as total from chunks c, jsonb_each_text(c.counts)
-     where merchant_id = $1 and job = $2 and business_date = $3::date and pass = $4 group by key order by key`,
-    [key.merchantId, key.job, key.businessDate, pass],
-  );
-  return Object.fromEntries(rows.map((row) => [row.key, row.total]));
+  return closed;
 }
 
 export interface RunToDo extends Record<string, unknown> {

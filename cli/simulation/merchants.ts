@@ -42,23 +42,39 @@ export interface SimulatedMerchant {
   nextSequence: number;
 }
 
-/** Twelve days from bill to bill and from due to return, so that a month of days sees whole lives of bills. */
-const daysBetweenFiles = 12;
-const daysToPay = 9;
+/** So that a month of days sees whole lives of bills, and enrolled customers charged three times. */
+const daysBetweenFiles = 8;
+const daysToPay = 6;
 
 export function simulatedMerchants(count: number, chance: Chance): SimulatedMerchant[] {
   return demoMerchants.slice(0, count).map((demo) => ({
     demo,
     code: demo.code,
     settings: settingsOf(demo),
-    people: Array.from({ length: chance.between(4, 8) }, (_, index) =>
-      person(`simulation ${chance.between(1, 1_000)}`, demo, index + 1),
+    people: Array.from({ length: chance.between(3, 6) }, (_, index) =>
+      troubled(person(`simulation ${chance.between(1, 1_000)}`, demo, index + 1), chance),
     ),
     store: { files: new Map(), onChange: async () => undefined },
     sent: [],
     received: [],
     nextSequence: 1,
   }));
+}
+
+const troubles = [
+  'later-insufficient-funds-once',
+  'later-insufficient-funds-twice',
+  'later-insufficient-funds',
+  'later-do-not-honor',
+  'later-lost',
+  'later-advice-03',
+  'later-unknown-code',
+];
+
+/** The demo's people pay too well for a world where everything goes wrong: of half of the enrolled the saved card declines. */
+function troubled(known: Person, chance: Chance): Person {
+  if (!known.conduct.enrols || chance.hits(0.5)) return known;
+  return { ...known, conduct: { ...known.conduct, card: chance.oneOf(troubles) } };
 }
 
 function settingsOf(demo: DemoMerchant): MerchantSettings {
@@ -78,7 +94,7 @@ function settingsOf(demo: DemoMerchant): MerchantSettings {
   }).settings;
 }
 
-/** What the merchant does on a day: a file of bills every twelfth, one that takes some back two days later. */
+/** What the merchant does on a day: a file of bills every eighth, one that takes some back two days later. */
 export function planDay(
   merchant: SimulatedMerchant,
   day: Temporal.PlainDate,

@@ -105,7 +105,7 @@ function clockOf(baton: Baton, self: Mortal, skewMs: number): Clock {
 }
 
 /** The row of the virtual clock is written when it is off by more than this: only leases of 40 s read it. */
-const clockOffMs = 1_000;
+const clockOffMs = 5_000;
 
 /** The real database, one transaction at a time, whose last answer may be lost. */
 function simulatedDb(world: ProcessWorld, self: Mortal, real: Db): Db {

@@ -17,12 +17,34 @@ export async function tableNames(db: Pick<Db, 'query'>): Promise<string[]> {
   return rows.map((row) => row.name);
 }
 
+export async function databasesBeginningWith(db: Pick<Db, 'query'>, prefix: string): Promise<string[]> {
+  const rows = await db.query<{ name: string }>(
+    `select datname as name from pg_database where starts_with(datname, $1)`,
+    [prefix],
+  );
+  return rows.map((row) => row.name);
+}
+
 /** All that a table holds, in one number. */
 export async function tableDigest(db: Pick<Db, 'query'>, table: string): Promise<string> {
   const [row] = await db.query<{ digest: string | null }>(
     `select md5(string_agg(t::text, '|' order by t::text)) as digest from ${table} t`,
   );
   return `${table} ${row?.digest ?? 'empty'}`;
+}
+
+/** Whether trace would find a charge to ask about or a webhook to handle. */
+export async function somethingToAsk(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  now: Temporal.Instant,
+): Promise<boolean> {
+  const [row] = await db.query<{ found: boolean }>(
+    `select exists (select from collection_locks where merchant_id = $1 and ask_at <= $2::timestamptz)
+         or exists (select from webhook_events where merchant_id = $1 and handled_at is null) as found`,
+    [merchantId, now.toString()],
+  );
+  return row?.found ?? false;
 }
 
 export interface IntentRow {

@@ -8,6 +8,8 @@ export interface Sabotage {
   name: string;
   /** What is taken away. */
   without: string;
+  /** Invariants that are there for it: the first violation must be of one of these. */
+  expects: readonly string[];
   /** Run on the fresh database. */
   schema?: readonly string[];
   /** Texts of statements, and what stands there instead. */
@@ -29,6 +31,7 @@ export const sabotages: readonly Sabotage[] = [
   {
     name: 'timeout-is-failure',
     without: 'a call without an answer is unknown, here it counts as declined; and reports teach nothing',
+    expects: ['I-4', 'I-9'],
     withoutJob: 'reconcile',
     faults: gatewayFaults({ timeoutAfter: 0.2, webhookLost: 0.8 }),
     statements: [['and a.act_on - 1 > coalesce(', 'and false and a.act_on - 1 > coalesce(']],
@@ -52,6 +55,7 @@ export const sabotages: readonly Sabotage[] = [
   {
     name: 'absence-proves-at-once',
     without: '"not found" at the gateway proves nothing before the call can no longer take effect',
+    expects: ['I-4', 'I-9'],
     faults: gatewayFaults({ timeoutLate: 0.2, webhookLost: 0.8 }),
     ports: ({ gateway }) => ({
       gateway: { ...gateway, semantics: { ...gateway.semantics, notFoundConclusiveAfterMs: atOnce } },
@@ -60,6 +64,7 @@ export const sabotages: readonly Sabotage[] = [
   {
     name: 'sms-sent-again',
     without: 'an SMS without an answer is asked about; here it is sent again',
+    expects: ['I-5'],
     ports: ({ carrier }) => ({
       carrier: {
         ...carrier,
@@ -75,6 +80,7 @@ export const sabotages: readonly Sabotage[] = [
   {
     name: 'sms-absence-proves-at-once',
     without: '"not found" at the carrier proves nothing before the send can no longer take effect',
+    expects: ['I-5'],
     ports: ({ carrier }) => ({
       carrier: { ...carrier, semantics: { ...carrier.semantics, notFoundConclusiveAfterMs: atOnce } },
     }),
@@ -82,6 +88,7 @@ export const sabotages: readonly Sabotage[] = [
   {
     name: 'no-collection-lock',
     without: 'one open charge for a bill: the lock row is not unique and nobody looks at it',
+    expects: ['I-4', 'I-10'],
     schema: [
       `alter table collection_locks drop constraint collection_locks_pkey`,
       `alter table collection_locks add primary key (merchant_id, charge_id)`,
@@ -94,12 +101,14 @@ export const sabotages: readonly Sabotage[] = [
   {
     name: 'no-compare-and-set',
     without: 'an outcome changes a charge only from a state that allows it',
+    expects: ['I-20', 'I-8'],
     statements: [['c.state = any($11::text[])', '$11::text[] is not null']],
   },
   {
     name: 'no-look-before-sending',
     without:
       'a message is not sent after its bill was settled: neither ended with the bill nor looked at again',
+    expects: ['I-5'],
     statements: [
       [`where merchant_id = $1 and invoice_id = any($2::uuid[]) and state = 'planned'`, 'where false'],
       [`case when i.state in ('paid', 'unpaid', 'cancelled') then i.state`, `case when false then i.state`],
@@ -109,6 +118,7 @@ export const sabotages: readonly Sabotage[] = [
   {
     name: 'files-taken-twice',
     without: 'the same bytes are taken in once: no look for them and no unique index',
+    expects: ['I-1', 'I-3'],
     schema: [
       'drop index billing_files_once_by_name',
       'drop index billing_files_once_by_bytes',
@@ -122,11 +132,13 @@ export const sabotages: readonly Sabotage[] = [
   {
     name: 'rows-told-twice',
     without: 'a result row stands in one file: here each file has all of them',
+    expects: ['I-14'],
     statements: [['r.outward_file_id is null and i.file_id <> all', 'i.file_id <> all']],
   },
   {
     name: 'no-temporary-name',
     without: 'a file is uploaded under a temporary name',
+    expects: ['I-15'],
     ports: ({ openStore }) => ({
       openStore: async (connection) => {
         const store = await openStore(connection);
@@ -143,16 +155,19 @@ export const sabotages: readonly Sabotage[] = [
   {
     name: 'no-trace',
     without: 'somebody asks about unknown outcomes: the job trace never runs',
+    expects: ['I-11'],
     withoutJob: 'trace',
   },
   {
     name: 'no-reconcile',
     without: 'reports of the gateway are read: the job reconcile never runs',
+    expects: ['I-9', 'I-11'],
     withoutJob: 'reconcile',
   },
   {
     name: 'no-fence',
     without: 'a worker that has lost its chunk writes nothing',
+    expects: ['I-10', 'I-4', 'I-15'],
     statements: [
       [
         `and state = 'ready' and lease_owner = $6 and fence = $7\n     for share`,

@@ -2,7 +2,7 @@ import { type Db, openDatabase } from '../../billing/db.ts';
 import { migrateDatabase } from '../../billing/migrate.ts';
 import type { Log } from '../../billing/ports.ts';
 import { migrations } from '../../migrations/index.ts';
-import { tableNames } from './queries.ts';
+import { databasesBeginningWith, tableNames } from './queries.ts';
 
 /** Where databases of the simulation are made. */
 export interface SimulationServer {
@@ -30,6 +30,7 @@ export async function openSimulationDatabases(
 ): Promise<SimulationDatabases> {
   const admin = openDatabase(server.adminUrl, { applicationName: 'simulation' });
   const template = `${server.prefix}template`;
+  await dropLeftBehind(admin);
   const into = (url: string, name: string): string => {
     const parsed = new URL(url);
     parsed.pathname = `/${name}`;
@@ -69,4 +70,21 @@ export async function openSimulationDatabases(
       await admin.close();
     },
   };
+}
+
+/** What processes of earlier runs left when they were killed. */
+async function dropLeftBehind(admin: Db): Promise<void> {
+  for (const name of await databasesBeginningWith(admin, 'simulation_')) {
+    const pid = Number(name.split('_')[1]);
+    if (!lives(pid)) await admin.run(`drop database if exists ${name} with (force)`);
+  }
+}
+
+function lives(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
 }

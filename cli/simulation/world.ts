@@ -23,7 +23,7 @@ import { GatewayTruth, type WebhookToSend } from './gateway.ts';
 import { collect, planDay, type SimulatedMerchant, simulatedMerchants } from './merchants.ts';
 import { Oracle } from './oracle.ts';
 import { type ProcessWorld, type SimulatedProcess, startProcess } from './process.ts';
-import { tableDigest, tableNames } from './queries.ts';
+import { somethingToAsk, tableDigest, tableNames } from './queries.ts';
 import type { Sabotage } from './sabotage.ts';
 import type { StoreTruth } from './store.ts';
 import { Trace } from './trace.ts';
@@ -327,9 +327,14 @@ class World {
     if (job === 'fetch') {
       const inbox = `${simulated.settings.exchange.inbound}/`;
       const isEmpty = ![...simulated.store.files.keys()].some((path) => path.startsWith(inbox));
-      return isEmpty && !this.#chance.hits(0.2);
+      return isEmpty && !this.#chance.hits(0.1);
     }
-    if (job === 'trace' && this.#chance.hits(0.25)) return false;
+    if (job === 'trace') {
+      // Its plan is never empty: it also looks for what is stuck, which need not be done every time.
+      if (this.#chance.hits(0.08)) return false;
+      const { db } = this.#livingLooker().ports;
+      return !(await somethingToAsk(db, merchant.id, this.#baton.now()));
+    }
     const context = {
       ports: this.#livingLooker().ports,
       merchant,
@@ -338,9 +343,8 @@ class World {
       progress: () => undefined,
     };
     const planned = await jobs[job].plan(context);
-    if (job === 'trace') return planned.length === 1;
     if (job === 'reconcile')
-      return !this.#chance.hits(0.2) && (await jobs[job].dryRun(context)).reports === 0;
+      return !this.#chance.hits(0.1) && (await jobs[job].dryRun(context)).reports === 0;
     return planned.length === 0;
   }
 

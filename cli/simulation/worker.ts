@@ -1,0 +1,94 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import fs from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import type { Log } from '../../billing/ports.ts';
+import { sabotageByName } from './sabotage.ts';
+import { openSimulationDatabases, type SimulationDatabases, type SimulationServer } from './server.ts';
+import { runSeed, type SeedOptions, type SeedResult } from './world.ts';
+
+/** One seed, as it goes to a worker process. */
+export interface SeedTask extends Pick<SeedOptions, 'seed' | 'days' | 'mode'> {
+  /** Its name; null = every guard stands. */
+  sabotage: string | null;
+}
+
+/** Does seeds, several at once in processes of their own. */
+export interface SeedRunners {
+  /** Waits for a free process. Errors: whatever broke the seed, apart from violations, which are a result. */
+  run(task: SeedTask): Promise<SeedResult>;
+  close(): Promise<void>;
+}
+
+type ToWorker = { server: SimulationServer } | { task: SeedTask };
+type FromWorker = { result: SeedResult } | { broke: string };
+
+export function runHere(databases: SimulationDatabases, task: SeedTask, say: SeedOptions['say'] = null) {
+  const sabotage = task.sabotage === null ? null : (sabotageByName(task.sabotage) ?? null);
+  return databases.withDatabase((db, webDb) => runSeed(db, webDb, { ...task, sabotage, say }));
+}
+
+/** The other end: does what it is sent, one seed after the other. */
+export function answerTasks(log: Log): void {
+  let databases: Promise<SimulationDatabases> | undefined;
+  const answer = (message: FromWorker) => process.send?.(message);
+  process.on('message', (message: ToWorker) => {
+    if ('server' in message) {
+      databases = openSimulationDatabases({ ...message.server, prefix: `simulation_${process.pid}_` }, log);
+      return;
+    }
+    void (async () => {
+      if (databases === undefined) throw new Error('impossible state: a seed before its server');
+      answer({ result: await runHere(await databases, message.task) });
+    })().catch((error: Error) => answer({ broke: error.stack ?? error.message }));
+  });
+  // Ctrl-C reaches the whole group; whoever started us decides what becomes of the seed.
+  process.on('SIGINT', () => undefined);
+  process.on('disconnect', () => process.exit(0));
+}
+
+export function startRunners(server: SimulationServer, count: number): SeedRunners {
+  const idle: ChildProcess[] = [];
+  const waiting: ((worker: ChildProcess) => void)[] = [];
+  const all = Array.from({ length: count }, () => {
+    const worker = startWorker();
+    worker.send({ server } satisfies ToWorker);
+    return worker;
+  });
+  idle.push(...all);
+  const free = (worker: ChildProcess) => {
+    const next = waiting.shift();
+    if (next === undefined) idle.push(worker);
+    else next(worker);
+  };
+  return {
+    async run(task) {
+      const worker = idle.shift() ?? (await new Promise<ChildProcess>((resolve) => waiting.push(resolve)));
+      worker.send({ task } satisfies ToWorker);
+      const died = once(worker, 'exit').then(([code]) => ({ broke: `its process ended with ${code}` }));
+      const said = once(worker, 'message').then(([message]) => message as FromWorker);
+      const message = await Promise.race([said, died]);
+      if ('broke' in message) throw new Error(`seed ${task.seed} broke: ${message.broke}`);
+      free(worker);
+      return message.result;
+    },
+    async close() {
+      await Promise.all(
+        all.map(async (worker) => {
+          if (worker.exitCode !== null || worker.signalCode !== null) return;
+          const ended = once(worker, 'exit');
+          worker.disconnect();
+          await ended;
+        }),
+      );
+    },
+  };
+}
+
+function startWorker(): ChildProcess {
+  const built = fileURLToPath(new URL('main.js', import.meta.url));
+  const options = { cwd: fileURLToPath(new URL('../..', import.meta.url)) };
+  return fs.existsSync(built)
+    ? fork(built, options)
+    : fork(fileURLToPath(new URL('main.ts', import.meta.url)), { ...options, execArgv: ['--import', 'tsx'] });
+}

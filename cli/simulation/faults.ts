@@ -9,6 +9,8 @@ export interface FaultProfile {
   stall: number;
   /** COMMIT is answered by a broken connection. */
   lostCommit: number;
+  /** The database server crashes between two steps of a load: its unlogged tables are empty afterwards. */
+  stagingLost: number;
   gateway: {
     timeoutBefore: number;
     timeoutAfter: number;
@@ -63,6 +65,7 @@ export const wild: FaultProfile = {
   killInCall: 0.004,
   stall: 0.012,
   lostCommit: 0.003,
+  stagingLost: 0.05,
   gateway: {
     timeoutBefore: 0.04,
     timeoutAfter: 0.04,
@@ -105,6 +108,7 @@ export const calm: FaultProfile = {
   killInCall: 0,
   stall: 0,
   lostCommit: 0,
+  stagingLost: 0,
   gateway: {
     timeoutBefore: 0,
     timeoutAfter: 0,

@@ -8,7 +8,7 @@ import { simulatedCarrier } from './carrier.ts';
 import { simulatedDisk } from './disk.ts';
 import type { Faults } from './faults.ts';
 import { simulatedGateway } from './gateway.ts';
-import { setClock } from './queries.ts';
+import { emptyAllStaging, setClock } from './queries.ts';
 import type { Sabotage } from './sabotage.ts';
 import { openSimulatedStore } from './store.ts';
 import type { Trace } from './trace.ts';
@@ -72,7 +72,12 @@ export function startProcess(world: ProcessWorld, name: string): SimulatedProces
     clock,
     ids,
     randomness,
-    crash: (point) => {
+    crash: async (point) => {
+      const isLoading = point === 'ingest.after_stage' || point === 'ingest.after_chunk';
+      if (isLoading && faults.hits(faults.profile.stagingLost)) {
+        trace.line('the staging is empty after a crash of the server');
+        await baton.exclusive(null, 'staging lost', () => emptyAllStaging(world.db));
+      }
       if (faults.hits(faults.profile.stall)) {
         self.stillUntilMs = baton.nowMs + faults.between(5_000, 180_000);
         trace.line(`${name} stands still`);

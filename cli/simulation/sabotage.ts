@@ -102,6 +102,12 @@ export const sabotages: readonly Sabotage[] = [
     name: 'no-compare-and-set',
     without: 'an outcome changes a charge only from a state that allows it',
     expects: ['I-20', 'I-8'],
+    // Keys that would stop it, too: several guards stand behind each other.
+    schema: [
+      `alter table payments drop constraint payments_pkey cascade`,
+      `alter table credits drop constraint credits_pkey cascade`,
+      `alter table allocations drop constraint allocations_pkey cascade`,
+    ],
     statements: [['c.state = any($11::text[])', '$11::text[] is not null']],
   },
   {
@@ -163,6 +169,19 @@ export const sabotages: readonly Sabotage[] = [
     without: 'reports of the gateway are read: the job reconcile never runs',
     expects: ['I-9', 'I-11'],
     withoutJob: 'reconcile',
+  },
+  {
+    name: 'no-count-of-staging',
+    without: 'staged lines are counted before each part of a load',
+    expects: ['I-1', 'I-2', 'I-14'],
+    faults: (profile) => ({ ...profile, stagingLost: 0.5 }),
+    statements: [
+      [
+        'select count(*) as lines, coalesce(sum(amount), 0)::bigint as amount',
+        `select coalesce((select lines_staged from billing_files where merchant_id = $1 and id = $2::uuid), count(*)) as lines,
+                coalesce((select amount_accepted from billing_files where merchant_id = $1 and id = $2::uuid), sum(amount), 0)::bigint as amount`,
+      ],
+    ],
   },
   {
     name: 'no-fence',

@@ -47,34 +47,39 @@ export function answerTasks(log: Log): void {
   process.on('disconnect', () => process.exit(0));
 }
 
+/** A process and whoever waits for what it says next. */
+interface Runner {
+  process: ChildProcess;
+  hear: (message: FromWorker) => void;
+}
+
 export function startRunners(server: SimulationServer, count: number): SeedRunners {
-  const idle: ChildProcess[] = [];
-  const waiting: ((worker: ChildProcess) => void)[] = [];
+  const waiting: ((runner: Runner) => void)[] = [];
   const all = Array.from({ length: count }, () => {
-    const worker = startWorker();
-    worker.send({ server } satisfies ToWorker);
-    return worker;
+    const runner: Runner = { process: startWorker(), hear: () => undefined };
+    runner.process.on('message', (message: FromWorker) => runner.hear(message));
+    runner.process.on('exit', (code) => runner.hear({ broke: `its process ended with ${code}` }));
+    runner.process.send({ server } satisfies ToWorker);
+    return runner;
   });
-  idle.push(...all);
-  const free = (worker: ChildProcess) => {
-    const next = waiting.shift();
-    if (next === undefined) idle.push(worker);
-    else next(worker);
-  };
+  const idle = [...all];
   return {
     async run(task) {
-      const worker = idle.shift() ?? (await new Promise<ChildProcess>((resolve) => waiting.push(resolve)));
-      worker.send({ task } satisfies ToWorker);
-      const died = once(worker, 'exit').then(([code]) => ({ broke: `its process ended with ${code}` }));
-      const said = once(worker, 'message').then(([message]) => message as FromWorker);
-      const message = await Promise.race([said, died]);
+      const runner = idle.shift() ?? (await new Promise<Runner>((resolve) => waiting.push(resolve)));
+      const heard = new Promise<FromWorker>((resolve) => {
+        runner.hear = resolve;
+      });
+      runner.process.send({ task } satisfies ToWorker);
+      const message = await heard;
       if ('broke' in message) throw new Error(`seed ${task.seed} broke: ${message.broke}`);
-      free(worker);
+      const next = waiting.shift();
+      if (next === undefined) idle.push(runner);
+      else next(runner);
       return message.result;
     },
     async close() {
       await Promise.all(
-        all.map(async (worker) => {
+        all.map(async ({ process: worker }) => {
           if (worker.exitCode !== null || worker.signalCode !== null) return;
           const ended = once(worker, 'exit');
           worker.disconnect();

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { systemClock } from '../../billing/clock.ts';
@@ -21,9 +22,11 @@ interface SimulateOptions {
   replayCheck: boolean;
   steps: boolean;
   sabotage: string | undefined;
-  jobs: number;
+  jobs: number | undefined;
   turn: number;
 }
+
+type Chosen = SimulateOptions & { jobs: number };
 
 export function addSimulateCommand(program: Command, stop: Process): void {
   program
@@ -43,7 +46,10 @@ export function addSimulateCommand(program: Command, stop: Process): void {
         .default('liveness'),
     )
     .addOption(
-      new Option('--jobs <n>', 'seeds at once, each in a process of its own').default(1).argParser(Number),
+      new Option(
+        '--jobs <n>',
+        'seeds at once, each in a process of its own (default: one for each processor)',
+      ).argParser(Number),
     )
     .option('--steps', 'prints every step', false)
     .option('--replay-check', 'runs each seed twice and compares', false)
@@ -66,10 +72,13 @@ invariant ends the run with exit code 1, the last steps and the command that rep
 
 Examples:
   $ seikyu simulate --seed 7 --days 30
-  $ seikyu simulate --seeds 100 --days 30 --jobs 2
-  $ seikyu simulate --sabotage all --seeds 200 --jobs 2`,
+  $ seikyu simulate --seeds 100 --days 30
+  $ seikyu simulate --sabotage all --seeds 200 --days 26`,
     )
-    .action(async (options: SimulateOptions) => {
+    .action(async (given: SimulateOptions) => {
+      // Steps of two seeds at once would be no story.
+      const most = given.steps ? 1 : Math.max(given.seeds, given.sabotage === 'all' ? sabotages.length : 1);
+      const options = { ...given, jobs: given.jobs ?? Math.min(availableParallelism(), most) };
       for (const name of ['seed', 'seeds', 'days', 'jobs', 'turn'] as const) {
         const least = name === 'seed' || name === 'turn' ? 0 : 1;
         if (Number.isSafeInteger(options[name]) && options[name] >= least) continue;
@@ -82,7 +91,7 @@ Examples:
     });
 }
 
-async function simulate(options: SimulateOptions, stop: AbortSignal): Promise<number> {
+async function simulate(options: Chosen, stop: AbortSignal): Promise<number> {
   const settings = readSettings();
   const output = openOutput(options.json);
   const log = openLog({ level: 'warn', part: 'simulation' });
@@ -114,11 +123,7 @@ async function simulate(options: SimulateOptions, stop: AbortSignal): Promise<nu
 }
 
 /** One seed at a time in this process, where every step can be heard. */
-async function hereAlone(
-  server: SimulationServer,
-  options: SimulateOptions,
-  output: Output,
-): Promise<SeedRunners> {
+async function hereAlone(server: SimulationServer, options: Chosen, output: Output): Promise<SeedRunners> {
   const databases = await openSimulationDatabases(server, openLog({ level: 'warn', part: 'simulation' }));
   const say = options.steps ? (step: string) => output.line(step) : null;
   return { run: (task) => runHere(databases, task, say), close: () => databases.close() };
@@ -135,7 +140,7 @@ async function inLanes<Item>(count: number, items: Iterable<Item>, work: (item: 
 
 async function runSeeds(
   runners: SeedRunners,
-  options: SimulateOptions,
+  options: Chosen,
   output: Output,
   stop: AbortSignal,
 ): Promise<number> {
@@ -181,7 +186,7 @@ function lineOf({ seed, days, digest, steps, counts }: SeedResult, seconds: numb
   return `seed ${seed}: ${days} days in ${seconds.toFixed(1)} s, trace ${digest}, ${steps} steps, ${told.join(', ')}`;
 }
 
-function tell(output: Output, options: SimulateOptions, result: SeedResult): void {
+function tell(output: Output, options: Chosen, result: SeedResult): void {
   output.line('');
   for (const step of result.lastSteps) output.line(`  ${step}`);
   output.line('');
@@ -211,7 +216,7 @@ interface Found {
  */
 async function sabotage(
   runners: SeedRunners,
-  options: SimulateOptions,
+  options: Chosen,
   output: Output,
   stop: AbortSignal,
 ): Promise<number> {
@@ -247,7 +252,7 @@ function rowOf({ name, without, expects, seeds, violated, ok }: Found): string {
 async function untilNoticed(
   runners: SeedRunners,
   { name, without, expects, statements }: Sabotage,
-  options: SimulateOptions,
+  options: Chosen,
   stop: AbortSignal,
 ): Promise<Found> {
   // A statement that was written anew is no longer sabotaged: then the guard still stands.

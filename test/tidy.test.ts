@@ -174,6 +174,8 @@ describe('SQL', () => {
     'migrations/',
     'cli/embedded/',
     'cli/demo/gateway-simulator/',
+    // Not asked as it stands: it takes the place of a guard in a statement.
+    'cli/simulation/sabotage.ts',
   ];
 
   test('stands in queries.ts, by noun', () => {

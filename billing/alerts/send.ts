@@ -12,7 +12,7 @@ import {
   type OpenAlert,
   planDigest,
   planNotices,
-  raiseAlert,
+  raiseStanding,
   resolveAlerts,
   settleDelivery,
   toldBy,
@@ -159,12 +159,15 @@ async function sendNext(
   ports.log.warn({ channel, notice: claimed.notice, why: answer.why }, 'an alert did not get through');
   await settle('open', answer.why, nextTryAt(claimed.attempts, clock.now()));
   if (claimed.attempts >= failuresUntilAlert) {
-    await raiseAlert(db, ports.ids.uuid(), clock.now(), {
-      merchantId: 0,
-      level: 'now',
-      cause: failsCause(channel),
-      message: `alerts do not get through by ${channel} after ${claimed.attempts} tries: ${answer.why}`,
-    });
+    await raiseStanding(db, 0, clock.now(), [
+      {
+        id: ports.ids.uuid(),
+        level: 'now',
+        cause: failsCause(channel),
+        message: `alerts do not get through by ${channel} after ${claimed.attempts} tries: ${answer.why}`,
+        occurrences: 1,
+      },
+    ]);
   }
   return 'failed';
 }

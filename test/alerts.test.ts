@@ -22,7 +22,9 @@ import { type VirtualClock, virtualClock } from '../billing/clock.ts';
 import type { Gateway } from '../billing/gateways/gateway.ts';
 import type { Merchant } from '../billing/merchants/merchant.ts';
 import { watchTracer } from '../billing/trace/watch.ts';
+import { readSettings } from '../cli/settings.ts';
 import type { Ports } from '../jobs/ports.ts';
+import { startAdmin } from '../web/admin.ts';
 import { makeMerchant } from './bills.ts';
 import { type TestDatabase, testDatabase } from './database.ts';
 import { portsFor } from './ports.ts';
@@ -467,7 +469,17 @@ test('where trace has not ended well for half an hour, whoever lives says so; it
   await passEnded('failed', 2);
   await watchTracer(ports);
   expect(await openCauses()).toEqual([]);
+  const admin = await startAdmin({ db: database.db, ports, port: 0 });
+  const health = async () => {
+    const response = await fetch(`${admin.url}/healthz`);
+    return [response.status, await response.json()];
+  };
+  const last = { merchant: 'minato-gas', at: '2026-12-01T01:00:00Z' };
+  expect(await health()).toMatchObject([200, { ok: true, trace: [{ ...last, isSilent: false }] }]);
   await clock.advance(minute);
+  // Somebody outside notices also when nobody in here can say so.
+  expect(await health()).toMatchObject([503, { ok: false, trace: [{ ...last, isSilent: true }] }]);
+  await admin.close();
   await watchTracer(ports);
   await watchTracer(ports);
   expect(await openCauses()).toEqual(['now TRACE_SILENT 1']);
@@ -475,6 +487,55 @@ test('where trace has not ended well for half an hour, whoever lives says so; it
   await passEnded('attention', 3);
   await watchTracer(ports);
   expect(await openCauses()).toEqual([]);
+});
+
+describe('settings', () => {
+  const faults = (environment: Record<string, string>): string[] => {
+    try {
+      readSettings({ environment: { SEIKYU_HOME: '/nonexistent', ...environment } });
+    } catch (error) {
+      return (error as Error).message.split('\n').map((line) => line.split(';')[0] ?? '');
+    }
+    return [];
+  };
+  const webhookSet = {
+    SEIKYU_ALERT_WEBHOOK: 'https://a.example.jp/?k=v',
+    SEIKYU_ALERT_WEBHOOK_SECRET: secret,
+  };
+  const mailSet = {
+    SEIKYU_ALERT_MAIL_TO: 'night@example.jp, office@example.jp',
+    SEIKYU_ALERT_MAIL_FROM: 'seikyu@example.jp',
+    SMTP_URL: 'smtp://seikyu:geheim%40@mail.example.jp:587',
+  };
+
+  test('for both ways', () => {
+    const { alertWebhook, alertMail } = readSettings({
+      environment: { SEIKYU_SECRET: secret, ...webhookSet, ...mailSet },
+    });
+    expect(alertWebhook).toEqual({ url: 'https://a.example.jp/?k=v', secret });
+    expect(alertMail?.to).toEqual(['night@example.jp', 'office@example.jp']);
+    expect(readSettings({ environment: { SEIKYU_SECRET: secret } })).toMatchObject({
+      alertWebhook: undefined,
+      alertMail: undefined,
+    });
+  });
+
+  test.each([
+    [{ SEIKYU_ALERT_WEBHOOK: 'https://a.example.jp' }, ['SEIKYU_ALERT_WEBHOOK_SECRET is missing']],
+    [
+      { ...webhookSet, SEIKYU_ALERT_WEBHOOK: 'http://a.example.jp/?token=1' },
+      ['SEIKYU_ALERT_WEBHOOK is no address to post to'],
+    ],
+    [{ ...webhookSet, SEIKYU_ALERT_WEBHOOK_SECRET: 'short' }, ['SEIKYU_ALERT_WEBHOOK_SECRET is too short']],
+    [{ SEIKYU_ALERT_MAIL_TO: 'a@example.jp' }, ['SEIKYU_ALERT_MAIL_FROM is missing', 'SMTP_URL is missing']],
+    [
+      { ...mailSet, SEIKYU_ALERT_MAIL_TO: 'a@example.jp,b', SMTP_URL: 'mail.example.jp:587' },
+      ['SEIKYU_ALERT_MAIL_TO has a part that is no mail address', 'SMTP_URL is no mail server'],
+    ],
+    [{ ...mailSet, SMTP_URL: 'smtp://user@mail.example.jp' }, ['SMTP_URL is no mail server']],
+  ])('%j is refused', (environment, expected) => {
+    expect(faults(environment).sort()).toEqual([...expected].sort());
+  });
 });
 
 test('each alert that is raised has its entry in the table of causes', () => {

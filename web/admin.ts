@@ -74,6 +74,7 @@ export async function startAdmin(options: AdminOptions): Promise<AdminServer> {
         passes: await recentPasses(db, { merchant: null, job: null, businessDate: null, limit: passesShown }),
         parked: await parkedItems(db),
         alerts: await openAlerts(db),
+        tracers: await tracersOf({ db, clock: ports.clock }),
       }),
     );
   });

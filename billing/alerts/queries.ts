@@ -280,7 +280,6 @@ export async function toldBy(
   db: Pick<Db, 'query'>,
   merchantId: number,
   delivery: Pick<ClaimedDelivery, 'alert_id' | 'as_of'>,
-  limit: number,
 ): Promise<OpenAlert[]> {
   const where =
     delivery.alert_id === null
@@ -290,8 +289,8 @@ export async function toldBy(
     `select ${openColumns}
      from alerts a left join merchants m on m.id = a.merchant_id
      where ${where} and a.acknowledged_at is null and a.resolved_at is null
-     order by a.level = 'now' desc, m.code, a.first_at, a.cause limit $3`,
-    [merchantId, delivery.alert_id ?? delivery.as_of, limit],
+     order by a.level = 'now' desc, m.code, a.first_at, a.cause`,
+    [merchantId, delivery.alert_id ?? delivery.as_of],
   );
 }
 

@@ -41,7 +41,6 @@ export interface SendCounts extends Record<string, number> {
 const shortestPauseMinutes = 60;
 const alertsPlannedAtOnce = 200;
 const noticesInAPass = 50;
-const alertsInADigest = 200;
 /** So many tries in a row without success, and the other channels tell of it. */
 const failuresUntilAlert = 5;
 
@@ -124,7 +123,7 @@ async function sendNext(
   // A call starts in the first third of its lease and ends in the second.
   const claimed = await claimDelivery(db, merchantId, channel, clock.now(), (callDeadlineMs * 3) / 1000);
   if (claimed === undefined) return 'nothing';
-  const told = await toldBy(db, merchantId, claimed, alertsInADigest);
+  const told = await toldBy(db, merchantId, claimed);
   const settle = (
     state: 'open' | 'sent' | 'dropped',
     failure: string | null = null,

@@ -63,6 +63,7 @@ export async function openWorkshop(): Promise<Workshop> {
     sealer: makeSealer(deriveKeys('a secret of benchmarks, at least 32 characters'), randomness),
     gateway: unused as Gateway,
     carrier: unused as Carrier,
+    alertSenders: [],
     openStore: folderStore(inbox),
     archiveFolder: join(home, 'archive'),
     readKeyFile: async () => '',

@@ -24,6 +24,8 @@ export const crashPoints = [
   'deliver.after_upload',
   'deliver.after_rename',
   'deliver.after_done_file',
+  'alerts.after_claim',
+  'alerts.after_send',
 ] as const;
 
 export type CrashPoint = (typeof crashPoints)[number];

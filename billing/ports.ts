@@ -3,8 +3,9 @@ import type { CrashPoint } from './crash-points.ts';
 
 /**
  * Everything the product takes from the outside world besides PostgreSQL. Handed in by the process entries, so that
- * a seeded simulation can run the whole system. Gateways (`gateways/gateway.ts`), carriers (`carriers/carrier.ts`)
- * and the SFTP store (`files/store.ts`) are ports too and stand beside their adapters.
+ * a seeded simulation can run the whole system. Gateways (`gateways/gateway.ts`), carriers (`carriers/carrier.ts`),
+ * ways to tell operators (`alerts/sender.ts`) and the SFTP store (`files/store.ts`) are ports too and stand beside their
+ * adapters.
  */
 
 /** Business time. `now()` is what was true at the last `refresh()`: on the system clock that is always now. */

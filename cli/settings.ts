@@ -26,6 +26,10 @@ export interface Settings {
   gateway: 'simulator';
   /** Undefined: `up` and `demo` start the simulator themselves. */
   simulatorUrl: string | undefined;
+  /** Undefined: alerts are not posted. */
+  alertWebhook: { url: string; secret: string } | undefined;
+  /** Undefined: alerts are not mailed. */
+  alertMail: { smtpUrl: string; from: string; to: readonly string[] } | undefined;
   logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent';
   /** For tests alone: where the process kills itself. */
   crashAt: CrashPoint | undefined;
@@ -52,6 +56,34 @@ const webAddress = z
     'is not a web address; write for example https://pay.example.jp',
   )
   .transform((text) => text.replace(/\/+$/, ''));
+
+/** Like a web address, and its path and query may hold a token: it is not repeated. */
+const webhookAddress = z.string().refine((text) => {
+  if (!URL.canParse(text)) return false;
+  const { protocol, hostname, username } = new URL(text);
+  const isHere = ['localhost', '127.0.0.1', '[::1]'].includes(hostname);
+  return username === '' && (protocol === 'https:' || (protocol === 'http:' && isHere));
+}, 'is no address to post to; write for example https://alerts.example.jp/seikyu (http only to this machine)');
+
+// It may hold a password: it is not repeated.
+const smtpUrl = z.string().refine((text) => {
+  if (!URL.canParse(text)) return false;
+  const { protocol, hostname, username, password, search } = new URL(text);
+  const isWhole = (username === '') === (password === '') && search === '';
+  return /^smtps?:$/.test(protocol) && hostname !== '' && isWhole;
+}, 'is no mail server; write smtp://user:password@host:587, smtps://... for TLS from the first byte, or smtp://host:25 without a password');
+
+const mailAddress = /^[^\s@<>,;"]+@[A-Za-z0-9.-]+$/;
+
+const mailFrom = z.string().regex(mailAddress, 'is no mail address; write for example seikyu@example.jp');
+
+const mailTo = z
+  .string()
+  .transform((text) => text.split(',').map((address) => address.trim()))
+  .refine(
+    (addresses) => addresses.every((address) => mailAddress.test(address)),
+    'has a part that is no mail address; write for example night@example.jp,office@example.jp',
+  );
 
 const port = (standard: number) =>
   z
@@ -99,6 +131,17 @@ const environment = z
     SEIKYU_CARRIER: laterVersion('outbox', 'twilio'),
     SEIKYU_GATEWAY: laterVersion('simulator', 'stripe'),
     SIMULATOR_URL: webAddress.optional(),
+    SEIKYU_ALERT_WEBHOOK: webhookAddress.optional(),
+    SEIKYU_ALERT_WEBHOOK_SECRET: z
+      .string()
+      .min(
+        secretMinimum,
+        `is too short; write at least ${secretMinimum} random characters, for example from: openssl rand -hex 32`,
+      )
+      .optional(),
+    SEIKYU_ALERT_MAIL_TO: mailTo.optional(),
+    SEIKYU_ALERT_MAIL_FROM: mailFrom.optional(),
+    SMTP_URL: smtpUrl.optional(),
     LOG_LEVEL: z.enum(levels, `is not a level; write one of ${levels.join(', ')}`).default('info'),
     SEIKYU_CRASH_AT: z.enum(crashPoints, 'is not a crash point; leave it out').optional(),
   })
@@ -112,6 +155,11 @@ function together(
     SEIKYU_SECRET?: unknown;
     PORT?: unknown;
     ADMIN_PORT?: unknown;
+    SEIKYU_ALERT_WEBHOOK?: unknown;
+    SEIKYU_ALERT_WEBHOOK_SECRET?: unknown;
+    SEIKYU_ALERT_MAIL_TO?: unknown;
+    SEIKYU_ALERT_MAIL_FROM?: unknown;
+    SMTP_URL?: unknown;
   },
   context: z.RefinementCtx,
 ): void {
@@ -141,6 +189,15 @@ function together(
       'DATABASE_URL',
       'is missing although DATABASE_WEB_URL is set; write both, or neither for the embedded database',
     );
+  }
+  // Each of these is of use with the others only.
+  for (const group of [
+    ['SEIKYU_ALERT_WEBHOOK', 'SEIKYU_ALERT_WEBHOOK_SECRET'],
+    ['SEIKYU_ALERT_MAIL_TO', 'SEIKYU_ALERT_MAIL_FROM', 'SMTP_URL'],
+  ] as const) {
+    const missing = group.filter((name) => found[name] === undefined);
+    if (missing.length === group.length) continue;
+    for (const name of missing) wrong(name, `is missing; alerts go out only with ${group.join(', ')} set`);
   }
   if (found.PORT !== undefined && found.PORT !== 0 && found.PORT === found.ADMIN_PORT) {
     wrong('ADMIN_PORT', 'is the same as PORT; write another port, for example 8081');
@@ -196,6 +253,20 @@ export function readSettings(options: { environment?: NodeJS.ProcessEnv; envFile
     carrier: 'outbox',
     gateway: 'simulator',
     simulatorUrl: found.SIMULATOR_URL,
+    alertWebhook:
+      found.SEIKYU_ALERT_WEBHOOK !== undefined && found.SEIKYU_ALERT_WEBHOOK_SECRET !== undefined
+        ? { url: found.SEIKYU_ALERT_WEBHOOK, secret: found.SEIKYU_ALERT_WEBHOOK_SECRET }
+        : undefined,
+    alertMail:
+      found.SMTP_URL !== undefined &&
+      found.SEIKYU_ALERT_MAIL_FROM !== undefined &&
+      found.SEIKYU_ALERT_MAIL_TO !== undefined
+        ? {
+            smtpUrl: found.SMTP_URL,
+            from: found.SEIKYU_ALERT_MAIL_FROM,
+            to: found.SEIKYU_ALERT_MAIL_TO,
+          }
+        : undefined,
     logLevel: found.LOG_LEVEL,
     crashAt: found.SEIKYU_CRASH_AT,
   };

@@ -2,6 +2,9 @@ import { hkdfSync } from 'node:crypto';
 import fs from 'node:fs';
 import { hostname } from 'node:os';
 import { isAbsolute, join } from 'node:path';
+import { mailSender } from '../billing/alerts/mail.ts';
+import type { AlertSender } from '../billing/alerts/sender.ts';
+import { webhookSender } from '../billing/alerts/webhook.ts';
 import { outboxCarrier } from '../billing/carriers/outbox.ts';
 import { openVirtualClock, systemClock, type VirtualClock } from '../billing/clock.ts';
 import type { CrashPoint } from '../billing/crash-points.ts';
@@ -89,6 +92,8 @@ export async function openSystem(settings: Settings, log: Log, options: OpenOpti
     const randomness = systemRandomness();
     const ids = timeOrderedIds(clock, randomness);
     const sealer = makeSealer(deriveKeys(settings.secret), randomness);
+    const alertSenders = openAlertSenders(settings);
+    for (const sender of alertSenders) closers.push(() => sender.close());
     const host = hostname();
     let gateway: Gateway | undefined;
     let gatewayUrl: string | undefined;
@@ -140,6 +145,7 @@ export async function openSystem(settings: Settings, log: Log, options: OpenOpti
       sealer,
       gateway: unopenedGateway,
       carrier: outboxCarrier({ db, clock, sealer }),
+      alertSenders,
       openStore: openSftpStore({ clock }),
       archiveFolder: join(settings.home, 'archive'),
       readKeyFile: async (path) => readKeyFile(isAbsolute(path) ? path : join(settings.home, path)),
@@ -193,6 +199,16 @@ async function bringSchemaUp(db: Db, settings: Settings, log: Log): Promise<void
       context: { pending: status.pending.length, unknown: status.unknown.length },
     });
   }
+}
+
+function openAlertSenders({ alertWebhook, alertMail }: Settings): AlertSender[] {
+  const senders: AlertSender[] = [];
+  // A receiver checks the signature's age against the real time, also where a demo's clock stands elsewhere.
+  const real = systemClock();
+  const nowMs = () => real.now().epochMilliseconds;
+  if (alertWebhook !== undefined) senders.push(webhookSender({ ...alertWebhook, nowMs }));
+  if (alertMail !== undefined) senders.push(mailSender(alertMail));
+  return senders;
 }
 
 /** The gateway's API key follows from the one secret, so that a demo needs no second one. */

@@ -1,5 +1,5 @@
 import { recordAct } from '../billing/acts/queries.ts';
-import { raiseAlert } from '../billing/alerts/queries.ts';
+import { raiseAlert, raiseStanding } from '../billing/alerts/queries.ts';
 import { freezeDue } from '../billing/outward/freeze.ts';
 import type { OutwardHead, RenderOutward } from '../billing/outward/outward.ts';
 import {
@@ -224,7 +224,7 @@ async function parkUpload(
     await raiseAlert(tx, ids.uuid(), act.at, {
       merchantId: act.merchantId,
       level: 'now',
-      cause: `${reason}:${file.name}`,
+      cause: reason,
       message,
     });
   });
@@ -232,13 +232,16 @@ async function parkUpload(
 
 async function alertOfRefusal(context: ChunkContext, refusal: Refusal): Promise<void> {
   const { ports, merchant } = context;
-  await raiseAlert(ports.db, ports.ids.uuid(), ports.clock.now(), {
-    merchantId: merchant.id,
-    // A partner's server that is down comes back; a changed host key may be somebody else's server.
-    level: refusal.code === 'SFTP_HOST_KEY_CHANGED' ? 'now' : 'daily',
-    cause: `DELIVER_${refusal.code}`,
-    message: `${refusal.message}. The files wait and go in a later pass.`,
-  });
+  await raiseStanding(ports.db, merchant.id, ports.clock.now(), [
+    {
+      id: ports.ids.uuid(),
+      // A partner's server that is down comes back; a changed host key may be somebody else's server.
+      level: refusal.code === 'SFTP_HOST_KEY_CHANGED' ? 'now' : 'daily',
+      cause: `DELIVER_${refusal.code}`,
+      message: `${refusal.message}. The files wait and go in a later pass.`,
+      occurrences: 1,
+    },
+  ]);
 }
 
 async function inTransaction(

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import type { Temporal } from 'temporal-polyfill';
-import { type Alert, raiseAlert } from '../billing/alerts/queries.ts';
+import { raiseStanding, type Standing } from '../billing/alerts/queries.ts';
 import { fileBytesMax } from '../billing/exchanges/file.ts';
 import { knownCauses, unfinishedRemovals } from '../billing/exchanges/queries.ts';
 import { finishRemoval, registerFile } from '../billing/exchanges/register.ts';
@@ -311,12 +311,14 @@ async function tellOfStrangeNames(context: ChunkContext, names: readonly string[
   const causes = new Map(names.map((name) => [`UNKNOWN_FILE_NAME:${shown(name)}`, name] as const));
   const known = await knownCauses(ports.db, merchant.id, [...causes.keys()]);
   const fresh = [...causes].filter(([cause]) => !known.has(cause));
-  const alerts: NewAlert[] = fresh.slice(0, strangeNamesAlerted).map(([cause, name]) => ({
+  // Those that lie there and were told take up the room: ten thousand names are no ten thousand alerts.
+  const room = Math.max(0, strangeNamesAlerted - known.size);
+  const alerts: NewAlert[] = fresh.slice(0, room).map(([cause, name]) => ({
     level: 'daily',
     cause,
     message: `a file of unknown name lies in the inbox and is not taken: ${shown(name)}`,
   }));
-  if (fresh.length > strangeNamesAlerted) {
+  if (fresh.length > room) {
     alerts.push({
       level: 'daily',
       cause: 'UNKNOWN_FILE_NAMES',
@@ -338,20 +340,18 @@ async function tellOfKindsNotRead(context: ChunkContext, kinds: readonly string[
   );
 }
 
-type NewAlert = Pick<Alert, 'level' | 'cause' | 'message'>;
+type NewAlert = Omit<Standing, 'occurrences'>;
 
 async function alert({ ports, merchant, fence }: ChunkContext, alerts: readonly NewAlert[]): Promise<void> {
   if (alerts.length === 0) return;
   await ports.db.transaction(async (tx) => {
     await holdFence(tx, fence);
-    for (const { level, cause, message } of alerts) {
-      await raiseAlert(tx, ports.ids.uuid(), ports.clock.now(), {
-        merchantId: merchant.id,
-        level,
-        cause,
-        message,
-      });
-    }
+    await raiseStanding(
+      tx,
+      merchant.id,
+      ports.clock.now(),
+      alerts.map((each) => ({ ...each, id: ports.ids.uuid(), occurrences: 1 })),
+    );
   });
 }
 

@@ -244,7 +244,7 @@ async function parkDamaged({ ports, merchant, fence, act }: ChunkContext, file: 
     await raiseAlert(tx, ports.ids.uuid(), act.at, {
       merchantId: merchant.id,
       level: 'now',
-      cause: `${error.code}:${file.id}`,
+      cause: error.code,
       message: `${file.name}: ${error.message}`,
     });
   });

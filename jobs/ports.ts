@@ -1,3 +1,4 @@
+import type { AlertSender } from '../billing/alerts/sender.ts';
 import type { Carrier } from '../billing/carriers/carrier.ts';
 import type { Db } from '../billing/db.ts';
 import type { Gateway } from '../billing/gateways/gateway.ts';
@@ -17,6 +18,8 @@ export interface Ports {
   sealer: Sealer;
   gateway: Gateway;
   carrier: Carrier;
+  /** Where operators are told; none = alerts only stand in the list. */
+  alertSenders: readonly AlertSender[];
   openStore: OpenRemoteStore;
   /** Absolute folder of the encrypted file archive. */
   archiveFolder: string;

@@ -1,6 +1,8 @@
 import { instantText } from '../billing/acts/act.ts';
+import { sendDueAlerts } from '../billing/alerts/send.ts';
 import { holdFence } from '../billing/runs/queries.ts';
 import { askAbout, atMostAtOnce, judgeAnswer } from '../billing/trace/ask.ts';
+import { processes } from '../billing/trace/processes.ts';
 import {
   type ChargeRange,
   chargesToAsk,
@@ -23,17 +25,8 @@ const asksAtOnce = 16;
 /** Finds out what nobody recorded. Never guesses: what the gateway does not prove is asked about again. */
 export const trace: Job<Payload> = {
   name: 'trace',
-  does: 'asks the gateway about charges with an unknown outcome, handles waiting webhooks, finds stuck rows',
-  attention: [
-    'differs',
-    'unknown_too_long',
-    'silent_runs',
-    'failing_runs',
-    'files_loading',
-    'messages_sending',
-    'forgotten_bills',
-    'late_bills',
-  ],
+  does: 'asks the gateway about charges with an unknown outcome, handles waiting webhooks, finds what stands still, sends alerts',
+  attention: ['differs', ...processes.flatMap(({ count }) => count ?? [])],
 
   async plan({ ports, merchant }) {
     await ports.clock.refresh();
@@ -112,7 +105,6 @@ async function askAboutCharges(context: ChunkContext, range: ChargeRange): Promi
     add('parked', resolved.parked);
     add('ask_again', resolved.askedAgain);
     add('differs', resolved.differing);
-    add('unknown_too_long', resolved.tooLong);
   }
   return counts;
 }
@@ -126,5 +118,6 @@ async function findStuck({ ports, fence, act }: ChunkContext): Promise<Counts> {
     const { businessDate, pass } = fence;
     return findStuckRows(tx, { act: now, ids: ports.ids, businessDate, withBills: pass === 1 });
   });
-  return { ...counts };
+  await sendDueAlerts(ports);
+  return counts;
 }

@@ -127,8 +127,8 @@ export async function makeBills(
     await tx.run(
       `insert into billing_files (merchant_id, id, name, kind, sha256, size_bytes, checksum_matches, archive_path, layout,
                                   settings_version, state, business_date, sequence, lines_read, lines_accepted,
-                                  lines_rejected, amount_accepted, fetched_on, fetched_at)
-       values ($1, $2, $3, 'billing', $3, 1, true, '', 'standard/1', $4, 'released', $5, $6, $8, $8, 0, $9, $5, $7)`,
+                                  lines_rejected, amount_accepted, fetched_on, fetched_at, removed_at)
+       values ($1, $2, $3, 'billing', $3, 1, true, '', 'standard/1', $4, 'released', $5, $6, $8, $8, 0, $9, $5, $7, $7)`,
       [
         merchant.id,
         fileId,

@@ -2,9 +2,11 @@ import fs from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Command } from 'commander';
 import { describe, expect, test } from 'vitest';
+import { causes } from '../billing/alerts/causes.ts';
 import { invariants } from '../billing/checks/queries.ts';
 import { crashPoints } from '../billing/crash-points.ts';
 import { parseMerchantSettings, SettingsRefusal } from '../billing/merchants/settings.ts';
+import { processes } from '../billing/trace/processes.ts';
 import { type OffSession, type OnPage, TEST_CARDS } from '../cli/demo/gateway-simulator/cards.ts';
 import { buildProgram, everyCommand } from '../cli/program.ts';
 import { catalogue } from '../files/standard/catalogue.ts';
@@ -174,6 +176,41 @@ describe('settings', () => {
       expect(row).toContain(
         `\`${key.split('.').at(-1)}\``.replace(/`(host|port|username|private_key_file|host_keys)`/, '`sftp`'),
       );
+  });
+});
+
+describe('alerts', () => {
+  const within = (minutes: number): string =>
+    minutes === 0
+      ? 'at once'
+      : minutes % 1440 === 0
+        ? `${minutes / 1440} d`
+        : minutes % 60 === 0
+          ? `${minutes / 60} h`
+          : `${minutes} min`;
+
+  test('the table of causes is the one that notices are made of', () => {
+    const rows = Object.entries(causes).map(
+      ([cause, { level, next, over }]) => `| \`${cause}\` | ${level} | ${next} | ${over ?? 'a person'} |`,
+    );
+    expectGenerated(
+      'docs/alerts.md',
+      'causes',
+      ['| cause | level | what to do | closed by |', '|---|---|---|---|', ...rows].join('\n'),
+    );
+  });
+
+  test('the table of what is traced is the one that trace goes by', () => {
+    const rows = processes.map(
+      ({ what, minutes, cause, safely }) =>
+        `| ${what} | ${within(minutes)} | ${cause === null ? '' : `\`${cause}\``} | ${safely} |`,
+    );
+    expectGenerated(
+      'docs/alerts.md',
+      'processes',
+      ['| what | may take | alert | moved by itself |', '|---|---|---|---|', ...rows].join('\n'),
+    );
+    expect(processes.filter(({ cause }) => cause !== null && causes[cause] === undefined)).toEqual([]);
   });
 });
 

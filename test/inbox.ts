@@ -105,6 +105,7 @@ export async function openOffice(sample = 'minato-gas', at = '2026-11-25T00:00:0
     sealer: makeSealer(deriveKeys('a secret of tests, of at least 32 characters'), randomness),
     gateway: unused as Gateway,
     carrier: unused as Carrier,
+    alertSenders: [],
     openStore: openSftpStore({ clock, callDeadlineMs: 5_000 }),
     archiveFolder: archive,
     readKeyFile: async () => userKey.privateKey,

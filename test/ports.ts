@@ -37,6 +37,7 @@ export function portsFor(db: Db, clock: Clock, gateway: Gateway, archiveFolder: 
     sealer: makeSealer(deriveKeys(secret), randomness),
     gateway,
     carrier: noCarrier,
+    alertSenders: [],
     openStore: () => {
       throw new Error('no store here');
     },

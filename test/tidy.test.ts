@@ -99,11 +99,11 @@ describe('rooms', () => {
     expect(Object.keys(manifest.dependencies).filter((name) => !imported.has(name))).toEqual([]);
   });
 
-  test('web, cli and jobs reach gateways and carriers through their ports', () => {
+  test('web, cli and jobs reach gateways, carriers and operators through their ports', () => {
     // Adapters are chosen where the process is put together, and nowhere else.
     const adapters = shipped
       .map(({ path }) => path)
-      .filter((path) => /^billing\/(gateways|carriers)\//.test(path))
+      .filter((path) => /^billing\/((gateways|carriers)\/|alerts\/(webhook|mail)\.ts)/.test(path))
       .filter((path) => !/(gateway|carrier|queries)\.ts$/.test(path));
     const used = shipped.flatMap(({ path }) =>
       importsOf(path)

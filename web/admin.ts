@@ -8,6 +8,7 @@ import { parkedItems } from '../billing/parked/queries.ts';
 import type { Clock, Log } from '../billing/ports.ts';
 import { recentPasses } from '../billing/runs/queries.ts';
 import type { Sealer } from '../billing/sealing.ts';
+import { tracersOf } from '../billing/trace/watch.ts';
 import { html, secureHeaders } from './headers.ts';
 import { listen } from './listen.ts';
 import { operatorStyle, outboxPage, statusPage } from './pages/operators.tsx';
@@ -56,9 +57,10 @@ export async function startAdmin(options: AdminOptions): Promise<AdminServer> {
   });
 
   app.get(adminPaths.style, (_request, reply) => reply.type('text/css; charset=utf-8').send(operatorStyle));
-  app.get(adminPaths.health, async () => {
-    await db.query('select 1');
-    return { ok: true };
+  app.get(adminPaths.health, async (_request, reply) => {
+    const trace = await tracersOf({ db, clock: ports.clock });
+    const ok = trace.every(({ isSilent }) => !isSilent);
+    return reply.code(ok ? 200 : 503).send({ ok, trace });
   });
   app.get(adminPaths.status, async (_request, reply) => {
     const merchants = await listMerchants(db);
@@ -72,6 +74,7 @@ export async function startAdmin(options: AdminOptions): Promise<AdminServer> {
         passes: await recentPasses(db, { merchant: null, job: null, businessDate: null, limit: passesShown }),
         parked: await parkedItems(db),
         alerts: await openAlerts(db),
+        tracers: await tracersOf({ db, clock: ports.clock }),
       }),
     );
   });

@@ -206,7 +206,7 @@ export async function wasAlertedSince(
 ): Promise<boolean> {
   const rows = await db.query(
     `select 1 from alerts
-     where merchant_id = $1 and cause = $2 and acknowledged_at is null and last_at >= $3::timestamptz`,
+     where merchant_id = $1 and cause = $2 and acknowledged_at is null and resolved_at is null and last_at >= $3::timestamptz`,
     [merchantId, cause, since],
   );
   return rows.length > 0;

@@ -80,6 +80,7 @@ export async function recordOutcomes(tx: Tx, input: RecordOutcomes): Promise<Rec
   const failed: Declined[] = [];
   const canceled: ChargeDecision[] = [];
   const unknown: ChargeDecision[] = [];
+  const differing: string[] = [];
   for (const { chargeId, outcome } of learned) {
     const wish = asked.get(chargeId);
     assertState(wish, `charge ${chargeId} is not known`);
@@ -89,12 +90,9 @@ export async function recordOutcomes(tx: Tx, input: RecordOutcomes): Promise<Rec
     ) {
       // Neither paid nor failed: the bill stays locked until a person has looked at both sides.
       unknown.push({ ...undecided(chargeId), verdict: 'unknown' });
-      await raiseAlert(tx, input.ids.uuid(), act.at, {
-        merchantId: act.merchantId,
-        level: 'now',
-        cause: `AMOUNT_DIFFERS:${chargeId}`,
-        message: `the gateway took ${outcome.captured.amount} ${outcome.captured.currency} for charge ${chargeId}, asked were ${wish.amount} ${wish.currency}`,
-      });
+      differing.push(
+        `${outcome.captured.amount} ${outcome.captured.currency} for charge ${chargeId}, asked were ${wish.amount} ${wish.currency}`,
+      );
     } else if (outcome.kind === 'succeeded') {
       captured.set(chargeId, outcome.captured);
       succeeded.push({ ...undecided(chargeId), gatewayChargeId: outcome.captured.gatewayChargeId });
@@ -114,6 +112,16 @@ export async function recordOutcomes(tx: Tx, input: RecordOutcomes): Promise<Rec
     } else {
       unknown.push({ ...undecided(chargeId), verdict: 'unknown' });
     }
+  }
+
+  if (differing.length > 0) {
+    await raiseAlert(tx, input.ids.uuid(), act.at, {
+      merchantId: act.merchantId,
+      level: 'now',
+      cause: 'AMOUNT_DIFFERS',
+      message: `the gateway took ${differing[0]}`,
+      occurrences: differing.length,
+    });
   }
 
   const paid = await decideCharges(tx, act, 'succeeded', input.learnedBy, succeeded);
@@ -158,6 +166,8 @@ async function settlePaid(
   const payments: NewPayment[] = [];
   const postings: Posting[] = [];
   const results: ResultRow[] = [];
+  let late = 0;
+  let over = 0;
   // A returned bill stays `unpaid` when money comes after all: only its allocation tells that it came before.
   const paidInvoices = await paidBefore(
     tx,
@@ -206,17 +216,10 @@ async function settlePaid(
         amountReceived: money.amount,
         collectedOn,
       });
-    } else {
-      await raiseAlert(tx, input.ids.uuid(), act.at, {
-        merchantId: act.merchantId,
-        level: 'daily',
-        cause: afterReturn ? 'LATE_PAYMENT' : 'OVERPAID',
-        message: afterReturn
-          ? 'money came for a bill that was already returned unpaid; it is booked on that bill'
-          : 'money came for a bill that is paid or cancelled; it is kept as the customer’s credit',
-      });
-    }
+    } else if (afterReturn) late += 1;
+    else over += 1;
   }
+  await tellOfSurplus(tx, input, late, over);
   await insertPayments(tx, act, payments);
   const due = results.map((row) => row.invoiceId);
   const moved = await moveInvoices(tx, act, due, 'paid', 'paid');
@@ -241,6 +244,31 @@ async function settlePaid(
         : [];
     }),
   });
+}
+
+/** One alert each, however many came at once. */
+async function tellOfSurplus(
+  tx: Tx,
+  { act, ids }: RecordOutcomes,
+  late: number,
+  over: number,
+): Promise<void> {
+  const tell = (cause: string, message: string, occurrences: number) =>
+    raiseAlert(tx, ids.uuid(), act.at, {
+      merchantId: act.merchantId,
+      level: 'daily',
+      cause,
+      message,
+      occurrences,
+    });
+  if (late > 0) {
+    const message = 'money came for a bill that was already returned unpaid; it is booked on that bill';
+    await tell('LATE_PAYMENT', message, late);
+  }
+  if (over > 0) {
+    const message = 'money came for a bill that is paid or cancelled; it is kept as the customer’s credit';
+    await tell('OVERPAID', message, over);
+  }
 }
 
 async function recordDeclines(

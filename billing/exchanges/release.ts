@@ -58,7 +58,7 @@ export async function releaseFile(
       await raiseAlert(tx, ports.ids.uuid(), act.at, {
         merchantId: act.merchantId,
         level: 'now',
-        cause: `TIE_OUT_OPEN:${fileId}`,
+        cause: 'TIE_OUT_OPEN',
         message: `counts or amounts of ${file.name} do not close; none of its bills was released`,
       });
       return 'parked';

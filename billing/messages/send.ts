@@ -121,7 +121,7 @@ export async function sendDue(ports: SendPorts, work: SendWork): Promise<SendCou
     if (busyBatches >= mostBusyBatches) {
       await raiseAlert(ports.db, ports.ids.uuid(), clock.now(), {
         merchantId: work.merchant.id,
-        level: 'daily',
+        level: 'none',
         cause: 'CARRIER_BUSY',
         message: `the SMS carrier ${carrier.name} takes no messages now; they wait and go in a later pass`,
       });

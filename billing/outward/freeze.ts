@@ -177,7 +177,7 @@ async function closes(freezing: Freezing, inputFileId: string, tieOut: TieOut): 
     await unpark(tx, act.merchantId, act.at, 'file', [inputFileId], 'closes');
     return true;
   }
-  await park(tx, act.merchantId, act.at, [
+  const parked = await park(tx, act.merchantId, act.at, [
     {
       id: ids.uuid(),
       subject: 'file',
@@ -193,10 +193,12 @@ async function closes(freezing: Freezing, inputFileId: string, tieOut: TieOut): 
       },
     },
   ]);
+  // Looked at in each pass, told once.
+  if (parked === 0) return false;
   await raiseAlert(tx, ids.uuid(), act.at, {
     merchantId: act.merchantId,
     level: 'now',
-    cause: `TIE_OUT_OPEN:${inputFileId}`,
+    cause: 'TIE_OUT_OPEN',
     message: `counts or amounts of ${tieOut.inputFile} do not close; no receipt or result that touches it goes out`,
   });
   return false;

@@ -1,104 +1,113 @@
 import { Temporal } from 'temporal-polyfill';
 import { type Act, instantText } from '../acts/act.ts';
-import { raiseAlert } from '../alerts/queries.ts';
+import { recordAct } from '../acts/queries.ts';
+import { causeOf, causes } from '../alerts/causes.ts';
+import { acknowledgedAndQuietSince, raiseStanding, resolveAlerts } from '../alerts/queries.ts';
 import type { Tx } from '../db.ts';
 import type { Ids } from '../ports.ts';
+import { assertState } from '../refusal.ts';
+import { processes, processOf } from './processes.ts';
 import {
-  failingRuns,
-  filesLoadingSince,
-  forgottenBills,
-  lateBills,
-  messagesSendingSince,
-  silentRuns,
+  expireSessions,
+  provableAlerts,
+  provenOver,
+  type StandingRow,
+  standingBills,
+  standingStill,
 } from './queries.ts';
 
-export type StuckCounts = Record<
-  'silent_runs' | 'failing_runs' | 'files_loading' | 'messages_sending' | 'forgotten_bills' | 'late_bills',
-  number
->;
-
-/** A silent worker's chunks are free after 40 s; after this nobody came. */
-const silentSeconds = 900;
-const loadingHours = 1;
-const sendingHours = 1;
+/** An outcome that is unknown after so many questions is no passing trouble. It is still not guessed. */
+const asksUntilAlert = 10;
 /** A failure may mend itself; so many passes in a row did not. */
 const failedPasses = 3;
-/** Weekends and an outage of a day or two are no alarm. */
-const lateDays = 4;
+/** What heals itself is closed when it did not happen for so long. */
+const selfHealedHours = 24;
+const sessionsAtOnce = 1_000;
 
-/** Finds rows that stay in a passing state and tells a person. Changes nothing but alerts. */
+/** Causes that are over as soon as nothing of them stands; the others have proof of their own. */
+const goneWhenNoneStands = (cause: string): boolean =>
+  processOf(cause) !== undefined && !cause.startsWith('RUN_FAILING');
+
+/** Told and closed elsewhere, or by a person alone. */
+const closedHere = Object.entries(causes)
+  .filter(([word, { over }]) => over !== undefined && !['TRACE_SILENT', 'ALERT_CHANNEL_FAILS'].includes(word))
+  .map(([word]) => (word === 'SFTP' || word === 'DELIVER' ? `${word}_[A-Z_]+` : word));
+
+/**
+ * Finds what stands in a passing state for longer than it may and tells a person; closes the alerts of what has come to
+ * its end since; and ends what can be ended without harm. Returns counts by process.
+ */
 export async function findStuckRows(
   tx: Tx,
   work: { act: Act; ids: Ids; businessDate: string; withBills: boolean },
-): Promise<StuckCounts> {
+): Promise<Record<string, number>> {
   const { act, ids } = work;
   const { merchantId } = act;
-  const now = (cause: string, message: string, occurrences = 1) =>
-    raiseAlert(tx, ids.uuid(), act.at, { merchantId, level: 'now', cause, message, occurrences });
+  const quietSince = instantText(acknowledgedAndQuietSince(act.at));
+  const unresolved = await provableAlerts(tx, merchantId, closedHere, quietSince);
+  const withBills = work.withBills || unresolved.some((cause) => processOf(cause)?.daily);
 
-  const runs = await silentRuns(tx, merchantId, silentSeconds);
-  for (const run of runs) {
-    await now(
-      `RUN_SILENT ${run.job} ${run.business_date}`,
-      `the worker of ${run.job} ${run.business_date} fell silent and nobody took its work up: start a worker, or run it again`,
-    );
-  }
   const today = Temporal.PlainDate.from(work.businessDate);
-  const failing = await failingRuns(tx, merchantId, today.subtract({ days: 1 }).toString(), failedPasses);
-  for (const run of failing) {
-    await now(
-      `RUN_FAILING ${run.job}`,
-      `${run.job} ${run.business_date} failed ${failedPasses} times in a row; why: seikyu runs --job ${run.job}`,
-    );
+  const daysBefore = (cause: string) => today.subtract({ days: minutesOf(cause) / (24 * 60) }).toString();
+  const before = (cause: string) => instantText(act.at.subtract({ minutes: minutesOf(cause) }));
+  const standing: StandingRow[] = await standingStill(tx, merchantId, {
+    before,
+    runsSince: today.subtract({ days: 1 }).toString(),
+    plannedBefore: daysBefore('MESSAGES_PLANNED'),
+    asksAtMost: asksUntilAlert,
+    silentSeconds: minutesOf('RUN_SILENT') * 60,
+    failedPasses,
+  });
+  if (withBills) {
+    const limits = { dueBefore: daysBefore('BILLS_LATE'), knownBefore: before('RESULTS_DUE') };
+    standing.push(...(await standingBills(tx, merchantId, limits)));
   }
-  const files = await filesLoadingSince(
+  await raiseStanding(
     tx,
     merchantId,
-    instantText(act.at.subtract({ hours: loadingHours })),
+    act.at,
+    standing.map(({ cause, standing: occurrences, example }) => ({
+      id: ids.uuid(),
+      level: causeOf(cause)?.level ?? 'now',
+      cause,
+      message: `${occurrences} ${processOf(cause)?.stand}, such as ${example}`,
+      occurrences,
+    })),
   );
-  for (const file of files) {
-    await now(
-      `FILE_LOADING ${file.id}`,
-      `the file ${file.name} has been loading for over an hour: run ingest again`,
-    );
-  }
-  const sending = await messagesSendingSince(
-    tx,
-    merchantId,
-    instantText(act.at.subtract({ hours: sendingHours })),
+
+  const stands = new Set(standing.map(({ cause }) => cause));
+  const gone = unresolved.filter(
+    (cause) => !stands.has(cause) && goneWhenNoneStands(cause) && (withBills || !processOf(cause)?.daily),
   );
-  if (sending > 0) {
-    await now(
-      'MESSAGES_SENDING',
-      `${sending} messages have been in sending for over an hour: run notify again`,
-    );
+  await resolveAlerts(tx, merchantId, act.at, gone, 'nothing stands any more');
+  const toProve = unresolved.filter((cause) => !stands.has(cause) && !goneWhenNoneStands(cause));
+  if (toProve.length > 0) {
+    const healedBefore = instantText(act.at.subtract({ hours: selfHealedHours }));
+    const over = await provenOver(tx, merchantId, toProve, healedBefore);
+    await resolveAlerts(tx, merchantId, act.at, over, 'proven to be over');
   }
-  const { forgotten, example } = work.withBills
-    ? await forgottenBills(tx, merchantId)
-    : { forgotten: 0, example: null };
-  if (forgotten > 0) {
-    await now(
-      'BILLS_FORGOTTEN',
-      `${forgotten} open bills have nothing on their agenda, such as ${example}`,
-      forgotten,
-    );
+
+  const endedBefore = instantText(act.at.subtract({ minutes: sessionMinutes }));
+  const expired = await expireSessions(tx, act, endedBefore, sessionsAtOnce);
+  if (expired > 0) await recordAct(tx, act);
+  return countsOf(standing, expired);
+}
+
+const sessionMinutes = processes.find(({ cause }) => cause === null)?.minutes ?? 0;
+
+function minutesOf(cause: string): number {
+  const process = processOf(cause);
+  assertState(process, `${cause} is no traced process`);
+  return process.minutes;
+}
+
+function countsOf(standing: readonly StandingRow[], expired: number): Record<string, number> {
+  const counts: Record<string, number> = expired > 0 ? { sessions_expired: expired } : {};
+  for (const { count } of processes) if (count !== null) counts[count] = 0;
+  for (const { cause, standing: many } of standing) {
+    const count = processOf(cause)?.count;
+    assertState(count, `${cause} is no traced process`);
+    counts[count] = (counts[count] ?? 0) + many;
   }
-  const { late, example: lateExample } = work.withBills
-    ? await lateBills(tx, merchantId, today.subtract({ days: lateDays }).toString())
-    : { late: 0, example: null };
-  if (late > 0) {
-    await now(
-      'BILLS_LATE',
-      `${late} open bills wait since more than ${lateDays} days for a step that was due, such as ${lateExample}`,
-      late,
-    );
-  }
-  return {
-    silent_runs: runs.length,
-    failing_runs: failing.length,
-    files_loading: files.length,
-    messages_sending: sending,
-    forgotten_bills: forgotten,
-    late_bills: late,
-  };
+  return counts;
 }

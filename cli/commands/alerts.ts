@@ -1,10 +1,14 @@
 import type { Command } from 'commander';
 import { acknowledgeAlerts, openAlerts } from '../../billing/alerts/queries.ts';
+import { sendDueAlerts, testSenders } from '../../billing/alerts/send.ts';
 import { merchantByCode, zonesOf } from '../../billing/merchants/queries.ts';
 import { parkedItems } from '../../billing/parked/queries.ts';
 import { returnParked } from '../../billing/parked/return.ts';
+import { Refusal } from '../../billing/refusal.ts';
 import { operatorName } from '../operator.ts';
 import { localTime } from '../output.ts';
+import type { System } from '../system.ts';
+import { watchTrace } from './watch-trace.ts';
 import { withSystem } from './with-system.ts';
 
 export function addAlertsCommands(program: Command): void {
@@ -14,17 +18,31 @@ export function addAlertsCommands(program: Command): void {
     .description('open alerts, the urgent ones first; many failures of one cause are one alert')
     .addHelpText('after', '\nExit code 3 when one is open.\n\nExample:\n  $ seikyu alerts')
     .action((options: { json: boolean }) =>
-      withSystem(options, async ({ db }, output) => {
+      withSystem(options, async (system, output) => {
+        const { db } = system;
+        await watchTrace(system);
         const open = await openAlerts(db);
         const zoneOf = await zonesOf(db);
         output.document(open);
         output.rows(
           '',
-          ['level', 'merchant', 'cause', 'occurrences', 'last', 'message'],
-          open.map((alert) => ({ ...alert, last: localTime(alert.last_at, zoneOf(alert.merchant)) })),
+          ['level', 'merchant', 'cause', 'occurrences', 'sent', 'last', 'message'],
+          open.map((alert) => ({
+            ...alert,
+            sent: alert.notices,
+            last: localTime(alert.last_at, zoneOf(alert.merchant)),
+          })),
           'No alert is open.',
         );
-        if (open.length > 0) output.line('Seen and dealt with: seikyu alerts acknowledge <cause>');
+        if (open.length > 0) {
+          output.line(
+            'What each means: docs/alerts.md. Seen and dealt with: seikyu alerts acknowledge <cause>',
+          );
+          if (system.ports.alertSenders.length === 0)
+            output.line(
+              'Nobody is told: set SEIKYU_ALERT_WEBHOOK or SEIKYU_ALERT_MAIL_TO (docs/settings.md).',
+            );
+        }
         return open.length > 0 ? 3 : 0;
       }),
     );
@@ -37,10 +55,48 @@ export function addAlertsCommands(program: Command): void {
     .action((cause: string, options: { json: boolean; merchant?: string }) =>
       withSystem(options, async ({ db, ports }, output) => {
         if (options.merchant !== undefined) await merchantByCode(db, options.merchant);
-        const acknowledged = await acknowledgeAlerts(db, ports.clock.now(), cause, options.merchant ?? null);
+        const acknowledged = await acknowledgeAlerts(
+          db,
+          ports.clock.now(),
+          cause,
+          options.merchant ?? null,
+          operatorName(),
+        );
         output.document({ acknowledged });
         output.line(acknowledged === 0 ? 'No open alert has this cause.' : `${acknowledged} acknowledged.`);
         return acknowledged === 0 ? 1 : 0;
+      }),
+    );
+  alerts
+    .command('send')
+    .description('sends the notices that are due; a running `up` does so every minute')
+    .addHelpText('after', '\nExit code 1 when one did not get through.\n\nExample:\n  $ seikyu alerts send')
+    .action((options: { json: boolean }) =>
+      withSystem(options, async (system, output) => {
+        refuseWithoutSenders(system);
+        await watchTrace(system);
+        const counts = await sendDueAlerts(system.ports);
+        output.document(counts);
+        output.line(
+          `${counts.sent} sent, ${counts.failed} did not get through, ${counts.dropped} closed meanwhile.`,
+        );
+        return counts.failed > 0 ? 1 : 0;
+      }),
+    );
+  alerts
+    .command('test')
+    .description('sends a test notice over each way that is set, and says what happened')
+    .addHelpText('after', '\nExit code 1 when one did not get through.\n\nExample:\n  $ seikyu alerts test')
+    .action((options: { json: boolean }) =>
+      withSystem(options, async (system, output) => {
+        refuseWithoutSenders(system);
+        const results = await testSenders(system.ports);
+        output.document(results);
+        for (const { channel, answer } of results)
+          output.line(
+            `${channel}: ${answer.kind === 'accepted' ? 'accepted' : `did not get through: ${answer.why}`}`,
+          );
+        return results.every(({ answer }) => answer.kind === 'accepted') ? 0 : 1;
       }),
     );
   const parked = program.command('parked').description('what is set aside for a person');
@@ -90,4 +146,13 @@ export function addAlertsCommands(program: Command): void {
         return done.kept.length > 0 ? 3 : 0;
       }),
     );
+}
+
+/** Refusal ALERTS_NOT_CONFIGURED. */
+function refuseWithoutSenders({ ports }: System): void {
+  if (ports.alertSenders.length > 0) return;
+  throw new Refusal('ALERTS_NOT_CONFIGURED', 'no way to tell anybody is set', {
+    next: 'Set SEIKYU_ALERT_WEBHOOK and SEIKYU_ALERT_WEBHOOK_SECRET, or SMTP_URL, SEIKYU_ALERT_MAIL_FROM and SEIKYU_ALERT_MAIL_TO.',
+    exitCode: 2,
+  });
 }

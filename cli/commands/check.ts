@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { checkInvariants } from '../../billing/checks/queries.ts';
+import { watchTrace } from './watch-trace.ts';
 import { withSystem } from './with-system.ts';
 
 export function addCheckCommand(program: Command): void {
@@ -10,8 +11,9 @@ export function addCheckCommand(program: Command): void {
     )
     .addHelpText('after', '\nExit code 1 when one does not hold.\n\nExample:\n  $ seikyu check')
     .action((options: { json: boolean }) =>
-      withSystem(options, async ({ db }, output) => {
-        const checked = await checkInvariants(db);
+      withSystem(options, async (system, output) => {
+        await watchTrace(system);
+        const checked = await checkInvariants(system.db);
         output.document(checked);
         output.rows(
           '',

@@ -1,5 +1,6 @@
 import { Argument, type Command, Option } from 'commander';
 import { Temporal } from 'temporal-polyfill';
+import { sendDueAlerts } from '../../billing/alerts/send.ts';
 import type { Merchant } from '../../billing/merchants/merchant.ts';
 import { listMerchants, merchantByCode } from '../../billing/merchants/queries.ts';
 import { Refusal } from '../../billing/refusal.ts';
@@ -10,6 +11,7 @@ import { serveDemoHome } from '../demo/serve.ts';
 import { type Output, openProgress } from '../output.ts';
 import type { Process } from '../program.ts';
 import type { System } from '../system.ts';
+import { watchTrace } from './watch-trace.ts';
 import { withSystem } from './with-system.ts';
 
 interface RunOptions {
@@ -86,8 +88,22 @@ async function runJobs(names: readonly JobName[], options: RunOptions, { stop }:
       bars.end();
       await home?.sftp.stop();
     }
+    if (!options.dryRun) await tellOperators(system);
     return report(rows, output, stop.aborted);
   });
+}
+
+/** What a run has found must not wait for somebody to look; that it could not be told is no failure of the run. */
+async function tellOperators(system: System): Promise<void> {
+  try {
+    await watchTrace(system);
+    await sendDueAlerts(system.ports);
+  } catch (error) {
+    system.log.error(
+      { error: messageOf(error) },
+      'alerts could not be sent; the next command or tick tries again',
+    );
+  }
 }
 
 async function chosen(system: System, code: string): Promise<Merchant[]> {

@@ -1,7 +1,9 @@
 import type { Command } from 'commander';
 import cron from 'node-cron';
+import { sendDueAlerts } from '../../billing/alerts/send.ts';
 import { listMerchants } from '../../billing/merchants/queries.ts';
 import { waitingRuns } from '../../billing/runs/queries.ts';
+import { watchTracer } from '../../billing/trace/watch.ts';
 import type { JobName } from '../../jobs/job.ts';
 import { jobs } from '../../jobs/jobs.ts';
 import { messageOf, realWait, runJob } from '../../jobs/run.ts';
@@ -61,7 +63,15 @@ export function addUpCommand(program: Command, process: Process): void {
           output.line(`Pay pages        ${system.settings.baseUrl}`);
           output.line(`Operators        ${admin.url}   (SMS outbox: ${admin.url}/outbox)`);
           output.line('Ctrl-C stops everything in order.');
-          const ticking = cron.schedule('* * * * *', () => tick(system), { noOverlap: true });
+          const startedMs = system.ports.clock.elapsedMs();
+          const ticking = cron.schedule(
+            '* * * * *',
+            async () => {
+              await tick(system);
+              await tellOperators(system, startedMs);
+            },
+            { noOverlap: true },
+          );
           closers.push(async () => ticking.stop());
           await tick(system);
           await workUntilStopped({ ...system, log }, process.stop);
@@ -82,6 +92,18 @@ async function tick(system: System): Promise<void> {
       { error: messageOf(error) },
       'the schedule could not ask for runs; the next minute tries again',
     );
+  }
+}
+
+/** The worker gets so long for what was left while everything was off, before its silence counts. */
+const watchAfterMs = 5 * 60_000;
+
+async function tellOperators(system: System, startedMs: number): Promise<void> {
+  try {
+    if (system.ports.clock.elapsedMs() - startedMs > watchAfterMs) await watchTracer(system.ports);
+    await sendDueAlerts(system.ports);
+  } catch (error) {
+    system.log.error({ error: messageOf(error) }, 'alerts could not be sent; the next minute tries again');
   }
 }
 

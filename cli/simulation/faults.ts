@@ -49,6 +49,8 @@ export interface FaultProfile {
     refused: number;
   };
   disk: { full: number };
+  /** Where alerts are sent. */
+  receiver: { timeoutBefore: number; timeoutAfter: number; error500: number };
   merchant: {
     /** A file grows slowly under its final name. */
     slowWrite: number;
@@ -98,6 +100,7 @@ export const wild: FaultProfile = {
     refused: 0.01,
   },
   disk: { full: 0.05 },
+  receiver: { timeoutBefore: 0.1, timeoutAfter: 0.1, error500: 0.1 },
   merchant: { slowWrite: 0.5, hostileName: 0.1, sendsAgain: 0.15, brokenFile: 0.1 },
   skewMs: 400,
 };
@@ -134,6 +137,7 @@ export const calm: FaultProfile = {
   },
   store: { unreachable: 0, brokenBefore: 0, brokenAfter: 0, halfTransfer: 0, shortDownload: 0, refused: 0 },
   disk: { full: 0 },
+  receiver: { timeoutBefore: 0, timeoutAfter: 0, error500: 0 },
   merchant: { slowWrite: 0, hostileName: 0, sendsAgain: 0, brokenFile: 0 },
   skewMs: 400,
 };

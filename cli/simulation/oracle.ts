@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import type { Temporal } from 'temporal-polyfill';
+import { Temporal } from 'temporal-polyfill';
+import type { Notice } from '../../billing/alerts/sender.ts';
 import { checkInvariants } from '../../billing/checks/queries.ts';
 import type { Db } from '../../billing/db.ts';
 import { uuidOf } from '../../billing/ids.ts';
@@ -9,6 +10,7 @@ import type { TakenSms } from './carrier.ts';
 import type { Capture, GatewayTruth } from './gateway.ts';
 import type { SimulatedMerchant } from './merchants.ts';
 import {
+  alertOf,
   bills,
   bookedPayments,
   clearing,
@@ -16,6 +18,7 @@ import {
   inputFiles,
   intentOf,
   messageState,
+  openNow,
   parkedReasons,
   unfinished,
 } from './queries.ts';
@@ -36,6 +39,8 @@ export class Oracle {
   readonly #merchants: readonly SimulatedMerchant[];
   readonly #capturedFor = new Map<string, string>();
   readonly #taken = new Set<string>();
+  /** By alert, or by the morning of a digest: the different notices that its receiver has had. */
+  readonly #notices = new Map<string, Set<string>>();
   /** What once stood under a final name, for ever. */
   readonly #final = new Map<string, string>();
 
@@ -80,6 +85,45 @@ export class Oracle {
     const state = await this.#look(() => messageState(this.#db, merchantCode, invoiceId, step));
     if (state !== 'sending' && state !== 'unknown')
       this.violated('I-18', `SMS ${messageId} went out while it was ${state ?? 'not known'}`);
+  }
+
+  /** 18: the operators have just been told. The same notice may come again; a new one only as the schedule allows. */
+  async noticeTaken(notice: Notice): Promise<void> {
+    const [about = '', rest = ''] = notice.id.split('.');
+    const key = notice.kind === 'digest' ? notice.id : about;
+    const known = this.#notices.get(key) ?? new Set();
+    this.#notices.set(key, known.add(notice.id));
+    if (notice.kind === 'digest') {
+      const morning = Temporal.PlainDate.from(rest).toZonedDateTime({
+        timeZone: 'Asia/Tokyo',
+        plainTime: '08:00',
+      });
+      if (this.#baton.nowMs < morning.epochMilliseconds - 1_000)
+        this.violated('alerts', `${notice.id} came before its morning`);
+      return;
+    }
+    const alert = await this.#look(() => alertOf(this.#db, about));
+    if (alert === undefined || alert.level !== 'now') {
+      this.violated(
+        'I-18',
+        `notice ${notice.id} went out for an alert that is ${alert?.level ?? 'not known'}`,
+      );
+      return;
+    }
+    const openHours = (this.#baton.nowMs + 1_000 - Date.parse(alert.first_at)) / 3_600_000;
+    const allowed = openHours < 1 ? 1 : 2 + Math.floor((openHours - 1) / 4);
+    if (known.size > allowed)
+      this.violated(
+        'alerts',
+        `${alert.cause}: ${known.size} notices within ${openHours.toFixed(1)} hours, ${allowed} are allowed`,
+      );
+  }
+
+  /** Nobody was left untold. */
+  async #told(before: Temporal.Instant): Promise<void> {
+    for (const alert of await this.#look(() => openNow(this.#db, before)))
+      if (!this.#notices.has(alert.id))
+        this.violated('alerts', `${alert.cause} is open since ${alert.first_at} and nobody was told`);
   }
 
   /** 15: something has just changed on a merchant's server by our hand. */
@@ -135,6 +179,7 @@ export class Oracle {
   async atRest(today: Temporal.PlainDate, since: Temporal.Instant): Promise<void> {
     await this.#invariants(true);
     await this.#money();
+    await this.#told(today.toZonedDateTime('Asia/Tokyo').toInstant());
     const parked = await this.#look(() => parkedReasons(this.#db));
     for (const left of await this.#look(() => unfinished(this.#db, since)))
       this.violated('I-11', `${left.merchant}: ${left.what} is left over: ${left.subject}`);

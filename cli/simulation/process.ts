@@ -9,6 +9,7 @@ import { simulatedDisk } from './disk.ts';
 import type { Faults } from './faults.ts';
 import { simulatedGateway } from './gateway.ts';
 import { emptyAllStaging, setClock } from './queries.ts';
+import { simulatedReceiver } from './receiver.ts';
 import type { Sabotage } from './sabotage.ts';
 import { openSimulatedStore } from './store.ts';
 import type { Trace } from './trace.ts';
@@ -90,6 +91,7 @@ export function startProcess(world: ProcessWorld, name: string): SimulatedProces
     sealer: makeSealer(deriveKeys(secret), randomness),
     gateway: simulatedGateway(baton, self, faults, outside.gateway),
     carrier: simulatedCarrier(baton, self, faults, outside.carrier),
+    alertSenders: [simulatedReceiver(baton, self, faults, outside.receiver)],
     openStore: openSimulatedStore(baton, self, faults, outside.stores),
     archiveFolder: `/archive`,
     readKeyFile: async () => 'a key',

@@ -99,6 +99,31 @@ export async function frozenFile(
   return row;
 }
 
+export interface AlertRow {
+  id: string;
+  level: string;
+  cause: string;
+  first_at: string;
+}
+
+export async function alertOf(db: Pick<Db, 'query'>, id: string): Promise<AlertRow | undefined> {
+  const [row] = await db.query<AlertRow>(
+    `select id, level, cause, first_at from alerts where id = $1::uuid`,
+    [id],
+  );
+  return row;
+}
+
+/** Alerts for a person now that are open since before an instant. */
+export async function openNow(db: Pick<Db, 'query'>, before: Temporal.Instant): Promise<AlertRow[]> {
+  return db.query<AlertRow>(
+    `select id, level, cause, first_at from alerts
+     where level = 'now' and acknowledged_at is null and resolved_at is null and first_at < $1::timestamptz
+     order by first_at, id`,
+    [before.toString()],
+  );
+}
+
 export interface BillAtRest {
   merchant: string;
   billing_number: string;

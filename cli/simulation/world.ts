@@ -1,4 +1,5 @@
 import { Temporal } from 'temporal-polyfill';
+import { sendDueAlerts } from '../../billing/alerts/send.ts';
 import { crashPoints } from '../../billing/crash-points.ts';
 import { CommitOutcomeUnknown, type Db } from '../../billing/db.ts';
 import { applyMerchant } from '../../billing/merchants/apply.ts';
@@ -24,6 +25,7 @@ import { collect, planDay, type SimulatedMerchant, simulatedMerchants } from './
 import { Oracle } from './oracle.ts';
 import { type ProcessWorld, type SimulatedProcess, startProcess } from './process.ts';
 import { somethingToAsk, tableDigest, tableNames } from './queries.ts';
+import type { ReceiverTruth } from './receiver.ts';
 import type { Sabotage } from './sabotage.ts';
 import type { StoreTruth } from './store.ts';
 import { Trace } from './trace.ts';
@@ -32,6 +34,7 @@ import { Trace } from './trace.ts';
 export interface Outside {
   gateway: GatewayTruth;
   carrier: CarrierTruth;
+  receiver: ReceiverTruth;
   stores: ReadonlyMap<string, StoreTruth>;
   disk: DiskContent;
   /** What the row of the virtual clock says. */
@@ -153,6 +156,7 @@ class World {
     this.#outside = {
       gateway,
       carrier: { taken: [], onTaken: async (sms) => this.#smsTaken(sms) },
+      receiver: { taken: [], onTaken: (notice) => this.#oracle.noticeTaken(notice) },
       stores: new Map(this.#merchants.map((merchant) => [merchant.code, merchant.store])),
       disk: new Map(),
       clockRowMs: 0,
@@ -234,6 +238,7 @@ class World {
         ...this.#counts,
         captures: this.#outside.gateway.captures.length,
         sms: this.#outside.carrier.taken.length,
+        notices: this.#outside.receiver.taken.length,
         statements: this.#outside.statements,
         checks: this.#oracle.checks,
       },
@@ -278,6 +283,9 @@ class World {
           () => void this.#takeUp(merchant),
         );
     }
+    // The schedule's tick, seldom: trace sends too.
+    for (const hour of [2, 8, 12, 17, 22])
+      this.#baton.at(midnight + hour * 3_600_000 + 30_000, 'alerts are due', () => this.#sendAlerts());
     for (const [time, job] of slots) {
       const [hour = 0, minute = 0] = time.split(':').map(Number);
       const atMs = midnight + (hour * 60 + minute) * 60_000;
@@ -293,6 +301,16 @@ class World {
     const left = await waitingRuns(this.#livingLooker().ports.db, merchant.id);
     for (const run of left)
       await this.#runJob(run.job as JobName, merchant, Temporal.PlainDate.from(run.business_date), worker);
+  }
+
+  /** On one worker or on both at once. */
+  #sendAlerts(): void {
+    const first = this.#chance.between(0, 1);
+    for (const no of this.#chance.hits(0.3) ? [0, 1] : [first])
+      void sendDueAlerts(this.#worker(no).ports).then(
+        () => undefined,
+        (error) => this.#judgeFailure('sending alerts', error),
+      );
   }
 
   /** The other worker looks for runs whose lease has ended, perhaps while the silent one comes back. */

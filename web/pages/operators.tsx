@@ -5,6 +5,7 @@ import type { OutboxMessage } from '../../billing/carriers/outbox.ts';
 import type { Merchant } from '../../billing/merchants/merchant.ts';
 import type { ParkedItem } from '../../billing/parked/queries.ts';
 import type { PassRow } from '../../billing/runs/queries.ts';
+import type { Watched } from '../../billing/trace/watch.ts';
 import { adminPaths } from '../paths.ts';
 
 export const operatorStyle = `
@@ -100,6 +101,7 @@ export function statusPage(status: {
   passes: readonly PassRow[];
   parked: readonly ParkedItem[];
   alerts: readonly OpenAlert[];
+  tracers: readonly Watched[];
   at: (instant: string) => string;
 }): string {
   const { at } = status;
@@ -123,6 +125,16 @@ export function statusPage(status: {
           <span class="at">{at(alert.last_at)}</span>,
         ])}
         empty="Nothing wants a person."
+      />
+      <h2>Trace</h2>
+      <Table
+        head={['Merchant', 'Last ended well', '']}
+        rows={status.tracers.map((last) => [
+          last.merchant,
+          <span class="at">{at(last.at)}</span>,
+          last.isSilent ? <span class="now">silent</span> : '',
+        ])}
+        empty="There is no merchant yet."
       />
       <h2>Parked ({status.parked.length})</h2>
       <Table

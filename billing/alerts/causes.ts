@@ -1,0 +1,205 @@
+import type { AlertLevel } from '../ports.ts';
+
+export interface Cause {
+  level: AlertLevel;
+  /** For the operator at three in the morning: what it means and what to do. */
+  next: string;
+  /** How it closes by itself: where the program has proof. Without this a person closes it. */
+  over?: string;
+}
+
+/** By the first word of an alert's cause. `docs/alerts.md` shows this table. */
+export const causes: Readonly<Record<string, Cause>> = {
+  TRACE_SILENT: {
+    level: 'now',
+    next: 'nobody looks after unknown outcomes: see that a scheduler and a worker run (`seikyu up`), then `seikyu runs --job trace`',
+    over: 'a pass of `trace` ends well',
+  },
+  ALERT_CHANNEL_FAILS: {
+    level: 'now',
+    next: 'alerts do not get through on one way: look at its settings and at the other side, then `seikyu alerts test`',
+    over: 'a notice gets through',
+  },
+  RUN_SILENT: {
+    level: 'now',
+    next: 'a worker fell silent and nobody took its work up: start a worker (`seikyu up`), or run the job again by hand',
+    over: 'the run is taken up',
+  },
+  RUN_WAITING: {
+    level: 'now',
+    next: 'a run was asked for and nobody does it: start a worker (`seikyu up`), or run the job by hand',
+    over: 'the run is taken up',
+  },
+  RUN_LONG: {
+    level: 'daily',
+    next: 'a run is under way for very long: `seikyu runs` shows it; a hanging partner shows in the log',
+    over: 'the run ends',
+  },
+  RUN_FAILING: {
+    level: 'now',
+    next: 'a job failed three times in a row: `seikyu runs --job <name>` says why. Other bills go on; files wait behind one that `ingest` cannot read',
+    over: 'a later pass of the job ends well',
+  },
+  GATEWAY_DOWN: {
+    level: 'now',
+    next: 'charging stopped after 32 calls without an answer; what was not tried is untouched. `seikyu run charge` when the gateway is back',
+    over: 'a charge that began later has its answer',
+  },
+  OUTCOME_UNKNOWN: {
+    level: 'now',
+    next: 'the gateway has not told for long what became of a charge. Look it up there by the reference that `seikyu explain` shows; `trace` goes on asking. Never charge the bill another way meanwhile. For three days the merchant’s other bills wait for it with their reminders and retries, then only its own',
+    over: 'no charge is unknown for so long any more',
+  },
+  AMOUNT_DIFFERS: {
+    level: 'now',
+    next: 'the gateway took another amount than was asked. Nothing was posted and the bill stays locked: clear it up with the gateway',
+  },
+  SETTLEMENT_DIFFERS: {
+    level: 'now',
+    next: 'no bill of the merchant is reminded, tried again or returned until this is acknowledged. Compare `seikyu explain` with the gateway’s own list; a charge that is missing here is money taken without a bill',
+  },
+  SETTLEMENT_REPORT_LATE: {
+    level: 'now',
+    next: 'reminders and retries of the merchant wait for the gateway’s report: ask the gateway, then `seikyu run reconcile`',
+    over: 'the report is stored',
+  },
+  SETTLEMENT_UNCONFIRMED: {
+    level: 'now',
+    next: 'the gateway reports money and does not confirm it when asked; the merchant’s bills wait. Ask the gateway about the charge named',
+  },
+  BILLS_LATE: {
+    level: 'now',
+    next: 'open bills whose next step was due more than four days ago: their job does not run, fails, or the gateway refuses them every day. `seikyu runs`, `seikyu explain` of the bill named',
+    over: 'none is late any more',
+  },
+  BILLS_FORGOTTEN: {
+    level: 'now',
+    next: 'open bills without a next step: a defect. `seikyu check` names them',
+    over: 'each has a next step again',
+  },
+  FILES_WAITING: {
+    level: 'now',
+    next: 'files were fetched and not read: `seikyu run ingest`, then `seikyu runs --job ingest`',
+    over: 'they are read',
+  },
+  FILES_LOADING: {
+    level: 'now',
+    next: 'a load was begun and does not end: `seikyu run ingest`, then `seikyu runs --job ingest`',
+    over: 'the load ends',
+  },
+  REMOVALS_UNFINISHED: {
+    level: 'daily',
+    next: 'files were taken and still lie in the inbox, or nobody knows: `seikyu run fetch`. They are not taken twice',
+    over: 'the removal is written down',
+  },
+  RECEIPTS_DUE: {
+    level: 'now',
+    next: 'a file was read and its receipt is not made: `seikyu run deliver`, then `seikyu runs --job deliver`',
+    over: 'the receipt is made',
+  },
+  RESULTS_DUE: {
+    level: 'now',
+    next: 'results stand in no file yet: `seikyu run deliver`, then `seikyu runs --job deliver`',
+    over: 'each stands in a file',
+  },
+  FILES_UNDELIVERED: {
+    level: 'now',
+    next: 'files are made and not on the merchant’s server: `seikyu run deliver`; ask the merchant whether the server is in order',
+    over: 'they are delivered, or parked',
+  },
+  TIE_OUT_OPEN: {
+    level: 'now',
+    next: 'counts or amounts of a file do not close. Nothing of it goes out until they do: `seikyu parked`',
+    over: 'no file is parked for it',
+  },
+  OUTWARD_NAME_TAKEN: {
+    level: 'now',
+    next: 'another file lies under the name of ours, which was not uploaded: `seikyu parked`; ask the merchant who wrote it',
+    over: 'no file is parked for it',
+  },
+  OUTWARD_FILE_GONE: {
+    level: 'now',
+    next: 'a file may have been taken before its delivery was confirmed: `seikyu parked`; ask the merchant before it is sent again',
+    over: 'no file is parked for it',
+  },
+  ARCHIVE_DAMAGED: {
+    level: 'now',
+    next: 'an archived file cannot be read. Restore the archive folder from a backup, or ask the merchant for the file',
+    over: 'no file is parked for it',
+  },
+  MESSAGES_SENDING: {
+    level: 'now',
+    next: 'SMS were claimed for sending and their outcome was not written down: `seikyu run notify` asks the carrier; nothing is sent twice',
+    over: 'none is left',
+  },
+  MESSAGES_UNKNOWN: {
+    level: 'now',
+    next: 'the carrier should have been asked about SMS and was not: `seikyu run notify`, then `seikyu runs --job notify`',
+    over: 'none is left',
+  },
+  MESSAGES_PLANNED: {
+    level: 'daily',
+    next: 'SMS wait to be sent for days: `seikyu run notify`, then `seikyu runs --job notify`; the merchant’s hours or pace may be too narrow',
+    over: 'none is left',
+  },
+  SMS_OUTCOME_UNKNOWN: {
+    level: 'now',
+    next: 'the carrier does not say whether it took a message, which is not sent again: `seikyu parked`; ask the carrier',
+    over: 'no message is parked for it',
+  },
+  CARRIER_BUSY: {
+    level: 'none',
+    next: 'the carrier took no messages for a while; they go in a later pass',
+    over: 'it did not happen for a day',
+  },
+  WEBHOOKS_WAITING: {
+    level: 'daily',
+    next: 'webhooks are stored and not handled, because the gateway gives no answer about them: `seikyu run trace`',
+    over: 'none is left',
+  },
+  SFTP_HOST_KEY_CHANGED: {
+    level: 'now',
+    next: 'nothing was sent. Ask the merchant, by telephone, for the new fingerprint; write it beside the old one in `exchange.sftp.host_keys` and apply',
+    over: 'a later pass of `fetch` ends well',
+  },
+  SFTP: {
+    level: 'daily',
+    next: 'the merchant’s inbox could not be read; it is tried again by itself. Ask the merchant whether the server is in order',
+    over: 'a later pass of `fetch` ends well',
+  },
+  DELIVER_SFTP_HOST_KEY_CHANGED: {
+    level: 'now',
+    next: 'nothing was sent. As `SFTP_HOST_KEY_CHANGED`',
+    over: 'a later pass of `deliver` ends well',
+  },
+  DELIVER: {
+    level: 'daily',
+    next: 'files could not be uploaded; they wait and go in a later pass. Ask the merchant whether the server is in order',
+    over: 'a later pass of `deliver` ends well',
+  },
+  UNKNOWN_FILE_NAME: { level: 'daily', next: 'the file stays in the inbox. Tell the merchant' },
+  UNKNOWN_FILE_NAMES: { level: 'daily', next: 'the files stay in the inbox. Tell the merchant' },
+  FILE_KIND_NOT_READ: { level: 'daily', next: 'the files stay in the inbox. Tell the merchant' },
+  LATE_PAYMENT: {
+    level: 'daily',
+    next: 'money came for a bill that was already returned; it is booked on that bill. Tell the merchant',
+  },
+  OVERPAID: {
+    level: 'daily',
+    next: 'money came for a bill that is paid or cancelled; it is the customer’s credit (`seikyu ledger`). Tell the merchant',
+  },
+  LINKS_PROBED: {
+    level: 'daily',
+    next: 'somebody opens links that do not exist. They cannot be guessed; a proxy may shut the address out',
+  },
+};
+
+/** The entry for a cause as it is stored: `RUN_SILENT ingest`, `SFTP_TIMEOUT`, `DELIVER_UPLOAD_INCOMPLETE`. */
+export function causeOf(cause: string): Cause | undefined {
+  const word = /^[A-Z_]+/.exec(cause)?.[0] ?? '';
+  return causes[word] ?? causes[word.split('_')[0] ?? ''];
+}
+
+export function nextOf(cause: string): string {
+  return causeOf(cause)?.next ?? 'look at: `seikyu alerts`';
+}

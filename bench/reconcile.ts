@@ -35,7 +35,6 @@ export const reconcileBench: BenchWith<{ lines: number }> = async (report, { lin
     for (let round = 0; round < rounds; round += 1) {
       bare.push(await bareLimit(workshop, path, lines));
       await db.run('truncate settlement_lines, settlement_reports');
-      await db.run('checkpoint');
       const at = performance.now();
       const stored = await db.transaction((tx) =>
         storeReport(
@@ -99,7 +98,6 @@ async function bareLimit({ db, ports }: Workshop, path: string, lines: number): 
     `create table bare (merchant_id int, gateway text, report_date date, line_no int, gateway_charge_id text, reference text,
                         charge_id uuid, kind text, amount bigint, currency text, fee bigint, fee_tax bigint, captured_at timestamptz)`,
   );
-  await db.run('checkpoint');
   const from = performance.now();
   await db.transaction((tx) => tx.copyIn('copy bare from stdin', ports.disk.read(path)));
   const [joined] = await db.query<{ both: number }>(

@@ -4,6 +4,7 @@ import { addCheckCommand } from './commands/check.ts';
 import { addDbCommands } from './commands/db.ts';
 import { addDemoCommand } from './commands/demo.ts';
 import { addExplainCommand } from './commands/explain.ts';
+import { addFindingsCommands } from './commands/findings.ts';
 import { addLedgerCommand } from './commands/ledger.ts';
 import { addMerchantCommands } from './commands/merchant.ts';
 import { addRunCommands } from './commands/run.ts';
@@ -46,6 +47,7 @@ Examples:
   addCheckCommand(program);
   addLedgerCommand(program);
   addAlertsCommands(program);
+  addFindingsCommands(program);
   addSimulateCommand(program, process);
   for (const command of everyCommand(program)) {
     command.exitOverride();

@@ -1,19 +1,23 @@
 import { Temporal } from 'temporal-polyfill';
+import { recordAct } from '../billing/acts/queries.ts';
 import { raiseAlert } from '../billing/alerts/queries.ts';
 import { takesWhatWasAsked } from '../billing/autopay/charge-batch.ts';
 import type { Learned } from '../billing/charges/charge.ts';
 import { recordOutcomes } from '../billing/charges/record-outcomes.ts';
-import type { LookupAnswer, SettlementLine } from '../billing/gateways/gateway.ts';
+import type { LookupAnswer } from '../billing/gateways/gateway.ts';
 import { referenceOf } from '../billing/ids.ts';
+import { type Comparing, compareReports, tellFindings } from '../billing/reconciliation/compare.ts';
 import {
-  matchLearnedLines,
-  type ReportTotals,
-  type StagedLine,
-  storedReportDates,
+  countOpenFindings,
+  daysInDispute,
+  findingsBooked,
+  settleFindings,
+  storedReports,
   unlearnedLines,
 } from '../billing/reconciliation/queries.ts';
-import { staged, storeReport } from '../billing/reconciliation/store-report.ts';
-import { advanceWatermark, reportsSince, unreportedSince } from '../billing/reconciliation/watermark.ts';
+import { noLines, spooledReport } from '../billing/reconciliation/spool.ts';
+import { storeReport } from '../billing/reconciliation/store-report.ts';
+import { advanceWatermark, reportsSince } from '../billing/reconciliation/watermark.ts';
 import { holdFence } from '../billing/runs/queries.ts';
 import { atMostAtOnce } from '../billing/trace/ask.ts';
 import type { ChunkContext, Counts, Job, JobContext } from './job.ts';
@@ -24,6 +28,12 @@ type Payload = Record<string, unknown> & { dates: string[] };
 const reportsPerChunk = 50;
 /** So many days in a row without a report, and those after them are not asked for either. */
 const missingInARow = 3;
+/** The reports of so many days before yesterday are read again by every run: lines come late, move and are corrected. */
+const againDays = 3;
+/** A day with an open finding is read again for so long. */
+const disputeDays = 31;
+/** Once a business date all payments of so many days are looked for: what was learned late stood in no report when it came. */
+const lateDays = 10;
 const downloadDeadlineMs = 600_000;
 /** A report that is late by so much is no delay any more. */
 const reportLateDays = 2;
@@ -34,11 +44,12 @@ const linesPerBatch = 200;
 export const reconcile: Job<Payload> = {
   name: 'reconcile',
   does: "compares the gateway's settlement reports with the ledger, line by line",
-  attention: ['differs', 'missing_here', 'missing_there', 'report_late', 'unconfirmed'],
+  attention: ['open_findings', 'report_late', 'unconfirmed'],
 
   /** One chunk always: also without a new report the watermark may move, because what was open is decided. */
   async plan(context) {
-    const dates = await missingDates(context);
+    const { missing, again } = await datesToRead(context);
+    const dates = [...missing, ...again].sort();
     const chunks: Payload[] = [];
     do chunks.push({ dates: dates.splice(0, reportsPerChunk) });
     while (dates.length > 0);
@@ -46,22 +57,34 @@ export const reconcile: Job<Payload> = {
   },
 
   async runChunk(context, { dates }) {
+    const { ports, merchant } = context;
     const counts: Counts = {};
+    const [from = '', to = ''] = [dates[0], dates.at(-1)];
+    const stored =
+      dates.length === 0
+        ? new Map<string, string | null>()
+        : await storedReports(ports.db, merchant.id, ports.gateway.name, from, to);
     let missing = 0;
     for (const date of dates) {
       if (context.stop.aborted || missing >= missingInARow) break;
-      const taken = await takeReport(context, date);
-      missing = taken.stored === undefined ? missing + 1 : 0;
-      for (const [name, count] of Object.entries(taken)) counts[name] = (counts[name] ?? 0) + count;
+      const taken = await takeReport(context, date, stored.get(date));
+      if (taken.missing === undefined) missing = 0;
+      else if (!stored.has(date)) {
+        missing += 1;
+        taken.counts = await notThere(context, date, taken.missing);
+      }
+      for (const [name, count] of Object.entries(taken.counts)) counts[name] = (counts[name] ?? 0) + count;
       context.progress(dates.indexOf(date) + 1, dates.length, `settlement report of ${date}`);
     }
     const learned = await learnFromReports(context);
-    await advance(context);
+    const concluded = await conclude(context);
+    for (const [name, count] of Object.entries(concluded)) counts[name] = (counts[name] ?? 0) + count;
     return { ...counts, ...learned };
   },
 
   async dryRun(context) {
-    return { reports: (await missingDates(context)).length };
+    const { missing, again } = await datesToRead(context);
+    return { reports: missing.length, again: again.length };
   },
 };
 
@@ -69,29 +92,48 @@ function yesterdayOf(businessDate: string): string {
   return Temporal.PlainDate.from(businessDate).subtract({ days: 1 }).toString();
 }
 
-async function missingDates({ ports, merchant, businessDate }: JobContext): Promise<string[]> {
+/** Days whose report is not stored, and stored ones that may have changed. */
+async function datesToRead({
+  ports,
+  merchant,
+  businessDate,
+}: JobContext): Promise<{ missing: string[]; again: string[] }> {
+  const { db, gateway } = ports;
   const yesterday = yesterdayOf(businessDate);
-  const since = await reportsSince(ports.db, merchant);
-  const stored = await storedReportDates(ports.db, merchant.id, ports.gateway.name, since, yesterday);
+  const since = await reportsSince(db, merchant);
+  const stored = await storedReports(db, merchant.id, gateway.name, since, yesterday);
+  const daysBack = (days: number) => Temporal.PlainDate.from(yesterday).subtract({ days }).toString();
+  const disputed = new Set(await daysInDispute(db, merchant.id, gateway.name, daysBack(disputeDays)));
   const missing: string[] = [];
-  for (
-    let day = Temporal.PlainDate.from(since);
-    Temporal.PlainDate.compare(day, yesterday) <= 0;
-    day = day.add({ days: 1 })
-  ) {
-    if (!stored.has(day.toString())) missing.push(day.toString());
+  const again: string[] = [];
+  for (let day = since; day <= yesterday; day = Temporal.PlainDate.from(day).add({ days: 1 }).toString()) {
+    if (!stored.has(day)) missing.push(day);
+    else if (day >= daysBack(againDays) || disputed.has(day)) again.push(day);
   }
-  return missing;
+  return { missing, again };
+}
+
+function comparing({ ports, merchant, act }: ChunkContext): Comparing {
+  return { act: { ...act, at: ports.clock.now() }, ids: ports.ids, merchant, gateway: ports.gateway.name };
+}
+
+interface Taken {
+  counts: Counts;
+  missing?: 'not_ready' | 'unavailable';
 }
 
 /**
  * The report goes to disk first: a day may have millions of lines, memory stays small, and no transaction is open while
- * the gateway sends. Then one transaction stores and compares it whole.
+ * the gateway sends. Then one transaction stores and compares it whole, unless it is the one that stands.
  */
-async function takeReport(context: ChunkContext, date: string): Promise<Counts> {
+async function takeReport(
+  context: ChunkContext,
+  date: string,
+  standing: string | null | undefined,
+): Promise<Taken> {
   const { ports, merchant, fence } = context;
-  const path = `${ports.archiveFolder}/reports/${context.act.id}-${date}.ndjson`;
-  const totals: ReportTotals = { lines: 0, amount: 0, fee: 0, feeTax: 0 };
+  const path = `${ports.archiveFolder}/reports/${context.act.id}-${date}.copy`;
+  const totals = noLines();
   try {
     try {
       const lines = await ports.gateway.settlementReport(
@@ -99,91 +141,53 @@ async function takeReport(context: ChunkContext, date: string): Promise<Counts> 
         date,
         ports.clock.deadline(downloadDeadlineMs),
       );
-      if (lines === null) return await notReady(context, date, 'not_ready');
-      await ports.disk.write(path, spooled(lines, totals));
+      if (lines === null) return { counts: {}, missing: 'not_ready' };
+      const report = { merchantId: merchant.id, gateway: ports.gateway.name, date };
+      await ports.disk.write(path, spooledReport(report, lines, totals));
     } catch (error) {
       ports.log.warn(
         { merchant: merchant.code, date, error: error instanceof Error ? error.message : String(error) },
         'the settlement report could not be read; the next run tries again',
       );
-      return await notReady(context, date, 'unavailable');
+      return { counts: {}, missing: 'unavailable' };
     }
     await ports.crash('reconcile.after_download');
+    if (totals.digest === standing) return { counts: {} };
     await ports.clock.refresh();
-    const act = { ...context.act, at: ports.clock.now() };
-    const stored = await ports.db.transaction(async (tx) => {
+    const work = comparing(context);
+    const counts = await ports.db.transaction(async (tx) => {
       await holdFence(tx, fence);
-      return storeReport(
-        tx,
-        { act, ids: ports.ids, gateway: ports.gateway.name, date, timezone: merchant.settings.timezone },
-        totals,
-        unspooled(ports.disk.read(path)),
-      );
+      return storeReport(tx, work, date, totals, ports.disk.read(path));
     });
-    return { ...stored };
+    return { counts };
   } finally {
     await ports.disk.remove(path);
   }
 }
 
-async function notReady(
+async function notThere(
   { ports, merchant, businessDate }: ChunkContext,
   date: string,
   why: 'not_ready' | 'unavailable',
 ): Promise<Counts> {
-  const lateDays = Temporal.PlainDate.from(date).until(businessDate, { largestUnit: 'days' }).days;
-  if (lateDays <= reportLateDays) return { [why]: 1 };
+  const lateByDays = Temporal.PlainDate.from(date).until(businessDate, { largestUnit: 'days' }).days;
+  if (lateByDays <= reportLateDays) return { [why]: 1 };
   await raiseAlert(ports.db, ports.ids.uuid(), ports.clock.now(), {
     merchantId: merchant.id,
     level: 'now',
     cause: `SETTLEMENT_REPORT_LATE ${date}`,
-    message: `the gateway's report of ${date} is ${lateDays} days late; reminders and retries wait for it`,
+    message: `the gateway's report of ${date} is ${lateByDays} days late; reminders and retries wait for it`,
   });
   return { [why]: 1, report_late: 1 };
-}
-
-async function* spooled(
-  lines: AsyncIterable<SettlementLine>,
-  totals: ReportTotals,
-): AsyncIterable<Uint8Array> {
-  let text = '';
-  for await (const line of lines) {
-    const sign = line.kind === 'refund' ? -1 : 1;
-    totals.lines += 1;
-    totals.amount += sign * line.amount;
-    totals.fee += line.fee;
-    totals.feeTax += line.feeTax;
-    text += `${JSON.stringify(line)}\n`;
-    if (text.length > 65_536) {
-      yield Buffer.from(text, 'utf8');
-      text = '';
-    }
-  }
-  yield Buffer.from(text, 'utf8');
-}
-
-async function* unspooled(content: AsyncIterable<Uint8Array>): AsyncIterable<StagedLine> {
-  const decoder = new TextDecoder('utf-8', { fatal: true });
-  let rest = '';
-  let lineNo = 0;
-  for await (const part of content) {
-    const texts = (rest + decoder.decode(part, { stream: true })).split('\n');
-    rest = texts.pop() ?? '';
-    for (const text of texts) {
-      lineNo += 1;
-      yield staged(JSON.parse(text) as SettlementLine, lineNo);
-    }
-  }
 }
 
 /** Money that the report proves and that is not booked: the gateway is asked for its details, then it is booked like any other. */
 async function learnFromReports(context: ChunkContext): Promise<Counts> {
   const { ports, merchant, fence } = context;
   const { gateway } = ports;
-  const since = await unreportedSince(ports.db, merchant);
   let learnedCount = 0;
   for (;;) {
-    const lines = await unlearnedLines(ports.db, merchant.id, gateway.name, since, linesPerBatch);
+    const lines = await unlearnedLines(ports.db, merchant.id, gateway.name, linesPerBatch);
     if (lines.length === 0) break;
     const answers = await atMostAtOnce(asksAtOnce, lines, async (line) => ({
       line,
@@ -202,7 +206,7 @@ async function learnFromReports(context: ChunkContext): Promise<Counts> {
     );
     await ports.clock.refresh();
     const act = { ...context.act, at: ports.clock.now() };
-    const matched = await ports.db.transaction(async (tx) => {
+    const booked = await ports.db.transaction(async (tx) => {
       await holdFence(tx, fence);
       await recordOutcomes(tx, {
         act,
@@ -212,17 +216,24 @@ async function learnFromReports(context: ChunkContext): Promise<Counts> {
         ids: ports.ids,
         sealer: ports.sealer,
       });
-      return matchLearnedLines(tx, merchant.id, gateway.name, since);
+      const settled = await findingsBooked(
+        tx,
+        merchant.id,
+        lines.map((line) => line.charge_id),
+      );
+      if (settled.length > 0) await recordAct(tx, act);
+      await settleFindings(tx, act, settled, false);
+      return new Set(settled.map((finding) => finding.charge_id)).size;
     });
-    learnedCount += matched;
-    const unconfirmed = lines.length - matched;
+    learnedCount += booked;
+    const unconfirmed = lines.length - booked;
     if (unconfirmed <= 0) continue;
     // Asked about again by the next run; the watermark waits.
     await raiseAlert(ports.db, ports.ids.uuid(), act.at, {
       merchantId: merchant.id,
       level: 'now',
       cause: 'SETTLEMENT_UNCONFIRMED',
-      message: `the gateway reports money for charge ${lines[0]?.charge_id} and perhaps others, but does not confirm it when asked`,
+      message: `the gateway reports money for charge ${lines[0]?.charge_id} and perhaps others, but does not confirm it when asked: seikyu findings list --merchant ${merchant.code}`,
       occurrences: unconfirmed,
     });
     return { learned_from_report: learnedCount, unconfirmed };
@@ -230,9 +241,19 @@ async function learnFromReports(context: ChunkContext): Promise<Counts> {
   return learnedCount > 0 ? { learned_from_report: learnedCount } : {};
 }
 
-async function advance({ ports, merchant, businessDate, fence }: ChunkContext): Promise<void> {
-  await ports.db.transaction(async (tx) => {
+/** What is open when all is read: a person is called for it, and the watermark stays before it. */
+async function conclude(context: ChunkContext): Promise<Counts> {
+  const { ports, merchant, businessDate, fence } = context;
+  const yesterday = yesterdayOf(businessDate);
+  await ports.clock.refresh();
+  const work = comparing(context);
+  return ports.db.transaction(async (tx) => {
     await holdFence(tx, fence);
-    await advanceWatermark(tx, merchant, ports.gateway.name, yesterdayOf(businessDate));
+    const from = Temporal.PlainDate.from(yesterday).subtract({ days: lateDays }).toString();
+    const compared = fence.pass === 1 ? await compareReports(tx, work, { from, to: yesterday }) : {};
+    await tellFindings(tx, work);
+    await advanceWatermark(tx, merchant, ports.gateway.name, yesterday);
+    const open = await countOpenFindings(tx, merchant.id);
+    return { ...compared, ...(open > 0 ? { open_findings: open } : {}) };
   });
 }

@@ -5,6 +5,9 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { insertCharges } from '../billing/charges/queries.ts';
 import { referenceOf } from '../billing/ids.ts';
 import { moveInvoices } from '../billing/invoices/queries.ts';
+import { type FindingKind, findingRules } from '../billing/reconciliation/findings.ts';
+import { openFindings } from '../billing/reconciliation/queries.ts';
+import { settleFindingByHand } from '../billing/reconciliation/settle.ts';
 import { addResultRows } from '../billing/results/queries.ts';
 import { deliver } from '../jobs/deliver.ts';
 import type { RunEnd } from '../jobs/run.ts';
@@ -304,6 +307,84 @@ describe('results', () => {
       ['R', 'A', 'enrolled', 'card', '2026-11-25T09:00:00+09:00', referenceOf(enrolmentId)],
       ['T', '1', '0'],
     ]);
+  });
+});
+
+describe('bills in dispute with the gateway', () => {
+  async function dispute(number: string, kind: FindingKind): Promise<string> {
+    const finding = {
+      id: office.ports.ids.uuid(),
+      kind,
+      subject: `ch_${number}`,
+      gateway: 'simulator',
+      reportDate: '2026-11-24',
+      chargeId: null,
+      invoiceId: (await invoiceOf(number)).id,
+      ours: 1,
+      theirs: 2,
+      currency: 'JPY',
+      owner: findingRules[kind].owner,
+    };
+    await office.db.transaction((tx) =>
+      openFindings(tx, office.merchant.id, office.clock.now(), [finding, finding]),
+    );
+    return finding.id;
+  }
+
+  it('wait for their result file until it is settled, and go into the next one', async () => {
+    await receive(1, [{ number: 'A1' }, { number: 'A2' }]);
+    await receive(2, [{ number: 'B1' }]);
+    await run();
+    await end('A1', 'unpaid');
+    await end('B1', 'unpaid');
+    const findings = [await dispute('A1', 'not_booked'), await dispute('B1', 'amount_differs')];
+    // Nothing but rows in dispute: no file, and no run that finds something to do.
+    expect(await run('2026-11-26')).toMatchObject({ outcome: 'done', counts: {} });
+    await end('A2', 'unpaid');
+    expect((await run('2026-11-26')).counts).toMatchObject({ results: 1, result_rows: 1, tieouts: 1 });
+    expect(records('result_minato-gas_20261126_0001.csv').map(([, number]) => number)).toEqual([
+      '1',
+      'A2',
+      '1',
+    ]);
+    for (const id of findings) await settleFindingByHand(office.ports, id, 'cleared up', 'test');
+    expect((await run('2026-11-27')).counts).toMatchObject({ results: 1, result_rows: 2, tieouts: 2 });
+    expect(
+      records('result_minato-gas_20261127_0002.csv')
+        .slice(1, -1)
+        .map(([, number]) => number),
+    ).toEqual(['A1', 'B1']);
+    expect((await run('2026-11-28')).counts).toEqual({});
+    await expectDelivered();
+  });
+
+  it('only where the kind of difference is about what the row says', async () => {
+    const kinds = Object.keys(findingRules) as FindingKind[];
+    await receive(
+      1,
+      kinds.map((number) => ({ number })),
+    );
+    await run();
+    for (const kind of kinds) {
+      await end(kind, 'unpaid');
+      await dispute(kind, kind);
+    }
+    await run('2026-11-26');
+    const told = records('result_minato-gas_20261126_0001.csv').slice(1, -1);
+    expect(told.map(([, number]) => number).sort()).toEqual([
+      'fee_differs',
+      'missing_here',
+      'not_paid_out',
+      'payout_differs',
+    ]);
+  });
+
+  it('a charge of unknown outcome is told as pending all the same', async () => {
+    await receive(1, [{ number: 'A1' }]);
+    await run();
+    await chargeUnknown('A1');
+    await dispute('A1', 'amount_differs');
+    expect((await run('2026-11-26')).counts).toMatchObject({ result_rows: 1 });
   });
 });
 

@@ -90,17 +90,39 @@ export const invariants: readonly Invariant[] = [
   },
   {
     id: 9,
-    name: 'every charge of a stored settlement report is ours, and every payment of its day stands in it',
+    name: 'every charge of a settlement report is ours and every payment stands in one, or a finding says that it is not so',
     violations: `
-      select s.merchant_id, s.gateway_charge_id as subject, s.finding as detail
-      from settlement_lines s where s.finding <> 'matched'
+      with said as (select * from findings where state = 'open' or by_hand)
+      select s.merchant_id, s.gateway_charge_id as subject,
+             s.kind || ' of ' || s.report_date || coalesce(': charge ' || c.state, ': not ours') as detail
+      from settlement_lines s
+      left join charges c on c.merchant_id = s.merchant_id and c.id = s.charge_id
+      where (s.kind <> 'charge' or c.id is null or c.state <> 'succeeded' or c.amount <> s.amount or c.currency <> s.currency)
+        and not exists (select from said f where f.merchant_id = s.merchant_id and f.gateway = s.gateway
+                          and f.subject in (s.gateway_charge_id, s.gateway_charge_id || ' ' || s.kind || ' ' || s.report_date))
+      union all
+      select s.merchant_id, s.charge_id::text, 'stands in the reports ' || count(*) || ' times'
+      from settlement_lines s
+      where s.kind = 'charge' and s.charge_id is not null
+        and not exists (select from said f where f.merchant_id = s.merchant_id and f.charge_id = s.charge_id)
+      group by s.merchant_id, s.charge_id having count(*) > 1
       union all
       select p.merchant_id, p.id::text, 'paid ' || p.collected_on || ', in no settlement report'
       from payments p
-      join watermarks w on w.merchant_id = p.merchant_id and w.method = 'card' and p.collected_on <= w.complete_to
+      -- Around midnight a payment may stand in the next day's report.
+      join watermarks w on w.merchant_id = p.merchant_id and w.method = 'card' and p.collected_on < w.complete_to
       where p.method = 'card'
         and not exists (select from settlement_lines s
-                        where s.merchant_id = p.merchant_id and s.charge_id = p.id and s.kind = 'charge')`,
+                        where s.merchant_id = p.merchant_id and s.charge_id = p.id and s.kind = 'charge')
+        and not exists (select from said f
+                        where f.merchant_id = p.merchant_id and f.charge_id = p.id and f.kind = 'missing_there')
+      union all
+      select r.merchant_id, r.gateway || ' ' || r.report_date, 'says ' || r.lines || ' lines, holds ' || count(s.line_no)
+      from settlement_reports r
+      left join settlement_lines s
+        on s.merchant_id = r.merchant_id and s.gateway = r.gateway and s.report_date = r.report_date
+      group by r.merchant_id, r.gateway, r.report_date, r.lines
+      having count(s.line_no) <> r.lines`,
   },
   {
     id: 10,

@@ -100,6 +100,13 @@ export async function explainBill(
              from result_rows r
              left join outward_files o on o.merchant_id = r.merchant_id and o.id = r.outward_file_id
              where r.merchant_id = $1 and r.invoice_id = $2::uuid
+             union all
+             select f.found_at, 11, 'finding', f.kind || ' in the report of ' || f.report_date || coalesce(': ours ' || f.ours, '')
+                      || coalesce(', theirs ' || f.theirs, '') || ' (' || f.id || ')'
+             from findings f where f.merchant_id = $1 and f.invoice_id = $2::uuid
+             union all
+             select f.settled_at, 12, 'settled', f.kind || ' by ' || f.settled_by || ': ' || f.how
+             from findings f where f.merchant_id = $1 and f.invoice_id = $2::uuid and f.state = 'settled'
            ) life order by at nulls last, n`,
           [merchant_id, id],
         );

@@ -123,7 +123,8 @@ export interface SettlementLine {
   gatewayChargeId: string;
   /** Our reference; null where the gateway has a charge without one. */
   reference: string | null;
-  kind: 'charge' | 'refund';
+  /** `refund` and `chargeback`: money that went back. */
+  kind: 'charge' | 'refund' | 'chargeback';
   amount: number;
   currency: string;
   fee: number;

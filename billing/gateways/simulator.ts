@@ -74,7 +74,7 @@ const webhook = z.object({ id: z.string(), account: z.string(), reference: z.str
 
 const reportLine = z.discriminatedUnion('kind', [
   z.object({
-    kind: z.enum(['charge', 'refund']),
+    kind: z.enum(['charge', 'refund', 'chargeback']),
     id: z.string().min(1),
     reference: nullableText,
     amount: minorUnits,
@@ -411,7 +411,7 @@ async function* settlementLines(body: Dispatcher.ResponseData['body']): AsyncGen
       continue;
     }
     count += 1;
-    amount += line.kind === 'refund' ? -line.amount : line.amount;
+    amount += line.kind === 'charge' ? line.amount : -line.amount;
     yield {
       gatewayChargeId: line.id,
       reference: line.reference,

@@ -52,6 +52,15 @@ export interface MerchantSettings {
     returnAfter: CountedOffset;
     paydayDay: number;
   };
+  /** Absent in settings that were applied before the key was known. */
+  gateway?: { fee: FeeSettings | null };
+}
+
+/** What the gateway takes for a charge: percent of the amount, and tax in percent of that; each rounded down to a yen. */
+export interface FeeSettings {
+  ratePercent: number;
+  taxPercent: number;
+  toleranceYen: number;
 }
 
 export interface ExchangeSettings {
@@ -184,6 +193,13 @@ const exchangeShape = {
 };
 const attempts = z.strictObject({ attempts: wholeNumber(1, MAX_ATTEMPTS), on: z.array(anyOffset).min(1) });
 
+/** Four decimals at most: whole millionths, so that a fee is a matter of integers. */
+const percent = z
+  .number({ error: 'must be a number' })
+  .min(0, 'must be 0 or more')
+  .max(100, 'must be 100 or less')
+  .refine((value) => Number(value.toFixed(4)) === value, 'must have four decimals at most');
+
 const languages = z.enum(['ja', 'en']);
 const methods = z.enum(['card', 'barcode', 'wallet']);
 
@@ -279,6 +295,17 @@ const settingsSchema = z.strictObject({
       then: z.literal('link', { error: 'must be link' }).default('link'),
       return_after: countedOffset.default(() => builtInCounted('+30d')),
       payday: wholeNumber(1, 31).default(25),
+    })
+    .prefault({}),
+  gateway: z
+    .strictObject({
+      fee: z
+        .strictObject({
+          rate_percent: percent,
+          tax_percent: percent.default(10),
+          tolerance_yen: wholeNumber(0, 1_000_000).default(0),
+        })
+        .optional(),
     })
     .prefault({}),
 });
@@ -717,6 +744,7 @@ function exchangeFrom(exchange: z.infer<z.ZodObject<typeof exchangeShape>>): Exc
 
 function settingsFrom(read: Read): MerchantSettings {
   const debit = read.autopay.direct_debit;
+  const fee = read.gateway.fee;
   return {
     code: read.merchant,
     name: { ja: read.name.ja, en: read.name.en ?? read.name.ja },
@@ -771,6 +799,12 @@ function settingsFrom(read: Read): MerchantSettings {
       fallBackTo: read.dunning.then,
       returnAfter: read.dunning.return_after,
       paydayDay: read.dunning.payday,
+    },
+    gateway: {
+      fee:
+        fee === undefined
+          ? null
+          : { ratePercent: fee.rate_percent, taxPercent: fee.tax_percent, toleranceYen: fee.tolerance_yen },
     },
   };
 }

@@ -2,6 +2,7 @@ import type { Temporal } from 'temporal-polyfill';
 import { type Act, instantText, monthOf } from '../acts/act.ts';
 import type { Db, Tx } from '../db.ts';
 import { referenceOf } from '../ids.ts';
+import { holdingResults } from '../reconciliation/findings.ts';
 import type { EnrolmentLine, OutwardKind, ReceiptFile, ReceiptLine, ResultLine } from './outward.ts';
 
 const batchRows = 2_000;
@@ -163,13 +164,25 @@ export async function addPendingRows(tx: Tx, merchantId: number, at: Temporal.In
   );
 }
 
-/** Input files with a bill among the result rows that are in no file yet. */
+/**
+ * Bills of which a finding says that the gateway has it otherwise: what they ended as is not told before that is settled.
+ * A `pending` row says only that an outcome is not known, and goes out.
+ */
+const inDispute = `
+  select distinct invoice_id from findings
+  where merchant_id = $1 and state = 'open' and invoice_id is not null
+    and kind in (${holdingResults.map((kind) => `'${kind}'`).join(', ')})`;
+
+const mayBeTold = `(d.invoice_id is null or r.outcome = 'pending')`;
+
+/** Input files with a bill among the result rows that are in no file yet and may be told. */
 export async function filesTouched(tx: Tx, merchantId: number): Promise<string[]> {
   const rows = await tx.query<{ file_id: string }>(
     `select distinct i.file_id
      from result_rows r
      join invoices i on i.merchant_id = r.merchant_id and i.id = r.invoice_id
-     where r.merchant_id = $1 and r.outward_file_id is null
+     left join (${inDispute}) d on d.invoice_id = r.invoice_id
+     where r.merchant_id = $1 and r.outward_file_id is null and ${mayBeTold}
      order by i.file_id`,
     [merchantId],
   );
@@ -182,7 +195,7 @@ export interface Claimed {
 }
 
 /**
- * Claims by "not yet in a file", never by time. Rows of input files that do not close stay behind. The update does not say
+ * Claims by "not yet in a file", never by time. Rows of input files that do not close stay behind, and those in dispute. The update does not say
  * "not yet in a file" again: the snapshot holds, and the small partial index for it would be read once for every row.
  */
 export async function claimResultRows(
@@ -198,7 +211,8 @@ export async function claimResultRows(
                 as row_no
        from result_rows r
        join invoices i on i.merchant_id = r.merchant_id and i.id = r.invoice_id
-       where r.merchant_id = $1 and r.outward_file_id is null and i.file_id <> all($3::uuid[])
+       left join (${inDispute}) d on d.invoice_id = r.invoice_id
+       where r.merchant_id = $1 and r.outward_file_id is null and i.file_id <> all($3::uuid[]) and ${mayBeTold}
      ), claimed as (
        update result_rows r set outward_file_id = $2::uuid, row_no = p.row_no
        from picked p
@@ -309,7 +323,9 @@ export async function freezeWaiting(
                  select from outward_files o
                  where o.merchant_id = f.merchant_id and o.input_file_id = f.id and o.kind = 'receipt'
                )) as receipts,
-            (select count(*) from result_rows where merchant_id = $1 and outward_file_id is null) as result_rows,
+            (select count(*) from result_rows r
+             left join (${inDispute}) d on d.invoice_id = r.invoice_id
+             where r.merchant_id = $1 and r.outward_file_id is null and ${mayBeTold}) as result_rows,
             (select count(*) from ${outcomeUnknown}) as pending,
             (select count(*) from enrolment_rows where merchant_id = $1 and outward_file_id is null) as enrolment_rows`,
     [merchantId, instantText(now)],

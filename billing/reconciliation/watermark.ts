@@ -1,8 +1,7 @@
 import { Temporal } from 'temporal-polyfill';
 import type { Tx } from '../db.ts';
 import type { Merchant } from '../merchants/merchant.ts';
-import { completeTo, merchantSince, raiseWatermark, storedReportDates, watermarkFacts } from './queries.ts';
-import { differsCause } from './store-report.ts';
+import { completeTo, merchantSince, raiseWatermark, storedReports, watermarkFacts } from './queries.ts';
 
 /** Cards are the one way to pay that is reported here. */
 export const reportedMethod = 'card';
@@ -13,8 +12,8 @@ export async function reportsSince(db: Pick<Tx, 'query'>, merchant: Merchant): P
   return created.toZonedDateTimeISO(merchant.settings.timezone).toPlainDate().toString();
 }
 
-/** The first day that is not known to be complete. Only from there on can a line wait to be learned. */
-export async function unreportedSince(db: Pick<Tx, 'query'>, merchant: Merchant): Promise<string> {
+/** The first day that is not known to be complete. */
+async function unreportedSince(db: Pick<Tx, 'query'>, merchant: Merchant): Promise<string> {
   const complete = await completeTo(db, merchant.id, reportedMethod);
   if (complete === null) return reportsSince(db, merchant);
   return Temporal.PlainDate.from(complete).add({ days: 1 }).toString();
@@ -27,8 +26,8 @@ export async function unreportedSince(db: Pick<Tx, 'query'>, merchant: Merchant)
 const openDays = 3;
 
 /**
- * Moves the watermark to the last day up to which every report is stored, every line is accounted for and no charge
- * that started lately is open. Never backwards; doing it again changes nothing.
+ * Moves the watermark to the last day up to which every report is stored, no finding that keeps dunning waiting is open
+ * and no charge that started lately is. Never backwards; doing it again changes nothing.
  */
 export async function advanceWatermark(
   tx: Tx,
@@ -42,10 +41,10 @@ export async function advanceWatermark(
     .subtract({ days: openDays - 1 })
     .toZonedDateTime(merchant.settings.timezone)
     .toInstant();
-  const facts = await watermarkFacts(tx, merchant.id, gateway, from, openSince.toString(), differsCause);
+  const facts = await watermarkFacts(tx, merchant.id, gateway, openSince.toString());
   const dayBefore = (text: string) => day(text).subtract({ days: 1 }).toString();
 
-  const stored = await storedReportDates(tx, merchant.id, gateway, from, yesterday);
+  const stored = await storedReports(tx, merchant.id, gateway, from, yesterday);
   let complete = dayBefore(from);
   for (let next = from; next <= yesterday && stored.has(next); next = day(next).add({ days: 1 }).toString()) {
     complete = next;
@@ -57,9 +56,7 @@ export async function advanceWatermark(
       .toString();
     complete = earlier(complete, dayBefore(openOn));
   }
-  for (const blocked of [facts.unmatched_from, facts.differs_from]) {
-    if (blocked !== null) complete = earlier(complete, dayBefore(blocked));
-  }
+  if (facts.differs_from !== null) complete = earlier(complete, dayBefore(facts.differs_from));
   return raiseWatermark(tx, merchant.id, reportedMethod, complete);
 }
 

@@ -28,6 +28,13 @@ export interface FaultProfile {
     webhookLate: number;
     reportLate: number;
     reportCutOff: number;
+    /** For one line of a day's first report: it comes later, stands under the next day, with a wrong fee, or twice. */
+    lineLate: number;
+    lineMoves: number;
+    lineFee: number;
+    lineTwice: number;
+    /** For a day's report: a charge that nobody here made. */
+    lineForeign: number;
   };
   carrier: {
     timeoutBefore: number;
@@ -82,6 +89,11 @@ export const wild: FaultProfile = {
     webhookLate: 0.15,
     reportLate: 0.2,
     reportCutOff: 0.1,
+    lineLate: 0.1,
+    lineMoves: 0.08,
+    lineFee: 0.05,
+    lineTwice: 0.05,
+    lineForeign: 0.03,
   },
   carrier: {
     timeoutBefore: 0.04,
@@ -126,6 +138,11 @@ export const calm: FaultProfile = {
     webhookLate: 0,
     reportLate: 0,
     reportCutOff: 0,
+    lineLate: 0,
+    lineMoves: 0,
+    lineFee: 0,
+    lineTwice: 0,
+    lineForeign: 0,
   },
   carrier: {
     timeoutBefore: 0,

@@ -41,6 +41,13 @@ export interface WebhookToSend {
   dueAtMs: number;
 }
 
+/** A day's report as the gateway first has it, and what it becomes when the gateway has looked again. */
+interface Draft {
+  lines: SettlementLine[];
+  corrected: SettlementLine[];
+  correctedAtMs: number;
+}
+
 interface Declined {
   id: string;
   codes: DeclineCodes;
@@ -56,6 +63,8 @@ const dayMs = 24 * 3_600_000;
 export class GatewayTruth {
   readonly captures: Capture[] = [];
   readonly pages = new Map<string, Page>();
+  /** Charges in its reports that are nobody's here, by account and id; each was told of at least once. */
+  readonly foreign = new Set<string>();
   /** Until when nobody answers. */
   downUntilMs = 0;
   /** Told of each capture at the moment when it is made. */
@@ -68,6 +77,9 @@ export class GatewayTruth {
   readonly #keys = new Map<string, { fingerprint: string; atMs: number; answer: 'outcome' | 'error_500' }>();
   readonly #captured = new Map<string, Capture>();
   readonly #callsOfToken = new Map<string, number>();
+  readonly #drafts = new Map<string, Draft>();
+  /** Lines that stand under the day after theirs. */
+  readonly #moved = new Map<string, SettlementLine[]>();
   #made = 0;
 
   constructor(baton: Baton, faults: Faults) {
@@ -159,14 +171,29 @@ export class GatewayTruth {
     return 'paid';
   }
 
-  /** The report of a day in Japan, or null while it is not ready. */
+  /** The report of a day in Japan as it stands now, or null while it is not ready. */
   reportOf(account: string, date: string): SettlementLine[] | null {
     const start = Temporal.PlainDate.from(date).toZonedDateTime('Asia/Tokyo').epochMilliseconds;
     if (this.#baton.nowMs < start + dayMs) return null;
-    return this.captures
-      .filter((each) => each.account === account)
-      .filter((each) => each.capturedAtMs >= start && each.capturedAtMs < start + dayMs)
-      .map((each) => ({
+    const key = keyOf(account, date);
+    const draft = this.#drafts.get(key) ?? this.#draft(account, date, start);
+    this.#drafts.set(key, draft);
+    const own = this.#baton.nowMs < draft.correctedAtMs ? draft.lines : draft.corrected;
+    return [...own, ...(this.#moved.get(key) ?? [])];
+  }
+
+  #draft(account: string, date: string, startMs: number): Draft {
+    const odds = this.#faults.profile.gateway;
+    const draft: Draft = {
+      lines: [],
+      corrected: [],
+      correctedAtMs: this.#baton.nowMs + this.#faults.between(3_600_000, 40 * 3_600_000),
+    };
+    const nextDay = keyOf(account, Temporal.PlainDate.from(date).add({ days: 1 }).toString());
+    for (const each of this.captures) {
+      if (each.account !== account) continue;
+      if (each.capturedAtMs < startMs || each.capturedAtMs >= startMs + dayMs) continue;
+      const line: SettlementLine = {
         gatewayChargeId: each.gatewayChargeId,
         reference: each.reference,
         kind: 'charge',
@@ -175,7 +202,33 @@ export class GatewayTruth {
         fee: Math.floor((each.amount * 325) / 10_000),
         feeTax: 0,
         capturedAt: instantOf(each.capturedAtMs),
-      }));
+      };
+      const fault = this.#faults.draw(odds, 'lineLate', 'lineMoves', 'lineFee', 'lineTwice');
+      if (fault === 'lineMoves') {
+        this.#moved.set(nextDay, [...(this.#moved.get(nextDay) ?? []), line]);
+        continue;
+      }
+      draft.corrected.push(line);
+      if (fault === 'lineFee') draft.lines.push({ ...line, fee: line.fee + 7 });
+      else if (fault !== 'lineLate') draft.lines.push(line);
+      if (fault === 'lineTwice') draft.lines.push(line);
+    }
+    if (this.#faults.hits(odds.lineForeign)) {
+      const line: SettlementLine = {
+        gatewayChargeId: this.#id('ch'),
+        reference: null,
+        kind: 'charge',
+        amount: 4_711,
+        currency: 'JPY',
+        fee: 153,
+        feeTax: 0,
+        capturedAt: instantOf(startMs + dayMs / 2),
+      };
+      draft.lines.push(line);
+      draft.corrected.push(line);
+      this.foreign.add(keyOf(account, line.gatewayChargeId));
+    }
+    return draft;
   }
 
   #isOpen(page: Page): boolean {

@@ -14,6 +14,7 @@ import {
   bills,
   bookedPayments,
   clearing,
+  findingsAtRest,
   frozenFile,
   inputFiles,
   intentOf,
@@ -33,6 +34,8 @@ const onlyAtRest = 9;
 export class Oracle {
   readonly violations: string[] = [];
   checks = 0;
+  /** Differences with the gateway that were found, whatever became of them. */
+  findings = 0;
   readonly #db: Db;
   readonly #baton: Baton;
   readonly #gateway: GatewayTruth;
@@ -180,6 +183,7 @@ export class Oracle {
     await this.#invariants(true);
     await this.#money();
     await this.#told(today.toZonedDateTime('Asia/Tokyo').toInstant());
+    await this.#findings();
     const parked = await this.#look(() => parkedReasons(this.#db));
     for (const left of await this.#look(() => unfinished(this.#db, since)))
       this.violated('I-11', `${left.merchant}: ${left.what} is left over: ${left.subject}`);
@@ -210,6 +214,29 @@ export class Oracle {
     for (const { code } of this.#merchants) {
       if ((cleared.get(code) ?? 0) !== (sums.get(code) ?? 0))
         this.violated('I-20', `${code}: the ledger says ${cleared.get(code)}, the gateway ${sums.get(code)}`);
+    }
+  }
+
+  /** 9, 11: what the gateway put right is settled, what it did not is known and a person was called. */
+  async #findings(): Promise<void> {
+    const findings = await this.#look(() => findingsAtRest(this.#db));
+    this.findings = findings.length;
+    const known = new Set<string>();
+    for (const finding of findings) {
+      const { merchant, kind, subject, state, by_hand: byHand, called } = finding;
+      const key = `${merchant} ${subject}`;
+      const isForeign = kind === 'missing_here' && this.#gateway.foreign.has(key);
+      if (isForeign) known.add(key);
+      if (state === 'settled' && (!isForeign || byHand)) continue;
+      if (state === 'open' && isForeign && called) continue;
+      this.violated(
+        'I-9',
+        `${merchant}: ${kind} of ${subject} is ${state}${called ? '' : ', nobody was called'}`,
+      );
+    }
+    for (const key of this.#gateway.foreign) {
+      if (!known.has(key))
+        this.violated('I-9', `the gateway has ${key}, which is nobody's here, and nobody says so`);
     }
   }
 

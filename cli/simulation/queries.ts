@@ -201,8 +201,10 @@ export async function unfinished(db: Pick<Db, 'query'>, before: Temporal.Instant
          and not exists (select from parked_items p where p.merchant_id = o.merchant_id and p.subject = 'file'
                            and p.subject_id = o.id::text and p.resolved_at is null)
        union all
-       select merchant_id, 'result row in no file', invoice_id || ' ' || outcome from result_rows
+       select merchant_id, 'result row in no file', invoice_id || ' ' || outcome from result_rows r
        where outward_file_id is null and known_at < $1::timestamptz
+         and not exists (select from findings f where f.merchant_id = r.merchant_id and f.invoice_id = r.invoice_id
+                           and f.state = 'open')
      ) u join merchants m on m.id = u.merchant_id order by 1, 2, 3`,
     [before.toString()],
   );
@@ -236,5 +238,24 @@ export async function inputFiles(db: Pick<Db, 'query'>): Promise<InputFile[]> {
             (select count(*) from outward_files o
              where o.merchant_id = f.merchant_id and o.input_file_id = f.id and o.kind = 'receipt') as receipts
      from billing_files f join merchants m on m.id = f.merchant_id order by 1, f.fetched_at, f.id`,
+  );
+}
+
+export interface FindingAtRest {
+  merchant: string;
+  kind: string;
+  subject: string;
+  state: string;
+  by_hand: boolean;
+  /** A person was called for its day and has not said that it is seen. */
+  called: boolean;
+}
+
+export async function findingsAtRest(db: Pick<Db, 'query'>): Promise<FindingAtRest[]> {
+  return db.query<FindingAtRest>(
+    `select m.code as merchant, f.kind, f.subject, f.state, f.by_hand,
+            exists (select from alerts a where a.merchant_id = f.merchant_id and a.acknowledged_at is null
+                      and a.cause like 'SETTLEMENT%' || f.report_date) as called
+     from findings f join merchants m on m.id = f.merchant_id order by 1, 2, 3, f.found_at`,
   );
 }

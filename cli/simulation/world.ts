@@ -5,6 +5,8 @@ import { CommitOutcomeUnknown, type Db } from '../../billing/db.ts';
 import { applyMerchant } from '../../billing/merchants/apply.ts';
 import type { Merchant } from '../../billing/merchants/merchant.ts';
 import { merchantByCode } from '../../billing/merchants/queries.ts';
+import { listFindings } from '../../billing/reconciliation/queries.ts';
+import { settleFindingByHand } from '../../billing/reconciliation/settle.ts';
 import { Refusal } from '../../billing/refusal.ts';
 import { FenceLost } from '../../billing/runs/fence.ts';
 import { waitingRuns } from '../../billing/runs/queries.ts';
@@ -241,6 +243,7 @@ class World {
         notices: this.#outside.receiver.taken.length,
         statements: this.#outside.statements,
         checks: this.#oracle.checks,
+        findings: this.#oracle.findings,
       },
       sabotaged: [...this.#outside.sabotaged],
     };
@@ -286,11 +289,26 @@ class World {
     // The schedule's tick, seldom: trace sends too.
     for (const hour of [2, 8, 12, 17, 22])
       this.#baton.at(midnight + hour * 3_600_000 + 30_000, 'alerts are due', () => this.#sendAlerts());
+    this.#baton.at(
+      midnight + 15.5 * 3_600_000,
+      'an operator looks at the findings',
+      () => void this.#clearUp(),
+    );
     for (const [time, job] of slots) {
       const [hour = 0, minute = 0] = time.split(':').map(Number);
       const atMs = midnight + (hour * 60 + minute) * 60_000;
       for (const merchant of this.#merchants)
         this.#baton.at(atMs, `${job} ${merchant.code} is due`, () => void this.#due(job, merchant, day));
+    }
+  }
+
+  /** A person finds out whose the charges are that nobody here made, and says so. */
+  async #clearUp(): Promise<void> {
+    const { ports } = this.#livingLooker();
+    for (const finding of await listFindings(ports.db, { merchant: null, settledToo: false, limit: 100 })) {
+      if (!this.#outside.gateway.foreign.has(`${finding.merchant} ${finding.subject}`)) continue;
+      await settleFindingByHand(ports, finding.id, 'another shop of the merchant', 'operator@simulation');
+      this.#count('findings settled by hand');
     }
   }
 

@@ -17,6 +17,7 @@ import { advanceWatermark, reportsSince, unreportedSince } from '../billing/reco
 import { holdFence } from '../billing/runs/queries.ts';
 import { atMostAtOnce } from '../billing/trace/ask.ts';
 import type { ChunkContext, Counts, Job, JobContext } from './job.ts';
+import { payoutAttention, takePayouts } from './reconcile-payouts.ts';
 
 type Payload = Record<string, unknown> & { dates: string[] };
 
@@ -34,7 +35,7 @@ const linesPerBatch = 200;
 export const reconcile: Job<Payload> = {
   name: 'reconcile',
   does: "compares the gateway's settlement reports with the ledger, line by line",
-  attention: ['differs', 'missing_here', 'missing_there', 'report_late', 'unconfirmed'],
+  attention: ['differs', 'missing_here', 'missing_there', 'report_late', 'unconfirmed', ...payoutAttention],
 
   /** One chunk always: also without a new report the watermark may move, because what was open is decided. */
   async plan(context) {
@@ -57,7 +58,7 @@ export const reconcile: Job<Payload> = {
     }
     const learned = await learnFromReports(context);
     await advance(context);
-    return { ...counts, ...learned };
+    return { ...counts, ...learned, ...(await takePayouts(context)) };
   },
 
   async dryRun(context) {

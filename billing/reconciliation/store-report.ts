@@ -87,7 +87,7 @@ export function staged(line: SettlementLine, lineNo: number): StagedLine {
   return { ...line, lineNo, chargeId: chargeIdOf(line.reference) };
 }
 
-function chargeIdOf(reference: string | null): string | null {
+export function chargeIdOf(reference: string | null): string | null {
   if (reference === null) return null;
   try {
     return uuidOf(reference);

@@ -26,6 +26,9 @@ export interface FaultProfile {
     webhookLate: number;
     reportLate: number;
     reportCutOff: number;
+    payoutsLate: number;
+    /** The list says one yen less of its newest payout, until it is asked again. */
+    payoutDiffers: number;
   };
   carrier: {
     timeoutBefore: number;
@@ -77,6 +80,8 @@ export const wild: FaultProfile = {
     webhookLate: 0.15,
     reportLate: 0.2,
     reportCutOff: 0.1,
+    payoutsLate: 0.2,
+    payoutDiffers: 0.15,
   },
   carrier: {
     timeoutBefore: 0.04,
@@ -119,6 +124,8 @@ export const calm: FaultProfile = {
     webhookLate: 0,
     reportLate: 0,
     reportCutOff: 0,
+    payoutsLate: 0,
+    payoutDiffers: 0,
   },
   carrier: {
     timeoutBefore: 0,

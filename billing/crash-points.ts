@@ -20,6 +20,8 @@ export const crashPoints = [
   'trace.after_lookup',
   'webhook.after_inbox',
   'reconcile.after_download',
+  'reconcile.before_payouts',
+  'reconcile.after_payout_download',
   'deliver.after_freeze',
   'deliver.after_upload',
   'deliver.after_rename',

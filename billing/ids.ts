@@ -143,3 +143,14 @@ export function base62Of(bytes: Uint8Array): string {
   }
   return text;
 }
+
+/** The id behind a reference; null: it is none of ours, such as another system's on the same account. */
+export function idBehind(reference: string | null): string | null {
+  if (reference === null) return null;
+  try {
+    return uuidOf(reference);
+  } catch (error) {
+    if (error instanceof Refusal) return null;
+    throw error;
+  }
+}

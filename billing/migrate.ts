@@ -95,3 +95,11 @@ export async function migrationStatus(db: Db, migrations: readonly Migration[]):
     unknown: [...done].filter((name) => !known.has(name)),
   };
 }
+
+/** A superuser is above all grants: what nobody may change or remove in the books, it may. */
+export async function isSuperuser(db: Pick<Db, 'query'>): Promise<boolean> {
+  const [role] = await db.query<{ rolsuper: boolean }>(
+    'select rolsuper from pg_roles where rolname = current_user',
+  );
+  return role?.rolsuper === true;
+}

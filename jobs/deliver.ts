@@ -25,6 +25,7 @@ import {
   receiptFileRow,
   receiptLineRow,
   resultRow,
+  settlementRow,
   writeStandardFile,
 } from '../files/standard/write.ts';
 import type { RemoteStore } from '../files/store.ts';
@@ -34,7 +35,7 @@ import type { ChunkContext, Counts, Job } from './job.ts';
 /** One chunk for a merchant: its files have gapless numbers and go over one connection. */
 export const deliver: Job = {
   name: 'deliver',
-  does: 'freezes receipts, results, enrolments and tie-outs, and uploads what is not delivered yet',
+  does: 'freezes receipts, results, enrolments, settlements and tie-outs, and uploads what is not delivered yet',
   attention: ['parked'],
 
   async plan({ ports, merchant }) {
@@ -71,6 +72,7 @@ const standard: RenderOutward = {
       head,
       mapped(lines, (line) => enrolmentRow({ ...line, change: line.what, means: line.method })),
     ),
+  settlement: (head, lines) => write(head, mapped(lines, settlementRow)),
   tieout: (tieOut) => Buffer.from(formatTieout(tieOut), 'utf8'),
 };
 

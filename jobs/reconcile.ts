@@ -21,6 +21,7 @@ import { advanceWatermark, reportsSince } from '../billing/reconciliation/waterm
 import { holdFence } from '../billing/runs/queries.ts';
 import { atMostAtOnce } from '../billing/trace/ask.ts';
 import type { ChunkContext, Counts, Job, JobContext } from './job.ts';
+import { payoutAttention, takePayouts } from './reconcile-payouts.ts';
 
 type Payload = Record<string, unknown> & { dates: string[] };
 
@@ -44,7 +45,7 @@ const linesPerBatch = 200;
 export const reconcile: Job<Payload> = {
   name: 'reconcile',
   does: "compares the gateway's settlement reports with the ledger, line by line",
-  attention: ['open_findings', 'report_late', 'unconfirmed'],
+  attention: ['open_findings', 'report_late', 'unconfirmed', ...payoutAttention],
 
   /** One chunk always: also without a new report the watermark may move, because what was open is decided. */
   async plan(context) {
@@ -77,9 +78,10 @@ export const reconcile: Job<Payload> = {
       context.progress(dates.indexOf(date) + 1, dates.length, `settlement report of ${date}`);
     }
     const learned = await learnFromReports(context);
+    const paidOut = await takePayouts(context);
     const concluded = await conclude(context);
     for (const [name, count] of Object.entries(concluded)) counts[name] = (counts[name] ?? 0) + count;
-    return { ...counts, ...learned };
+    return { ...counts, ...learned, ...paidOut };
   },
 
   async dryRun(context) {

@@ -12,6 +12,7 @@ export async function up(knex: Knex): Promise<void> {
     create table findings (
       merchant_id int not null references merchants (id),
       id uuid not null,
+      source text not null check (source in ('report', 'payout')),
       kind text not null check (kind in (
         'missing_here', 'missing_there', 'not_booked', 'amount_differs', 'currency_differs', 'captured_twice',
         'fee_differs', 'payout_differs', 'not_paid_out', 'unexpected_kind', 'preliminary_not_confirmed', 'debit_differs')),
@@ -37,16 +38,16 @@ export async function up(knex: Knex): Promise<void> {
       primary key (merchant_id, id),
       check ((state = 'settled') = (settled_at is not null and settled_by is not null and how is not null))
     );
-    create unique index findings_one_open on findings (merchant_id, kind, subject) where state = 'open';
+    create unique index findings_one_open on findings (merchant_id, source, kind, subject) where state = 'open';
     create index findings_open_by_invoice on findings (merchant_id, invoice_id) where state = 'open';
     create index findings_open_by_charge on findings (merchant_id, charge_id) where state = 'open';
     create index findings_by_hand on findings (merchant_id, kind, subject) where by_hand;
     ${ofOneMerchant(['findings'], {})}
 
-    insert into findings (merchant_id, id, kind, subject, gateway, report_date, charge_id, invoice_id, ours, theirs,
+    insert into findings (merchant_id, id, source, kind, subject, gateway, report_date, charge_id, invoice_id, ours, theirs,
                           currency, state, owner, found_at)
     select distinct on (l.merchant_id, f.kind, f.subject)
-           l.merchant_id, gen_random_uuid(), f.kind, f.subject, l.gateway, l.report_date, l.charge_id, c.invoice_id,
+           l.merchant_id, gen_random_uuid(), 'report', f.kind, f.subject, l.gateway, l.report_date, l.charge_id, c.invoice_id,
            c.amount, l.amount, l.currency, 'open', case when f.kind in ('missing_here', 'not_booked', 'unexpected_kind') then 'operator' else 'gateway' end, r.stored_at
     from settlement_lines l
     join settlement_reports r

@@ -314,6 +314,7 @@ describe('bills in dispute with the gateway', () => {
   async function dispute(number: string, kind: FindingKind): Promise<string> {
     const finding = {
       id: office.ports.ids.uuid(),
+      source: 'report' as const,
       kind,
       subject: `ch_${number}`,
       gateway: 'simulator',

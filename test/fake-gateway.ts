@@ -5,6 +5,8 @@ import type {
   HostedPageAnswer,
   LookupAnswer,
   OffSessionCharge,
+  Payout,
+  PayoutLine,
   SavedMethod,
   SettlementLine,
 } from '../billing/gateways/gateway.ts';
@@ -53,6 +55,10 @@ export interface FakeGateway extends Gateway {
   /** Charges until now by bill reference, for reports and lookups. */
   reportLines: ((lines: SettlementLine[], date: string) => SettlementLine[]) | null;
   reportsReady: boolean;
+  /** What the gateway has paid out; `payOut` adds to it. Null: it has no list to show. */
+  paidOut: { payout: Payout; lines: PayoutLine[] }[] | null;
+  /** Pays out all that was captured and not paid out before. */
+  payOut(id: string, valueDate: string): { payout: Payout; lines: PayoutLine[] };
   customerPays(reference: string, token: string | null): void;
 }
 
@@ -63,6 +69,9 @@ const codesOf = (codes: Partial<DeclineCodes>): DeclineCodes => ({
   adviceCode: null,
   ...codes,
 });
+
+const feeOf = (amount: number): number => Math.floor((amount * 325) / 10_000);
+const feeTaxOf = (amount: number): number => Math.floor(feeOf(amount) / 10);
 
 export function fakeGateway(clock: Clock): FakeGateway {
   const captured: Truth[] = [];
@@ -131,6 +140,34 @@ export function fakeGateway(clock: Clock): FakeGateway {
     down: false,
     reportLines: null,
     reportsReady: true,
+    paidOut: [],
+
+    payOut(id, valueDate) {
+      const before = new Set(
+        gateway.paidOut?.flatMap(({ lines }) => lines.map((line) => line.gatewayChargeId)),
+      );
+      const lines = captured
+        .filter((truth) => !before.has(truth.gatewayChargeId))
+        .map(
+          (truth): PayoutLine => ({
+            gatewayChargeId: truth.gatewayChargeId,
+            reference: truth.reference,
+            kind: 'charge',
+            amount: truth.amount,
+            currency: truth.currency,
+            fee: feeOf(truth.amount),
+            feeTax: feeTaxOf(truth.amount),
+          }),
+        );
+      const sum = (of: (line: PayoutLine) => number) => lines.reduce((total, line) => total + of(line), 0);
+      const gross = sum((line) => line.amount);
+      const fee = sum((line) => line.fee);
+      const feeTax = sum((line) => line.feeTax);
+      const payout = { id, valueDate, currency: 'JPY', gross, fee, feeTax, net: gross - fee - feeTax };
+      const paid = { payout, lines };
+      gateway.paidOut?.push(paid);
+      return paid;
+    },
 
     behave(token, ...behaviours) {
       plans.set(token, behaviours);
@@ -235,14 +272,28 @@ export function fakeGateway(clock: Clock): FakeGateway {
             kind: 'charge',
             amount: truth.amount,
             currency: truth.currency,
-            fee: Math.floor((truth.amount * 325) / 10_000),
-            feeTax: 0,
+            fee: feeOf(truth.amount),
+            feeTax: feeTaxOf(truth.amount),
             capturedAt: truth.capturedAt,
           }),
         );
       const told = gateway.reportLines?.(lines, date) ?? lines;
       return (async function* () {
         yield* told;
+      })();
+    },
+
+    async payouts(_account, from, to) {
+      if (gateway.down) throw new Error('payouts: no answer');
+      const listed = gateway.paidOut?.map(({ payout }) => payout);
+      return listed?.filter(({ valueDate }) => valueDate >= from && valueDate <= to) ?? null;
+    },
+
+    async payoutLines(_account, payoutId) {
+      const lines = gateway.paidOut?.find(({ payout }) => payout.id === payoutId)?.lines;
+      if (lines === undefined) throw new Error('payout: no such');
+      return (async function* () {
+        yield* lines;
       })();
     },
   };

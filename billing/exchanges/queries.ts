@@ -2,6 +2,7 @@ import type { Temporal } from 'temporal-polyfill';
 import { type Act, instantText, monthOf } from '../acts/act.ts';
 import type { Db, Tx } from '../db.ts';
 import { events } from '../ledger/ledger.ts';
+import { closingMonth, ledgerHead } from '../ledger/queries.ts';
 import { type BillingFile, type FileState, type Finding, statesBefore } from './file.ts';
 
 const fileColumns = `id, name, kind, sha256, size_bytes, checksum_matches, archive_path, layout, settings_version, state,
@@ -536,11 +537,12 @@ export async function postReleased(
 ): Promise<number> {
   const { debit, credit } = events.bill_released;
   return tx.run(
-    `insert into transfers (merchant_id, month, entry_id, event, leg, debit, credit, amount, currency,
+    `with ${ledgerHead}
+     insert into transfers (merchant_id, month, entry_id, event, leg, debit, credit, amount, currency,
                             event_on, posted_on, closing_month, invoice_id, customer_id, act_id)
      select merchant_id, $3::date, id, 'bill_released', 1, $4, $5, amount, currency,
-            $6::date, $7::date, date_trunc('month', $7::date)::date, id, customer_id, $8::uuid
-     from invoices where merchant_id = $1 and file_id = $2::uuid
+            $6::date, $7::date, ${closingMonth('$7')}, id, customer_id, $8::uuid
+     from head, invoices where merchant_id = $1 and file_id = $2::uuid
      order by id`,
     [act.merchantId, fileId, monthOf(act.at), debit, credit, days.eventOn, days.postedOn, act.id],
   );

@@ -133,6 +133,34 @@ export interface SettlementLine {
   capturedAt: string;
 }
 
+/** Money that the gateway sends to the merchant: what it took, less what went back and what it keeps. */
+export interface Payout {
+  /** The gateway's own, of [A-Za-z0-9_-] and at most 64 characters: it stands in the merchant's file. */
+  id: string;
+  /** YYYY-MM-DD: when the merchant's bank has it. */
+  valueDate: string;
+  currency: string;
+  /** Charges less refunds; like net below zero where more went back than came in. */
+  gross: number;
+  fee: number;
+  feeTax: number;
+  /** gross - fee - feeTax */
+  net: number;
+}
+
+export interface PayoutLine {
+  gatewayChargeId: string;
+  /** Our reference; null where the gateway has a charge without one. */
+  reference: string | null;
+  kind: 'charge' | 'refund';
+  /** Not negative; a refund counts as less. */
+  amount: number;
+  /** What the gateway keeps; below zero where it gives a fee back. */
+  fee: number;
+  feeTax: number;
+  currency: string;
+}
+
 /** One capture as the gateway's own list has it, whatever we know of it. */
 export interface ListedCharge {
   gatewayChargeId: string;
@@ -175,4 +203,11 @@ export interface Gateway {
     date: string,
     signal: AbortSignal,
   ): Promise<AsyncIterable<SettlementLine> | null>;
+  /**
+   * Payouts with a value date from `from` to `to` (YYYY-MM-DD, both included), in any order. Null: the gateway has no
+   * list to show (yet). Throws where it cannot be reached.
+   */
+  payouts(account: string, from: string, to: string, signal: AbortSignal): Promise<Payout[] | null>;
+  /** All that a payout is made of. The call throws where the gateway cannot be reached, reading where it is cut off. */
+  payoutLines(account: string, payoutId: string, signal: AbortSignal): Promise<AsyncIterable<PayoutLine>>;
 }

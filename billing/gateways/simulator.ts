@@ -8,6 +8,8 @@ import type {
   GatewaySemantics,
   HostedPageAnswer,
   LookupAnswer,
+  Payout,
+  PayoutLine,
   SettlementLine,
   WebhookHint,
 } from './gateway.ts';
@@ -25,6 +27,8 @@ export interface SimulatorGatewayOptions {
 const WEBHOOK_TOLERANCE_SECONDS = 300;
 const ANSWER_BYTES_AT_MOST = 65_536;
 const REPORT_LINE_CHARACTERS_AT_MOST = 65_536;
+/** A payout is some 150 bytes: a year of daily ones fits many times. */
+const LIST_BYTES_AT_MOST = 1_048_576;
 
 const minorUnits = z.int().min(0);
 const nullableText = z.string().nullable();
@@ -86,6 +90,33 @@ const reportLine = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('end'), count: minorUnits, amount: minorUnits }),
 ]);
 
+const payoutList = z.object({
+  payouts: z.array(
+    z.object({
+      id: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/),
+      value_date: z.iso.date(),
+      currency: z.string().regex(/^[A-Z]{3}$/),
+      gross: z.int(),
+      fee: z.int(),
+      fee_tax: z.int(),
+      net: z.int(),
+    }),
+  ),
+});
+
+const payoutLine = z.discriminatedUnion('kind', [
+  z.object({
+    kind: z.enum(['charge', 'refund']),
+    id: z.string().min(1),
+    reference: nullableText,
+    amount: minorUnits,
+    currency: z.string(),
+    fee: z.int(),
+    fee_tax: z.int(),
+  }),
+  z.object({ kind: z.literal('end'), count: minorUnits, amount: z.int() }),
+]);
+
 /** What one HTTP call came to. `not_sent`: no byte left, so nothing can have happened. */
 type Exchange =
   | { kind: 'answered'; status: number; body: unknown; retryAfterMs: number | null }
@@ -109,12 +140,15 @@ function codeOf(error: unknown): string {
   return error.name;
 }
 
-async function boundedText(body: AsyncIterable<Uint8Array>): Promise<string> {
+async function boundedText(
+  body: AsyncIterable<Uint8Array>,
+  bytesAtMost = ANSWER_BYTES_AT_MOST,
+): Promise<string> {
   const parts: Uint8Array[] = [];
   let sizeBytes = 0;
   for await (const part of body) {
     sizeBytes += part.byteLength;
-    if (sizeBytes > ANSWER_BYTES_AT_MOST) throw new Error('answer too long');
+    if (sizeBytes > bytesAtMost) throw new Error('answer too long');
     parts.push(part);
   }
   return Buffer.concat(parts).toString('utf8');
@@ -377,6 +411,37 @@ export function simulatorGateway(options: SimulatorGatewayOptions): Gateway & { 
       }
       return settlementLines(response.body);
     },
+
+    async payouts(account, from, to, signal): Promise<Payout[] | null> {
+      const response = await request(
+        `${baseUrl}/v1/payouts/${encodeURIComponent(account)}?from=${from}&to=${to}`,
+        { dispatcher: agent, method: 'GET', headers: { authorization }, signal },
+      );
+      if (response.statusCode !== 200) {
+        await response.body.dump();
+        if (response.statusCode === 404 || response.statusCode === 425) return null;
+        throw new Error(`payouts refused: ${response.statusCode}`);
+      }
+      const parsed = payoutList.safeParse(parseJson(await boundedText(response.body, LIST_BYTES_AT_MOST)));
+      if (!parsed.success) throw new Error('payouts: the list is malformed');
+      return parsed.data.payouts.map(({ value_date, fee_tax, ...payout }) => ({
+        ...payout,
+        valueDate: value_date,
+        feeTax: fee_tax,
+      }));
+    },
+
+    async payoutLines(account, payoutId, signal): Promise<AsyncIterable<PayoutLine>> {
+      const response = await request(
+        `${baseUrl}/v1/payouts/${encodeURIComponent(account)}/${encodeURIComponent(payoutId)}/lines`,
+        { dispatcher: agent, method: 'GET', headers: { authorization }, signal },
+      );
+      if (response.statusCode !== 200) {
+        await response.body.dump();
+        throw new Error(`lines of a payout refused: ${response.statusCode}`);
+      }
+      return payoutLines(response.body);
+    },
   };
 }
 
@@ -387,7 +452,7 @@ async function* textLines(body: Dispatcher.ResponseData['body']): AsyncGenerator
     rest += decoder.decode(part, { stream: true });
     const lines = rest.split('\n');
     rest = lines.pop() ?? '';
-    if (rest.length > REPORT_LINE_CHARACTERS_AT_MOST) throw new Error('settlement report: line too long');
+    if (rest.length > REPORT_LINE_CHARACTERS_AT_MOST) throw new Error('a line of the report is too long');
     yield* lines;
   }
   rest += decoder.decode();
@@ -424,4 +489,28 @@ async function* settlementLines(body: Dispatcher.ResponseData['body']): AsyncGen
     };
   }
   if (!ended) throw new Error('settlement report: cut off before its end');
+}
+
+/** As a settlement report: half of the lines must not pass for all. */
+async function* payoutLines(body: Dispatcher.ResponseData['body']): AsyncGenerator<PayoutLine> {
+  let count = 0;
+  let amount = 0;
+  let ended = false;
+  for await (const text of textLines(body)) {
+    const parsed = payoutLine.safeParse(parseJson(text));
+    if (!parsed.success || ended) throw new Error(`payout: line ${count + 1} is malformed`);
+    const line = parsed.data;
+    if (line.kind === 'end') {
+      if (line.count !== count || line.amount !== amount) {
+        throw new Error('payout: its end does not tie to its lines');
+      }
+      ended = true;
+      continue;
+    }
+    count += 1;
+    amount += line.kind === 'refund' ? -line.amount : line.amount;
+    const { id, fee_tax, ...rest } = line;
+    yield { ...rest, gatewayChargeId: id, feeTax: fee_tax };
+  }
+  if (!ended) throw new Error('payout: cut off before its end');
 }

@@ -1,6 +1,8 @@
 import type { Temporal } from 'temporal-polyfill';
 import { instantText } from '../acts/act.ts';
+import { businessDateOf } from '../calendar/hours.ts';
 import type { Db, Tx } from '../db.ts';
+import { openLedger } from '../ledger/queries.ts';
 import { Refusal } from '../refusal.ts';
 import type { Merchant } from './merchant.ts';
 import type { MerchantSettings } from './settings.ts';
@@ -94,6 +96,8 @@ export async function storeSettings(
        values ($1, $2, $3, $4, $5::timestamptz)`,
       [merchantId, settings.code, merchantId.toString(36), version, instantText(at)],
     );
+    const firstDay = businessDateOf(at, settings.timezone);
+    await openLedger(tx, merchantId, firstDay.with({ day: 1 }).toString());
   } else {
     await tx.run(`update merchants set settings_version = $2 where id = $1`, [merchantId, version]);
   }

@@ -7,11 +7,12 @@ import { takeNumbers } from '../exchanges/queries.ts';
 import { type TieOut, tieOutOf } from '../exchanges/tie-out.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import { park, unpark } from '../parked/queries.ts';
+import { claimPayout, payoutsToFile } from '../payouts/queries.ts';
 import type { Clock, Crash, Ids } from '../ports.ts';
 import { assertState } from '../refusal.ts';
 import type { Fence } from '../runs/fence.ts';
 import { holdFence } from '../runs/queries.ts';
-import type { OutwardHead, OutwardKind, RenderOutward } from './outward.ts';
+import type { OutwardHead, OutwardKind, RenderOutward, SettlementFileLine } from './outward.ts';
 import {
   addPendingRows,
   claimEnrolmentRows,
@@ -27,6 +28,7 @@ import {
   receiptLines,
   receiptsDue,
   resultLines,
+  settlementLines,
 } from './queries.ts';
 
 export interface FreezePorts {
@@ -51,6 +53,7 @@ export interface FreezeCounts extends Record<string, number> {
   results: number;
   result_rows: number;
   enrolments: number;
+  settlements: number;
   tieouts: number;
   parked: number;
 }
@@ -68,6 +71,7 @@ export async function freezeDue(ports: FreezePorts, work: FreezeWork): Promise<F
     results: 0,
     result_rows: 0,
     enrolments: 0,
+    settlements: 0,
     tieouts: 0,
     parked: 0,
   };
@@ -83,6 +87,10 @@ export async function freezeDue(ports: FreezePorts, work: FreezeWork): Promise<F
   }
   if (waiting.enrolment_rows > 0 && !work.stop.aborted) {
     await inSnapshot(ports, work, counts, freezeEnrolment);
+  }
+  for (const payout of waiting.payouts > 0 ? await payoutsToFile(ports.db, work.merchant.id) : []) {
+    if (work.stop.aborted) return counts;
+    await inSnapshot(ports, work, counts, (freezing) => freezeSettlement(freezing, payout.id));
   }
   return counts;
 }
@@ -162,6 +170,35 @@ async function freezeEnrolment(freezing: Freezing): Promise<Partial<FreezeCounts
   const lines = enrolmentLines(tx, act.merchantId, file.id, merchant.settings.timezone);
   await keep(freezing, file, { records, sum: 0 }, render.enrolment(file.head, lines));
   return { enrolments: 1 };
+}
+
+/** One file for each payout. Only what adds up was posted; that its rows do too is seen once more while they are written. */
+async function freezeSettlement(freezing: Freezing, payoutId: string): Promise<Partial<FreezeCounts>> {
+  const { tx, act, render } = freezing;
+  const payout = (await payoutsToFile(tx, act.merchantId)).find(({ id }) => id === payoutId);
+  if (payout === undefined) return {};
+  const file = await open(freezing, 'settlement', null);
+  await claimPayout(tx, act.merchantId, payout.id, file.id);
+  const written = { records: 0, sum: 0 };
+  const lines = counted(settlementLines(tx, act.merchantId, payout.id), written);
+  const totals = { records: payout.lines, sum: payout.net };
+  await keep(freezing, file, totals, render.settlement(file.head, lines));
+  assertState(
+    written.records === totals.records && written.sum === totals.sum,
+    `payout ${payout.payout_id}: ${written.records} rows over ${written.sum} of ${totals.records} over ${totals.sum}`,
+  );
+  return { settlements: 1 };
+}
+
+async function* counted(
+  batches: AsyncIterable<readonly SettlementFileLine[]>,
+  written: { records: number; sum: number },
+): AsyncIterable<readonly SettlementFileLine[]> {
+  for await (const lines of batches) {
+    written.records += lines.length;
+    for (const line of lines) written.sum += line.net;
+    yield lines;
+  }
 }
 
 async function freezeTieOut(freezing: Freezing, inputFileId: string, tieOut: TieOut): Promise<void> {

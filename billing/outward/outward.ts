@@ -1,7 +1,7 @@
 import type { TieOut } from '../exchanges/tie-out.ts';
 
 /** Kinds of outward files that are made today. */
-export type OutwardKind = 'receipt' | 'result' | 'enrolment' | 'tieout';
+export type OutwardKind = 'receipt' | 'result' | 'enrolment' | 'settlement' | 'tieout';
 
 /** What every outward file says about itself. */
 export interface OutwardHead {
@@ -56,6 +56,21 @@ export interface EnrolmentLine {
   reference: string;
 }
 
+/** One line of a payout; what went back has a negative gross. */
+export interface SettlementFileLine {
+  billingNumber: string;
+  method: 'card' | 'barcode' | 'wallet' | 'debit';
+  /** YYYY-MM-DD in the merchant's zone. */
+  collectedOn: string;
+  gross: number;
+  fee: number;
+  feeTax: number;
+  /** gross - fee - feeTax */
+  net: number;
+  /** As the gateway calls it, and the bank statement with it. */
+  payout: string;
+}
+
 type Batches<T> = AsyncIterable<readonly T[]>;
 
 /** How files look, handed in by the job: the same rows always give the same bytes. */
@@ -64,5 +79,6 @@ export interface RenderOutward {
   receipt(head: OutwardHead, file: ReceiptFile, lines: Batches<ReceiptLine>): AsyncIterable<Uint8Array>;
   result(head: OutwardHead, lines: Batches<ResultLine>): AsyncIterable<Uint8Array>;
   enrolment(head: OutwardHead, lines: Batches<EnrolmentLine>): AsyncIterable<Uint8Array>;
+  settlement(head: OutwardHead, lines: Batches<SettlementFileLine>): AsyncIterable<Uint8Array>;
   tieout(tieOut: TieOut): Uint8Array;
 }

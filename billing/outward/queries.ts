@@ -3,7 +3,14 @@ import { type Act, instantText, monthOf } from '../acts/act.ts';
 import type { Db, Tx } from '../db.ts';
 import { referenceOf } from '../ids.ts';
 import { holdingResults } from '../reconciliation/findings.ts';
-import type { EnrolmentLine, OutwardKind, ReceiptFile, ReceiptLine, ResultLine } from './outward.ts';
+import type {
+  EnrolmentLine,
+  OutwardKind,
+  ReceiptFile,
+  ReceiptLine,
+  ResultLine,
+  SettlementFileLine,
+} from './outward.ts';
 
 const batchRows = 2_000;
 
@@ -303,11 +310,33 @@ export async function* enrolmentLines(
   }
 }
 
+/** The lines of a payout with the bills that they are for, as the gateway listed them. */
+export function settlementLines(
+  tx: Tx,
+  merchantId: number,
+  payout: string,
+): AsyncIterable<SettlementFileLine[]> {
+  return tx.cursor<SettlementFileLine>(
+    `select i.billing_number as "billingNumber", p.method, p.collected_on as "collectedOn",
+            s.gross, l.fee, l.fee_tax as "feeTax", s.gross - l.fee - l.fee_tax as net, o.payout_id as payout
+     from payout_lines l
+     join payouts o on o.merchant_id = l.merchant_id and o.id = l.payout_id
+     join payments p on p.merchant_id = l.merchant_id and p.id = l.charge_id
+     join invoices i on i.merchant_id = p.merchant_id and i.id = p.invoice_id
+     cross join lateral (select case when l.kind = 'refund' then -l.amount else l.amount end as gross) s
+     where l.merchant_id = $1 and l.payout_id = $2::uuid
+     order by l.line_no`,
+    [merchantId, payout],
+    batchRows,
+  );
+}
+
 export interface FreezeDue {
   receipts: number;
   result_rows: number;
   pending: number;
   enrolment_rows: number;
+  payouts: number;
 }
 
 /** What waits to be frozen. */
@@ -327,10 +356,12 @@ export async function freezeWaiting(
              left join (${inDispute}) d on d.invoice_id = r.invoice_id
              where r.merchant_id = $1 and r.outward_file_id is null and ${mayBeTold}) as result_rows,
             (select count(*) from ${outcomeUnknown}) as pending,
-            (select count(*) from enrolment_rows where merchant_id = $1 and outward_file_id is null) as enrolment_rows`,
+            (select count(*) from enrolment_rows where merchant_id = $1 and outward_file_id is null) as enrolment_rows,
+            (select count(*) from payouts
+             where merchant_id = $1 and state = 'posted' and outward_file_id is null) as payouts`,
     [merchantId, instantText(now)],
   );
-  return rows[0] ?? { receipts: 0, result_rows: 0, pending: 0, enrolment_rows: 0 };
+  return rows[0] ?? { receipts: 0, result_rows: 0, pending: 0, enrolment_rows: 0, payouts: 0 };
 }
 
 export interface UndeliveredFile {

@@ -53,7 +53,7 @@ export async function compareReports(
     if (settled.length < findingsAtOnce) break;
   }
   const report = { merchantId: act.merchantId, gateway, timezone: merchant.settings.timezone };
-  const window = windowOf(days, merchant.settings.timezone);
+  const window = idsOfDays(days, merchant.settings.timezone);
   for (;;) {
     const differences = await newDifferences(tx, report, window, fee, findingsAtOnce);
     await openFindings(
@@ -62,6 +62,7 @@ export async function compareReports(
       act.at,
       differences.map((difference) => ({
         ...difference,
+        source: 'report' as const,
         id: work.ids.uuid(),
         owner: findingRules[difference.kind].owner,
       })),
@@ -71,7 +72,8 @@ export async function compareReports(
   }
 }
 
-function windowOf(days: { from: string; to: string }, timezone: string): Window {
+/** Days, and between which ids the charges of their payments are: ids begin with the milliseconds of their making. */
+export function idsOfDays(days: { from: string; to: string }, timezone: string): Window {
   const startOf = (plain: Temporal.PlainDate): string => {
     const hex = plain.toZonedDateTime(timezone).epochMilliseconds.toString(16).padStart(12, '0');
     return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-0000-0000-000000000000`;

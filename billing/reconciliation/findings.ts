@@ -105,6 +105,8 @@ export const holdingDunning = kindsThat((rule) => rule.holdsDunning);
 /** Something that differs between us and the outside, as it is found. */
 export interface NewFinding {
   id: string;
+  /** What was compared: a settlement report, or a payout. Only the former says whether a bill is paid. */
+  source: 'report' | 'payout';
   kind: FindingKind;
   /** As the outside names it: a gateway's charge id, a payout id, a payment number. */
   subject: string;

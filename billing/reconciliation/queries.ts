@@ -37,7 +37,7 @@ export async function daysInDispute(
 ): Promise<string[]> {
   const rows = await db.query<{ report_date: string }>(
     `select distinct report_date from findings
-     where merchant_id = $1 and gateway = $2 and state = 'open' and report_date >= $3::date and kind = any($4::text[])
+     where merchant_id = $1 and source = 'report' and gateway = $2 and state = 'open' and report_date >= $3::date and kind = any($4::text[])
      order by report_date`,
     [merchantId, gateway, from, holdingDunning],
   );
@@ -117,7 +117,7 @@ export async function copyLines(tx: Tx, rows: AsyncIterable<Uint8Array>): Promis
 export async function linesInDispute(tx: Pick<Tx, 'query'>, report: ReportKey): Promise<number> {
   const [row] = await tx.query<{ lines: number }>(
     `select count(distinct subject) as lines from findings
-     where merchant_id = $1 and gateway = $2 and report_date = $3::date and (state = 'open' or by_hand)
+     where merchant_id = $1 and source = 'report' and gateway = $2 and report_date = $3::date and (state = 'open' or by_hand)
        and kind in ('missing_here', 'not_booked', 'amount_differs', 'currency_differs', 'captured_twice', 'unexpected_kind')`,
     [report.merchantId, report.gateway, report.date],
   );
@@ -239,9 +239,10 @@ export async function newDifferences(
             d.invoice_id as "invoiceId", d.ours, d.theirs, d.currency
      from difference d
      where not exists (select from findings f
-                       where f.merchant_id = $1 and f.kind = d.kind and f.subject = d.subject and f.state = 'open')
+                       where f.merchant_id = $1 and f.source = 'report' and f.kind = d.kind and f.subject = d.subject
+                         and f.state = 'open')
        and not exists (select from findings f
-                       where f.merchant_id = $1 and f.kind = d.kind and f.subject = d.subject and f.by_hand
+                       where f.merchant_id = $1 and f.source = 'report' and f.kind = d.kind and f.subject = d.subject and f.by_hand
                          and f.ours is not distinct from d.ours and f.theirs is not distinct from d.theirs)
      order by d.kind, d.subject, d.report_date
      limit $11`,
@@ -277,7 +278,7 @@ export async function contradictedFindings(
   return tx.query<SettledFinding>(
     `with open as materialized (
        select id, kind, subject, report_date, charge_id, ours, theirs, currency from findings
-       where merchant_id = $1 and state = 'open' and gateway = $2
+       where merchant_id = $1 and source = 'report' and state = 'open' and gateway = $2
      )
      select o.id, 'the report of ' || min(l.report_date) || ' has it' as how
      from open o
@@ -444,7 +445,7 @@ export async function untoldFindings(
               count(*) filter (where t.at is null or f.found_at > t.at) as fresh
        from findings f
        left join told t on t.cause = $4 || to_char(f.report_date, 'YYYY-MM-DD')
-       where f.merchant_id = $1 and f.gateway = $2 and f.state = 'open' and f.kind = any($3::text[])
+       where f.merchant_id = $1 and f.source = 'report' and f.gateway = $2 and f.state = 'open' and f.kind = any($3::text[])
          and f.report_date is not null
        group by f.report_date, f.kind
      )
@@ -466,7 +467,7 @@ export async function closeToldAlerts(
     `update alerts a set acknowledged_at = $4::timestamptz
      where a.merchant_id = $1 and starts_with(a.cause, $3) and a.acknowledged_at is null
        and not exists (select from findings f
-                       where f.merchant_id = $1 and f.state = 'open' and f.kind = any($2::text[])
+                       where f.merchant_id = $1 and f.source = 'report' and f.state = 'open' and f.kind = any($2::text[])
                          and $3 || to_char(f.report_date, 'YYYY-MM-DD') = a.cause)`,
     [merchantId, kinds, cause, instantText(at)],
   );
@@ -565,7 +566,8 @@ export async function watermarkFacts(
     `select (select min(locked_at) from collection_locks
              where merchant_id = $1 and locked_at >= $3::timestamptz) as oldest_open_at,
             (select min(report_date) from findings
-             where merchant_id = $1 and gateway = $2 and state = 'open' and kind = any($4::text[])) as differs_from`,
+             where merchant_id = $1 and source = 'report' and gateway = $2 and state = 'open'
+               and kind = any($4::text[])) as differs_from`,
     [merchantId, gateway, openSince, holdingDunning],
   );
   return row ?? { oldest_open_at: null, differs_from: null };
@@ -587,7 +589,7 @@ export async function raiseWatermark(
   return moved === 1;
 }
 
-/** Opens findings; one that is open already (same kind and subject) stays as it is. Returns how many are new. */
+/** Opens findings; one that is open already (same source, kind and subject) stays as it is. Returns how many are new. */
 export async function openFindings(
   tx: Tx,
   merchantId: number,
@@ -596,14 +598,14 @@ export async function openFindings(
 ): Promise<number> {
   if (findings.length === 0) return 0;
   return tx.run(
-    `insert into findings (merchant_id, id, kind, subject, gateway, report_date, charge_id, invoice_id, ours, theirs,
-                           currency, state, owner, found_at)
-     select $1, f.id, f.kind, f.subject, f.gateway, f.report_date, f.charge_id, f.invoice_id, f.ours, f.theirs, f.currency,
-            'open', f.owner, $2::timestamptz
+    `insert into findings (merchant_id, id, source, kind, subject, gateway, report_date, charge_id, invoice_id, ours,
+                           theirs, currency, state, owner, found_at)
+     select $1, f.id, f.source, f.kind, f.subject, f.gateway, f.report_date, f.charge_id, f.invoice_id, f.ours, f.theirs,
+            f.currency, 'open', f.owner, $2::timestamptz
      from unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::date[], $8::uuid[], $9::uuid[], $10::bigint[],
-                 $11::bigint[], $12::text[], $13::text[])
-       as f(id, kind, subject, gateway, report_date, charge_id, invoice_id, ours, theirs, currency, owner)
-     on conflict (merchant_id, kind, subject) where state = 'open' do nothing`,
+                 $11::bigint[], $12::text[], $13::text[], $14::text[])
+       as f(id, kind, subject, gateway, report_date, charge_id, invoice_id, ours, theirs, currency, owner, source)
+     on conflict (merchant_id, source, kind, subject) where state = 'open' do nothing`,
     [
       merchantId,
       instantText(foundAt),
@@ -618,6 +620,7 @@ export async function openFindings(
       findings.map((finding) => finding.theirs),
       findings.map((finding) => finding.currency),
       findings.map((finding) => finding.owner),
+      findings.map((finding) => finding.source),
     ],
   );
 }

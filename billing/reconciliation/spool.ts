@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { SettlementLine } from '../gateways/gateway.ts';
-import { uuidOf } from '../ids.ts';
-import { Refusal } from '../refusal.ts';
+import { idBehind } from '../ids.ts';
 import type { ReportKey, ReportTotals } from './queries.ts';
 
 const pieceCharacters = 65_536;
@@ -30,7 +29,7 @@ export async function* spooledReport(
     totals.fee += line.fee;
     totals.feeTax += line.feeTax;
     text += `${start}${totals.lines}\t${copyText(line.gatewayChargeId)}\t${copyText(line.reference)}\t${
-      chargeIdOf(line.reference) ?? '\\N'
+      idBehind(line.reference) ?? '\\N'
     }\t${copyText(line.kind)}\t${line.amount}\t${copyText(line.currency)}\t${line.fee}\t${line.feeTax}\t${copyText(line.capturedAt)}\n`;
     if (text.length > pieceCharacters) yield taken();
   }
@@ -47,14 +46,3 @@ function copyText(value: string | null): string {
     : value;
 }
 const copyEscapes: Record<string, string> = { '\\': '\\\\', '\t': '\\t', '\n': '\\n', '\r': '\\r' };
-
-/** What the reference would be as a charge's id; null: it is no reference of ours. */
-function chargeIdOf(reference: string | null): string | null {
-  if (reference === null) return null;
-  try {
-    return uuidOf(reference);
-  } catch (error) {
-    if (error instanceof Refusal) return null;
-    throw error;
-  }
-}

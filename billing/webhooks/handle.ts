@@ -1,9 +1,8 @@
 import { learnFromGateway } from '../checkout/learn.ts';
 import type { CheckoutPorts } from '../checkout/start.ts';
 import type { Db } from '../db.ts';
-import { uuidOf } from '../ids.ts';
+import { idBehind } from '../ids.ts';
 import type { Merchant } from '../merchants/merchant.ts';
-import { Refusal } from '../refusal.ts';
 import { markHandled, type WaitingEvent, waitingEvents } from './queries.ts';
 
 /** Asks the gateway about what the events hint at, records it, and marks them. Safe to do twice, in any order. Returns how many. */
@@ -13,7 +12,7 @@ export async function handleWebhooks(
   merchant: Merchant,
   events: readonly WaitingEvent[],
 ): Promise<number> {
-  const charges = new Map(events.map((event) => [event.event_id, chargeIdOf(event.reference)]));
+  const charges = new Map(events.map((event) => [event.event_id, idBehind(event.reference)]));
   const chargeIds = [...new Set([...charges.values()].filter((id) => id !== null))];
   const learned = await learnFromGateway(db, ports, merchant, chargeIds, 'webhook');
   const states = new Map(learned.charges.map((charge) => [charge.charge_id, charge.state]));
@@ -48,14 +47,4 @@ export async function handleWaitingWebhooks(
     handled += await handleWebhooks(db, ports, merchant, waiting.slice(from, from + atOnce));
   }
   return handled;
-}
-
-/** Null: a reference that is none of ours (another system on the same account). */
-function chargeIdOf(reference: string): string | null {
-  try {
-    return uuidOf(reference);
-  } catch (error) {
-    if (error instanceof Refusal) return null;
-    throw error;
-  }
 }

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { migrateDatabase, migrationStatus } from '../../billing/migrate.ts';
+import { isSuperuser, migrateDatabase, migrationStatus } from '../../billing/migrate.ts';
 import { migrations } from '../../migrations/index.ts';
 import { withSystem } from './with-system.ts';
 
@@ -28,7 +28,8 @@ export function addDbCommands(program: Command): void {
         options,
         async (system, output) => {
           const status = await migrationStatus(system.db, migrations);
-          output.document(status);
+          const superuser = await isSuperuser(system.db);
+          output.document({ ...status, superuser });
           output.rows(
             '',
             ['migration', 'state'],
@@ -42,6 +43,10 @@ export function addDbCommands(program: Command): void {
             ],
             'No migrations.',
           );
+          if (superuser)
+            output.line(
+              'WARNING: DATABASE_URL names a superuser. Nothing keeps it from changing what is booked; use a role of its own (docs/operating.md).',
+            );
           return status.pending.length + status.unknown.length > 0 ? 3 : 0;
         },
         { schema: 'any' },

@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander';
 import { checkInvariants } from '../../billing/checks/queries.ts';
-import { trialBalance } from '../../billing/ledger/queries.ts';
+import { ledgerDifferences, trialBalance } from '../../billing/ledger/queries.ts';
 import { Refusal } from '../../billing/refusal.ts';
 import { type DemoWalk, firstDay, walkDemo } from '../demo/demo.ts';
 import { leaveBillsOpen } from '../demo/left-open.ts';
@@ -9,6 +9,7 @@ import type { Output } from '../output.ts';
 import type { Process } from '../program.ts';
 import { readSettings } from '../settings.ts';
 import type { System } from '../system.ts';
+import { balanceColumns, sumsToZero } from './ledger.ts';
 import { withSystem } from './with-system.ts';
 
 export function addDemoCommand(program: Command, process: Process): void {
@@ -83,9 +84,15 @@ async function summarize(system: System, walk: DemoWalk, output: Output): Promis
   const checked = await checkInvariants(db);
   const open = await openBills(db);
   const ledgerSum = balances.reduce((sum, account) => sum + account.balance, 0);
+  const differences = await ledgerDifferences(db);
   const closing = tieOuts.filter((file) => file.closes).length;
   const ok =
-    checked.ok && open === 0 && ledgerSum === 0 && closing === tieOuts.length && walk.failures.length === 0;
+    checked.ok &&
+    open === 0 &&
+    sumsToZero(balances) &&
+    differences.length === 0 &&
+    closing === tieOuts.length &&
+    walk.failures.length === 0;
   output.document({
     ok,
     ...walk,
@@ -147,11 +154,13 @@ async function summarize(system: System, walk: DemoWalk, output: Output): Promis
   output.line('');
   output.rows(
     'Ledger',
-    ['merchant', 'account', 'debit', 'credit', 'balance'],
+    balanceColumns,
     balances.map((row) => ({ ...row })),
     '',
   );
   output.line(`Sum of all balances: ${ledgerSum}`);
+  for (const { comparison, merchant, subject, detail } of differences)
+    output.line(`The ledger differs, ${comparison}: ${merchant} ${subject}: ${detail}`);
   output.line('');
   for (const invariant of checked.invariants.filter(({ holds }) => !holds)) {
     output.line(`Invariant ${invariant.id} is broken ${invariant.violations} times: ${invariant.name}`);

@@ -35,6 +35,9 @@ export interface FaultProfile {
     lineTwice: number;
     /** For a day's report: a charge that nobody here made. */
     lineForeign: number;
+    payoutsLate: number;
+    /** The list says one yen less of its newest payout, until it is asked again. */
+    payoutDiffers: number;
   };
   carrier: {
     timeoutBefore: number;
@@ -94,6 +97,8 @@ export const wild: FaultProfile = {
     lineFee: 0.05,
     lineTwice: 0.05,
     lineForeign: 0.03,
+    payoutsLate: 0.2,
+    payoutDiffers: 0.15,
   },
   carrier: {
     timeoutBefore: 0.04,
@@ -143,6 +148,8 @@ export const calm: FaultProfile = {
     lineFee: 0,
     lineTwice: 0,
     lineForeign: 0,
+    payoutsLate: 0,
+    payoutDiffers: 0,
   },
   carrier: {
     timeoutBefore: 0,

@@ -8,6 +8,8 @@ import type {
   HostedPageRequest,
   LookupAnswer,
   OffSessionCharge,
+  Payout,
+  PayoutLine,
   SavedMethod,
   SettlementLine,
   WebhookHint,
@@ -58,6 +60,8 @@ const callDeadlineMs = 10_000;
 const notFoundConclusiveAfterMs = 600_000;
 const keyLivesMs = 24 * 3_600_000;
 const dayMs = 24 * 3_600_000;
+const payoutEveryDays = 3;
+const payoutAfterDays = 2;
 
 /** The gateway itself, with books that no code of the product can write. */
 export class GatewayTruth {
@@ -199,8 +203,7 @@ export class GatewayTruth {
         kind: 'charge',
         amount: each.amount,
         currency: each.currency,
-        fee: Math.floor((each.amount * 325) / 10_000),
-        feeTax: 0,
+        ...feesOf(each.amount),
         capturedAt: instantOf(each.capturedAtMs),
       };
       const fault = this.#faults.draw(odds, 'lineLate', 'lineMoves', 'lineFee', 'lineTwice');
@@ -229,6 +232,32 @@ export class GatewayTruth {
       this.foreign.add(keyOf(account, line.gatewayChargeId));
     }
     return draft;
+  }
+
+  /** Every third day what was captured in the three days before it, with the bank two days later. */
+  payoutsOf(account: string): { payout: Payout; lines: PayoutLine[] }[] {
+    const today = dayOf(this.#baton.nowMs);
+    const byPeriod = new Map<number, PayoutLine[]>();
+    for (const each of this.captures.filter((capture) => capture.account === account)) {
+      const period = Math.floor(dayOf(each.capturedAtMs) / payoutEveryDays);
+      const lines = byPeriod.get(period) ?? [];
+      const { gatewayChargeId, reference, amount, currency } = each;
+      lines.push({ gatewayChargeId, reference, kind: 'charge', amount, currency, ...feesOf(amount) });
+      byPeriod.set(period, lines);
+    }
+    return [...byPeriod].flatMap(([period, lines]) => {
+      const valueDay = (period + 1) * payoutEveryDays + payoutAfterDays;
+      if (valueDay > today) return [];
+      const sum = (of: (line: PayoutLine) => number) => lines.reduce((total, line) => total + of(line), 0);
+      const [gross, fee, feeTax] = [
+        sum((line) => line.amount),
+        sum((line) => line.fee),
+        sum((line) => line.feeTax),
+      ];
+      const valueDate = Temporal.PlainDate.from('1970-01-01').add({ days: valueDay }).toString();
+      const net = gross - fee - feeTax;
+      return [{ payout: { id: `po_${period}`, valueDate, currency: 'JPY', gross, fee, feeTax, net }, lines }];
+    });
   }
 
   #isOpen(page: Page): boolean {
@@ -429,6 +458,39 @@ export function simulatedGateway(baton: Baton, self: Mortal, faults: Faults, tru
         if (cutOff) throw new Error('settlement report: cut off before its end');
       })();
     },
+
+    async payouts(account, from, to) {
+      const { payoutsLate, payoutDiffers } = faults.profile.gateway;
+      await there(`gateway.payouts ${account}`);
+      if (isDown()) throw new Error('payouts: no answer');
+      const isLate = faults.hits(payoutsLate);
+      const differs = faults.hits(payoutDiffers);
+      const listed = truth
+        .payoutsOf(account)
+        .map(({ payout }) => payout)
+        .filter(({ valueDate }) => valueDate >= from && valueDate <= to);
+      await back(`gateway.payouts ${isLate ? 'not ready' : listed.length}`);
+      if (isLate) return null;
+      // The gateway is wrong about the newest, and mends it later.
+      return differs
+        ? listed.map((each, at) => (at === listed.length - 1 ? { ...each, net: each.net - 1 } : each))
+        : listed;
+    },
+
+    async payoutLines(account, payoutId) {
+      await there(`gateway.payout ${account} ${payoutId}`);
+      if (isDown()) throw new Error('payout: no answer');
+      const lines = truth.payoutsOf(account).find(({ payout }) => payout.id === payoutId)?.lines ?? [];
+      const cutOff = faults.hits(faults.profile.gateway.reportCutOff);
+      await back(`gateway.payout ${lines.length}`);
+      return (async function* () {
+        for (const [index, line] of lines.entries()) {
+          if (cutOff && index * 2 >= lines.length) break;
+          yield line;
+        }
+        if (cutOff) throw new Error('payout: cut off before its end');
+      })();
+    },
   };
 }
 
@@ -446,4 +508,14 @@ function signatureOf(body: Buffer): string {
 
 function instantOf(epochMs: number): string {
   return Temporal.Instant.fromEpochMilliseconds(epochMs).toString({ smallestUnit: 'millisecond' });
+}
+
+/** Days since 1970 in Japan. */
+function dayOf(epochMs: number): number {
+  return Math.floor((epochMs + 9 * 3_600_000) / dayMs);
+}
+
+function feesOf(amount: number): { fee: number; feeTax: number } {
+  const fee = Math.floor((amount * 325) / 10_000);
+  return { fee, feeTax: Math.floor(fee / 10) };
 }

@@ -3,6 +3,7 @@ import { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { cardByName, countsCalls, offSessionCall } from './cards.ts';
+import { payoutLines, payoutsBetween, weekOfPayout } from './payouts.ts';
 import {
   chargesOf,
   countCall,
@@ -56,6 +57,8 @@ const pageRequest = z.strictObject({
 
 const referenceParams = z.object({ account, reference });
 const reportParams = z.object({ account, date: z.string() });
+const payoutsQuery = z.object({ from: z.iso.date(), to: z.iso.date() });
+const payoutParams = z.object({ account, id: z.string() });
 const listQuery = z.object({
   account,
   after: z.coerce.number().int().min(0).default(0),
@@ -259,5 +262,22 @@ export function chargeRoutes(app: FastifyInstance, simulation: Simulation): void
     return reply
       .type('application/x-ndjson; charset=utf-8')
       .send(Readable.from(settlementLines(pool, params.data.account, day)));
+  });
+
+  app.get('/v1/payouts/:account', async (request, reply) => {
+    const params = z.object({ account }).safeParse(request.params);
+    const query = payoutsQuery.safeParse(request.query);
+    if (!params.success || !query.success) return reply.code(400).send(refusal('invalid_request', false));
+    const { from, to } = query.data;
+    return { payouts: await payoutsBetween(pool, params.data.account, from, to, await clock.now()) };
+  });
+
+  app.get('/v1/payouts/:account/:id/lines', async (request, reply) => {
+    const params = payoutParams.safeParse(request.params);
+    const week = params.success ? weekOfPayout(params.data.id) : null;
+    if (!params.success || week === null) return reply.code(404).send(refusal('no_such_payout', false));
+    return reply
+      .type('application/x-ndjson; charset=utf-8')
+      .send(Readable.from(payoutLines(pool, params.data.account, week)));
   });
 }

@@ -278,6 +278,33 @@ export async function capturesBetween(
   return rows;
 }
 
+export interface WeekTotals {
+  currency: string;
+  gross: number;
+  fee: number;
+  feeTax: number;
+}
+
+/** What was captured in a span of time, by currency, with the fees of the single charges. */
+export async function totalsBetween(
+  pool: Pool,
+  account: string,
+  from: Date,
+  until: Date,
+): Promise<WeekTotals[]> {
+  const { rows } = await pool.query<WeekTotals>(
+    `select currency, sum(amount)::float8 as gross, sum(fee)::float8 as fee, sum(fee * 10 / 100)::float8 as "feeTax"
+     from (
+       select currency, amount, amount * 325 / 10000 as fee
+       from gateway_simulator.charges
+       where account = $1 and state = 'succeeded' and captured_at >= $2 and captured_at < $3
+     ) captured
+     group by currency order by currency`,
+    [account, from, until],
+  );
+  return rows;
+}
+
 /** The page of a reference; the first request for it decides what it is. */
 export async function openPage(
   pool: Pool,

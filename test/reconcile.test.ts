@@ -346,15 +346,15 @@ describe('the agreed fee', () => {
   };
 
   test('is compared where it is known; a wrong one keeps neither bills nor dunning waiting', async () => {
-    // 3.25 % of 5,000 is 162.5.
-    await withFee('{ rate_percent: 3.25, tax_percent: 0 }');
+    // 3.25 % of 5,000 is 162.5, and a tenth of it is tax.
+    await withFee('{ rate_percent: 3.25, tax_percent: 10 }');
     await chargedYesterday('A', 'B');
     reports({ '2026-12-01': ([a, ...rest]) => (a ? [{ ...a, fee: a.fee + 1 }, ...rest] : []) });
     expect(await world.run(reconcile)).toMatchObject({
       outcome: 'attention',
       counts: { matched: 2, fee_differs: 1 },
     });
-    expect(await findings()).toEqual(['fee_differs ch_1 162 163']);
+    expect(await findings()).toEqual(['fee_differs ch_1 178 179']);
     expect(await watermark()).toBe('2026-12-01');
     expect(await alerts()).toEqual([]);
     expect(await rows(`select cause, level from alerts where merchant_id = $1`)).toEqual([
@@ -362,19 +362,19 @@ describe('the agreed fee', () => {
     ]);
     world.gateway.reportLines = null;
     await world.run(reconcile);
-    expect(await findings()).toEqual(['fee_differs ch_1 162 163: report and settings agree by now']);
+    expect(await findings()).toEqual(['fee_differs ch_1 178 179: report and settings agree by now']);
   });
 
   test('with tax and tolerance', async () => {
-    // Ours: 162 and 16 of tax; the gateway takes no tax.
-    await withFee('{ rate_percent: 3.25, tolerance_yen: 16 }');
+    // The gateway takes 162 and 16 of tax; agreed on was no tax.
+    await withFee('{ rate_percent: 3.25, tax_percent: 0, tolerance_yen: 16 }');
     await chargedYesterday('A');
     await world.run(reconcile);
     expect(await findings()).toEqual([]);
-    await withFee('{ rate_percent: 3.25, tolerance_yen: 15 }');
+    await withFee('{ rate_percent: 3.25, tax_percent: 0, tolerance_yen: 15 }');
     await chargedYesterday('A');
     await world.run(reconcile);
-    expect(await findings()).toEqual(['fee_differs ch_1 178 162']);
+    expect(await findings()).toEqual(['fee_differs ch_1 162 178']);
   });
 });
 

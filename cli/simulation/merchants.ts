@@ -87,7 +87,7 @@ function settingsOf(demo: DemoMerchant): MerchantSettings {
   document.setIn(['dunning', 'return_after'], '+12d');
   document.setIn(['notify', 'reminders'], ['-2bd', '+2bd']);
   document.setIn(['checkout', 'link_valid_days'], 30);
-  document.setIn(['gateway', 'fee'], { rate_percent: 3.25, tax_percent: 0 });
+  document.setIn(['gateway', 'fee'], { rate_percent: 3.25, tax_percent: 10 });
   return parseMerchantSettings(document.toString(), {
     path: `${demo.code}.yaml`,
     readable: () => 'ok',

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { describe, expect, test } from 'vitest';
 import { invariants } from '../billing/checks/queries.ts';
 import { crashPoints } from '../billing/crash-points.ts';
+import { events } from '../billing/ledger/ledger.ts';
 import { parseMerchantSettings, SettingsRefusal } from '../billing/merchants/settings.ts';
 import { type OffSession, type OnPage, TEST_CARDS } from '../cli/demo/gateway-simulator/cards.ts';
 import { buildProgram, everyCommand } from '../cli/program.ts';
@@ -207,6 +208,13 @@ describe('files', () => {
     const names = filePages().map((path) => path.replace('docs/files/', '').replace('.md', ''));
     expect(readableKinds.filter((kind) => !names.includes(kind))).toEqual([]);
   });
+});
+
+test('the chart of the ledger is the one on its page', () => {
+  const rows = [...read('docs/ledger.md').matchAll(/^\| `(\w+)`[^|]*\| `(\w+)` \| `(\w+)` \|$/gm)].map(
+    ([, event, debit, credit]) => [event, { debit, credit }],
+  );
+  expect(Object.fromEntries(rows)).toEqual(events);
 });
 
 describe('what holds', () => {

@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { causes } from '../billing/alerts/causes.ts';
 import { invariants } from '../billing/checks/queries.ts';
 import { crashPoints } from '../billing/crash-points.ts';
+import { events } from '../billing/ledger/ledger.ts';
 import { parseMerchantSettings, SettingsRefusal } from '../billing/merchants/settings.ts';
 import { processes } from '../billing/trace/processes.ts';
 import { type OffSession, type OnPage, TEST_CARDS } from '../cli/demo/gateway-simulator/cards.ts';
@@ -244,6 +245,13 @@ describe('files', () => {
     const names = filePages().map((path) => path.replace('docs/files/', '').replace('.md', ''));
     expect(readableKinds.filter((kind) => !names.includes(kind))).toEqual([]);
   });
+});
+
+test('the chart of the ledger is the one on its page', () => {
+  const rows = [...read('docs/ledger.md').matchAll(/^\| `(\w+)`[^|]*\| `(\w+)` \| `(\w+)` \|$/gm)].map(
+    ([, event, debit, credit]) => [event, { debit, credit }],
+  );
+  expect(Object.fromEntries(rows)).toEqual(events);
 });
 
 describe('what holds', () => {

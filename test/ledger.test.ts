@@ -1,6 +1,6 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
 import type { Act } from '../billing/acts/act.ts';
-import type { Tx } from '../billing/db.ts';
+import { openDatabase, type Tx } from '../billing/db.ts';
 import { postReleased } from '../billing/exchanges/queries.ts';
 import { closeMonth } from '../billing/ledger/close.ts';
 import { type Account, accounts, events, type LedgerEvent } from '../billing/ledger/ledger.ts';
@@ -12,6 +12,7 @@ import {
   shutMonthsBefore,
   trialBalance,
 } from '../billing/ledger/queries.ts';
+import { isSuperuser } from '../billing/migrate.ts';
 import { charge } from '../jobs/charge.ts';
 import { dunning } from '../jobs/dunning.ts';
 import { type Bills, billsOf } from './bills.ts';
@@ -414,6 +415,16 @@ describe('what is only appended', () => {
       }
     },
   );
+
+  test('a superuser is above that, and is known as one', async () => {
+    const admin = openDatabase(inject('testServer').adminUrl);
+    expect([
+      await isSuperuser(admin),
+      await isSuperuser(database.db),
+      await isSuperuser(database.webDb),
+    ]).toEqual([true, false, false]);
+    await admin.close();
+  });
 
   test('the web posts, and cannot move the month in which it does', async () => {
     await world.make([{ number: 'A' }]);

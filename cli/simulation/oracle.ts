@@ -4,6 +4,7 @@ import type { Notice } from '../../billing/alerts/sender.ts';
 import { checkInvariants } from '../../billing/checks/queries.ts';
 import type { Db } from '../../billing/db.ts';
 import { uuidOf } from '../../billing/ids.ts';
+import { ledgerDifferences } from '../../billing/ledger/queries.ts';
 import { messageOf } from '../../billing/messages/message.ts';
 import type { Baton } from './baton.ts';
 import type { TakenSms } from './carrier.ts';
@@ -21,6 +22,7 @@ import {
   messageState,
   openNow,
   parkedReasons,
+  payoutsAtRest,
   unfinished,
 } from './queries.ts';
 
@@ -184,6 +186,7 @@ export class Oracle {
     await this.#money();
     await this.#told(today.toZonedDateTime('Asia/Tokyo').toInstant());
     await this.#findings();
+    await this.#payouts(today);
     const parked = await this.#look(() => parkedReasons(this.#db));
     for (const left of await this.#look(() => unfinished(this.#db, since)))
       this.violated('I-11', `${left.merchant}: ${left.what} is left over: ${left.subject}`);
@@ -238,6 +241,43 @@ export class Oracle {
       if (!known.has(key))
         this.violated('I-9', `the gateway has ${key}, which is nobody's here, and nobody says so`);
     }
+  }
+
+  /** 9, 14, 20: what the gateway has paid out is booked, and told to the merchant to the last yen. */
+  async #payouts(today: Temporal.PlainDate): Promise<void> {
+    const taken = new Map(
+      (await this.#look(() => payoutsAtRest(this.#db))).map((row) => [
+        `${row.merchant} ${row.payout_id}`,
+        row,
+      ]),
+    );
+    for (const merchant of this.#merchants) {
+      for (const { payout, lines } of this.#gateway.payoutsOf(merchant.code)) {
+        // What came on the last day may be told on the next.
+        if (payout.valueDate >= today.toString()) continue;
+        const key = `${merchant.code} ${payout.id}`;
+        const ours = taken.get(key);
+        if (ours?.state !== 'posted' || ours.booked !== payout.net) {
+          this.violated(
+            'I-9',
+            `payout ${key} over ${payout.net} is ${ours?.state}, ${ours?.booked} are booked`,
+          );
+          continue;
+        }
+        const told = merchant.received.find((file) => file.name === ours.file);
+        const rows = (told?.content.split('\n') ?? []).filter((line) => line.startsWith('R,'));
+        const sum = rows.reduce((total, line) => total + Number(line.split(',')[7]), 0);
+        if (told === undefined || rows.length !== lines.length || sum !== payout.net)
+          this.violated(
+            'I-14',
+            `payout ${key} was told with ${rows.length} of ${lines.length} lines over ${sum}`,
+          );
+      }
+    }
+    for (const { comparison, merchant, subject, detail } of await this.#look(() =>
+      ledgerDifferences(this.#db),
+    ))
+      this.violated('I-20', `not true any more: ${comparison} (${merchant} ${subject}: ${detail})`);
   }
 
   /** 1, 2: what the merchants sent against what was taken in. */

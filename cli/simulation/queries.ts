@@ -167,6 +167,26 @@ export async function clearing(db: Pick<Db, 'query'>): Promise<Map<string, numbe
   return new Map(rows.map((row) => [row.merchant, row.amount]));
 }
 
+export interface PayoutAtRest {
+  merchant: string;
+  payout_id: string;
+  state: string;
+  /** What the ledger says that came to the merchant's bank. */
+  booked: number;
+  file: string | null;
+}
+
+export async function payoutsAtRest(db: Pick<Db, 'query'>): Promise<PayoutAtRest[]> {
+  return db.query<PayoutAtRest>(
+    `select m.code as merchant, p.payout_id, p.state, o.name as file,
+            coalesce((select sum(t.amount) from transfers t
+                      where t.merchant_id = p.merchant_id and t.entry_id = p.id and t.debit = 'paid_out'), 0)::bigint as booked
+     from payouts p join merchants m on m.id = p.merchant_id
+     left join outward_files o on o.merchant_id = p.merchant_id and o.id = p.outward_file_id
+     order by 1, p.payout_id`,
+  );
+}
+
 export interface Unfinished {
   merchant: string;
   what: string;

@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type {
   ChargeAnswer,
   LookupAnswer,
+  PayoutLine,
   SettlementLine,
   WebhookHint,
 } from '../../billing/gateways/gateway.ts';
@@ -725,6 +726,90 @@ describe('the settlement report', () => {
       for await (const each of report ?? []) expect(each.amount).toBe(1);
     };
     await expect(read()).rejects.toThrow('settlement report');
+    await client.close();
+    odd.closeAllConnections();
+    odd.close();
+  });
+});
+
+describe('payouts', () => {
+  test('are a week of captures less their fees, two bank days after its Sunday; their lines add up', async () => {
+    const account = 'payout-gas';
+    const { methods } = (await control('/control/saved-methods', {
+      account,
+      cards: ['visa', 'jcb', 'later-lost', 'visa'],
+    })) as unknown as { methods: { token: string }[] };
+    const requests = methods.map(({ token }, index) => ({
+      ...chargeOf(token, { amount: 1_234 + index }),
+      account,
+    }));
+    for (const request of requests.slice(0, 3)) await gateway.charge(request, soon());
+    try {
+      // Sunday the 12th ends in Japan at 15:00 UTC: this one is of the next week.
+      nowMs = Date.parse('2026-04-12T15:00:00Z');
+      await gateway.charge(requests[3] as (typeof requests)[number], soon());
+      expect(await gateway.payouts(account, '2026-04-01', '2026-04-30', soon())).toEqual([]);
+      nowMs = Date.parse('2026-04-14T15:00:00Z');
+      const [payout, ...others] = (await gateway.payouts(account, '2026-04-15', '2026-04-15', soon())) ?? [];
+      expect(payout).toEqual({
+        id: 'po_20260412_JPY',
+        valueDate: '2026-04-15',
+        currency: 'JPY',
+        gross: 2_469,
+        fee: 80,
+        feeTax: 8,
+        net: 2_381,
+      });
+      expect(others).toEqual([]);
+      const lines: PayoutLine[] = [];
+      for await (const line of await gateway.payoutLines(account, 'po_20260412_JPY', soon()))
+        lines.push(line);
+      expect(lines).toMatchObject([
+        {
+          reference: requests[0]?.reference,
+          kind: 'charge',
+          amount: 1_234,
+          fee: 40,
+          feeTax: 4,
+          currency: 'JPY',
+        },
+        {
+          reference: requests[1]?.reference,
+          kind: 'charge',
+          amount: 1_235,
+          fee: 40,
+          feeTax: 4,
+          currency: 'JPY',
+        },
+      ]);
+      await expect(gateway.payoutLines(account, 'po_20260413_JPY', soon())).rejects.toThrow('404');
+    } finally {
+      nowMs = START;
+    }
+  });
+
+  test.each([
+    { what: 'cut off', text: '' },
+    { what: 'an end that does not tie', text: '{"kind":"end","count":2,"amount":1}\n' },
+    { what: 'a malformed line', text: '{"kind":"charge"}\n' },
+  ])('$what is an error, not a shorter payout', async ({ text }) => {
+    const line =
+      '{"kind":"charge","id":"ch","reference":"r","amount":1,"currency":"JPY","fee":0,"fee_tax":0}\n';
+    const odd = createServer((_request, response) => response.end(line + text));
+    odd.listen(0, '127.0.0.1');
+    await once(odd, 'listening');
+    const { port } = odd.address() as AddressInfo;
+    const client = simulatorGateway({
+      baseUrl: `http://127.0.0.1:${port}`,
+      apiKey: SECRET,
+      webhookSecret: SECRET,
+    });
+    const lines = await client.payoutLines(ACCOUNT, 'po_1', soon());
+    const read = async () => {
+      for await (const each of lines) expect(each.amount).toBe(1);
+    };
+    await expect(read()).rejects.toThrow('payout');
+    await expect(client.payouts(ACCOUNT, '2026-04-01', '2026-04-30', soon())).rejects.toThrow('malformed');
     await client.close();
     odd.closeAllConnections();
     odd.close();

@@ -1,4 +1,6 @@
+import fs from 'node:fs';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { Temporal } from 'temporal-polyfill';
 import { fixedClock } from '../billing/clock.ts';
 import type { SettlementLine } from '../billing/gateways/gateway.ts';
@@ -14,20 +16,21 @@ const rounds = 3;
 
 /**
  * A day's settlement report against as many charges that succeeded: stored, compared both ways, findings opened. From the
- * spool on disk, which is what the download leaves; what the download costs (checking each line, reading its reference,
- * writing the spool) is a figure of its own. Against PostgreSQL's COPY of the same bytes into a bare table and a full outer
- * join of that with the charges, in the same run on the same database.
+ * spool on disk, which is what the download leaves. `reconcile_with_spooling` adds what comes before, without a network: the
+ * report as JSON, line by line, read, its references turned into ids, hashed and written to the spool. Against PostgreSQL's
+ * COPY of the same bytes into a bare table and a full outer join of that with the charges, in the same run on the same database.
  */
 export const reconcileBench: BenchWith<{ lines: number }> = async (report, { lines }) => {
   const workshop = await openWorkshop();
   try {
     const { db, ports, merchant } = workshop;
-    const reported = await chargesOf(workshop, lines);
+    const json = join(ports.archiveFolder, '../report.ndjson');
+    await chargesOf(workshop, lines, json);
     const key = { merchantId: merchant.id, gateway, date };
     const path = join(ports.archiveFolder, 'report.copy');
     const totals = noLines();
     const from = performance.now();
-    await ports.disk.write(path, spooledReport(key, oneByOne(reported), totals));
+    await ports.disk.write(path, spooledReport(key, linesOf(json), totals));
     const spool = performance.now() - from;
 
     const bare: number[] = [];
@@ -110,12 +113,13 @@ async function bareLimit({ db, ports }: Workshop, path: string, lines: number): 
   return took;
 }
 
-async function* oneByOne(lines: readonly SettlementLine[]): AsyncIterable<SettlementLine> {
-  yield* lines;
+async function* linesOf(json: string): AsyncIterable<SettlementLine> {
+  for await (const text of createInterface({ input: fs.createReadStream(json) }))
+    yield JSON.parse(text) as SettlementLine;
 }
 
 /** A day's charges with their payments, and the report of them, whose order is only roughly that of the charges. */
-async function chargesOf({ db, merchant }: Workshop, lines: number): Promise<SettlementLine[]> {
+async function chargesOf({ db, merchant }: Workshop, lines: number, json: string): Promise<void> {
   // Foreign keys of what is only set up here: checked row by row they would take longer than all that is measured.
   for (const { statement } of await db.query<{ statement: string }>(
     `select format('alter table %s drop constraint %I', conrelid::regclass, conname) as statement from pg_constraint
@@ -125,46 +129,50 @@ async function chargesOf({ db, merchant }: Workshop, lines: number): Promise<Set
   const start = Temporal.PlainDate.from(date).toZonedDateTime(merchant.settings.timezone).toInstant();
   const clock = fixedClock(start.toString());
   const ids = timeOrderedIds(clock, seededRandomness('bench'));
-  const reported: SettlementLine[] = [];
-  const made: string[] = [];
   const stepMs = Math.floor((22 * 3_600_000) / lines);
-  const amountOf = (no: number) => 1_000 + ((no * 7_919) % 20_000);
-  for (let no = 0; no < lines; no += 1) {
-    clock.advance(stepMs);
-    const id = ids.uuid();
-    const amount = amountOf(no);
-    const at = clock.now().toString();
-    made.push(
-      `${merchant.id}\t${id}\t${id}\t${id}\t1\tauto\t${gateway}\t${amount}\tJPY\tsucceeded\t2\t${date}\t${at}\t${at}\tch_${no}\tlive\t${at}\n`,
-    );
-    const fee = Math.floor((amount * 325) / 10_000);
-    reported.push({
-      gatewayChargeId: `ch_${no}`,
-      reference: referenceOf(id),
-      kind: 'charge',
-      amount,
-      currency: 'JPY',
-      fee,
-      feeTax: Math.floor(fee / 10),
-      capturedAt: at,
-    });
+  const report = fs.openSync(json, 'w');
+  const scatter = 64;
+  function* made(): Generator<string> {
+    let waiting: string[] = [];
+    const write = () => {
+      fs.writeSync(report, waiting.sort().join(''));
+      waiting = [];
+    };
+    for (let no = 0; no < lines; no += 1) {
+      clock.advance(stepMs);
+      const id = ids.uuid();
+      const amount = 1_000 + ((no * 7_919) % 20_000);
+      const fee = Math.floor((amount * 325) / 10_000);
+      const at = clock.now().toString();
+      const line: SettlementLine = {
+        // Sorted by it, the lines of a piece are in no order.
+        gatewayChargeId: `ch_${((no * 2_654_435_761) % 4_294_967_296).toString(36)}_${no}`,
+        reference: referenceOf(id),
+        kind: 'charge',
+        amount,
+        currency: 'JPY',
+        fee,
+        feeTax: Math.floor(fee / 10),
+        capturedAt: at,
+      };
+      waiting.push(`${JSON.stringify(line)}\n`);
+      if (waiting.length === scatter) write();
+      yield `${merchant.id}\t${id}\t${id}\t${id}\t1\tauto\t${gateway}\t${amount}\tJPY\tsucceeded\t2\t${date}\t${at}\t${at}\t${line.gatewayChargeId}\tlive\t${at}\n`;
+    }
+    write();
   }
   await db.transaction((tx) =>
     tx.copyIn(
       `copy charges (merchant_id, id, intent_id, invoice_id, attempt_no, origin, gateway, amount, currency, state, version,
                      business_date, started_at, deadline_at, gateway_charge_id, learned_by, decided_at) from stdin`,
-      made,
+      made(),
     ),
   );
+  fs.closeSync(report);
   await db.run(
     `insert into payments (merchant_id, id, invoice_id, customer_id, amount, currency, method, collected_on, known_at)
      select merchant_id, id, invoice_id, invoice_id, amount, currency, 'card', business_date, decided_at from charges`,
   );
   await db.run('vacuum analyze charges');
   await db.run('vacuum analyze payments');
-  const scatter = 64;
-  return reported
-    .map((line, no) => ({ line, place: no + ((no * 2_654_435_761) % scatter) }))
-    .sort((one, other) => one.place - other.place)
-    .map(({ line }) => line);
 }

@@ -7,6 +7,7 @@ import { invariants } from '../billing/checks/queries.ts';
 import { crashPoints } from '../billing/crash-points.ts';
 import { events } from '../billing/ledger/ledger.ts';
 import { parseMerchantSettings, SettingsRefusal } from '../billing/merchants/settings.ts';
+import { findingRules } from '../billing/reconciliation/findings.ts';
 import { processes } from '../billing/trace/processes.ts';
 import { type OffSession, type OnPage, TEST_CARDS } from '../cli/demo/gateway-simulator/cards.ts';
 import { buildProgram, everyCommand } from '../cli/program.ts';
@@ -269,6 +270,26 @@ describe('what holds', () => {
     const points = tableColumn('docs/reliability.md', 0).filter((word) => /^\w+\.\w+$/.test(word));
     expect(sorted(points)).toEqual(sorted(crashPoints));
   });
+});
+
+test('the kinds of findings are those that the program knows', () => {
+  const holds = (rule: { holdsResults: boolean; holdsDunning: boolean }): string =>
+    [rule.holdsResults ? 'its result row' : '', rule.holdsDunning ? 'dunning' : '']
+      .filter(Boolean)
+      .join(', ');
+  const rows = Object.entries(findingRules).map(
+    ([kind, rule]) =>
+      `| \`${kind}\` | ${rule.means} | ${rule.owner} | ${rule.settlesItself} | ${rule.byHand} | ${holds(rule)} |`,
+  );
+  expectGenerated(
+    'docs/reconciliation.md',
+    'findings',
+    [
+      '| kind | what differs | owner | settles itself when | by hand | holds back |',
+      '|---|---|---|---|---|---|',
+      ...rows,
+    ].join('\n'),
+  );
 });
 
 test('the page of test cards is what the simulator does', () => {

@@ -477,6 +477,19 @@ describe('days that overlap', () => {
     expect(await lines()).toEqual(['ch_2', 'ch_1']);
   });
 
+  test('a charge that is captured again days later', async () => {
+    await chargedYesterday('A', 'B');
+    await world.run(reconcile);
+    world.clock.advance(4 * day);
+    reports({ '2026-12-05': () => lineOf(0).map((line) => ({ ...line, gatewayChargeId: 'ch_again' })) });
+    expect(await world.run(reconcile)).toMatchObject({ outcome: 'attention', counts: { captured_twice: 1 } });
+    expect(await findings()).toEqual(['captured_twice ch_again 5000 5000']);
+    expect(await watermark()).toBe('2026-12-04');
+    world.gateway.reportLines = null;
+    await world.run(reconcile);
+    expect(await findings()).toEqual(['captured_twice ch_again 5000 5000: the reports have it once']);
+  });
+
   test('lines that vanish or change afterwards are found, and what they were found as is settled', async () => {
     await chargedYesterday('A', 'B');
     await world.run(reconcile);
@@ -594,6 +607,26 @@ describe('settled by hand', () => {
     expect(await acts()).toEqual(before);
     await expect(settle('nonsense')).rejects.toMatchObject({ code: 'FINDING_UNKNOWN' });
     await expect(settle(world.ports.ids.uuid())).rejects.toMatchObject({ code: 'FINDING_UNKNOWN' });
+  });
+
+  test('a refund that grows is another one', async () => {
+    await chargedYesterday('A');
+    const refunded = (amount: number) =>
+      reports({
+        '2026-12-01': (told) => [
+          ...told,
+          ...told.map((line) => ({ ...line, kind: 'refund' as const, amount, gatewayChargeId: 're_1' })),
+        ],
+      });
+    refunded(200);
+    await world.run(reconcile);
+    world.clock.advance(1_000);
+    refunded(500);
+    await world.run(reconcile);
+    expect(await findings()).toEqual([
+      'unexpected_kind re_1 refund 2026-12-01 - 200: the report does not say so any more',
+      'unexpected_kind re_1 refund 2026-12-01 - 500',
+    ]);
   });
 
   test('the same difference is not found again, another one is', async () => {

@@ -277,7 +277,7 @@ export async function contradictedFindings(
 ): Promise<SettledFinding[]> {
   return tx.query<SettledFinding>(
     `with open as materialized (
-       select id, kind, subject, report_date, charge_id, ours, theirs, currency from findings
+       select id, kind, subject, report_date, charge_id, theirs, currency, found_at from findings
        where merchant_id = $1 and source = 'report' and state = 'open' and gateway = $2
      )
      select o.id, 'the report of ' || min(l.report_date) || ' has it' as how
@@ -308,18 +308,31 @@ export async function contradictedFindings(
      union all
      select o.id, 'the report does not have it any more'
      from open o
-     where o.kind = 'missing_here'
+     where o.kind = 'missing_here' and o.charge_id is not null
        and not exists (select from charges c where c.merchant_id = $1 and c.id = o.charge_id)
        and not exists (select from settlement_lines l
-                       where l.merchant_id = $1 and l.gateway = $2 and l.report_date = o.report_date
-                         and l.gateway_charge_id = o.subject and l.kind = 'charge' and l.amount = o.theirs)
+                       where l.merchant_id = $1 and l.charge_id = o.charge_id and l.gateway = $2 and l.kind = 'charge'
+                         and l.gateway_charge_id = o.subject and l.amount = o.theirs)
      union all
+     -- Without a reference of ours only the day leads to the line; looked for where the day's report has been replaced since.
      select o.id, 'the report does not have it any more'
      from open o
-     where o.kind = 'unexpected_kind'
+     join settlement_reports r
+       on r.merchant_id = $1 and r.gateway = $2 and r.report_date = o.report_date and r.stored_at > o.found_at
+     where o.kind = 'missing_here' and o.charge_id is null
        and not exists (select from settlement_lines l
-                       where l.merchant_id = $1 and l.gateway = $2 and l.report_date = o.report_date and l.kind <> 'charge'
-                         and l.gateway_charge_id || ' ' || l.kind || ' ' || l.report_date = o.subject)
+                       where l.merchant_id = $1 and l.gateway = $2 and l.report_date = o.report_date and l.kind = 'charge'
+                         and l.gateway_charge_id = o.subject and l.amount = o.theirs)
+     union all
+     select o.id, 'the report does not say so any more'
+     from open o
+     join settlement_reports r
+       on r.merchant_id = $1 and r.gateway = $2 and r.report_date = o.report_date and r.stored_at > o.found_at
+     where o.kind = 'unexpected_kind'
+       and o.theirs is distinct from (
+         select sum(l.amount)::bigint from settlement_lines l
+         where l.merchant_id = $1 and l.gateway = $2 and l.report_date = o.report_date and l.kind <> 'charge'
+           and l.gateway_charge_id || ' ' || l.kind || ' ' || l.report_date = o.subject)
      union all
      select o.id, 'the reports have it once'
      from open o

@@ -151,6 +151,11 @@ export const sabotages: readonly Sabotage[] = [
     withoutJob: 'reconcile',
   },
   {
+    name: 'nobody-is-told',
+    without: 'alerts for a person now are sent',
+    ports: () => ({ alertSenders: [] }),
+  },
+  {
     name: 'no-fence',
     without: 'a worker that has lost its chunk writes nothing',
     statements: [

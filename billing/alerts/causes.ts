@@ -56,7 +56,25 @@ export const causes: Readonly<Record<string, Cause>> = {
   },
   SETTLEMENT_DIFFERS: {
     level: 'now',
-    next: 'no bill of the merchant is reminded, tried again or returned until this is acknowledged. Compare `seikyu explain` with the gateway’s own list; a charge that is missing here is money taken without a bill',
+    next: 'the gateway’s report of that day and our books differ. No bill of the merchant is reminded, tried again or returned until each finding is settled, by later news or by hand: `seikyu findings list` says whose turn it is. Acknowledging the alert releases nothing',
+    over: 'no finding of the day is open',
+  },
+  SETTLEMENT_FEE_DIFFERS: {
+    level: 'daily',
+    next: 'fees are not as agreed in `gateway.fee`. Nothing waits; claim the difference, or correct the settings: `seikyu findings list`',
+    over: 'no finding of the day is open',
+  },
+  PAYOUT_WITHHELD: {
+    level: 'now',
+    next: 'a payout does not add up, or holds what is not known here: not booked, not told to the merchant. `seikyu findings list` says what and whose turn it is; every run of `reconcile` looks again',
+  },
+  PAYOUT_CHANGED: {
+    level: 'now',
+    next: 'the gateway tells a payout otherwise than it was booked and told. Nothing was changed: clear it up with the gateway, then `seikyu findings settle`',
+  },
+  NOT_PAID_OUT: {
+    level: 'now',
+    next: 'payments stand in no payout 45 days after they were collected: ask the gateway where the money is',
   },
   SETTLEMENT_REPORT_LATE: {
     level: 'now',

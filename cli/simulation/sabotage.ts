@@ -184,6 +184,12 @@ export const sabotages: readonly Sabotage[] = [
     ],
   },
   {
+    name: 'nobody-is-told',
+    without: 'alerts for a person now are sent',
+    expects: ['I-11'],
+    ports: () => ({ alertSenders: [] }),
+  },
+  {
     name: 'no-fence',
     without: 'a worker that has lost its chunk writes nothing',
     expects: ['I-10', 'I-4', 'I-15'],

@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { addAlertsCommands } from './commands/alerts.ts';
+import { addAuditCommands } from './commands/audit.ts';
 import { addCheckCommand } from './commands/check.ts';
 import { addDbCommands } from './commands/db.ts';
 import { addDemoCommand } from './commands/demo.ts';
@@ -45,6 +46,7 @@ Examples:
   addExplainCommand(program);
   addCheckCommand(program);
   addLedgerCommand(program);
+  addAuditCommands(program);
   addAlertsCommands(program);
   addSimulateCommand(program, process);
   for (const command of everyCommand(program)) {

@@ -1,3 +1,4 @@
+import type { ChainHead } from '../audit/chain.ts';
 import type { TieOut } from '../exchanges/tie-out.ts';
 
 /** Kinds of outward files that are made today. */
@@ -64,5 +65,5 @@ export interface RenderOutward {
   receipt(head: OutwardHead, file: ReceiptFile, lines: Batches<ReceiptLine>): AsyncIterable<Uint8Array>;
   result(head: OutwardHead, lines: Batches<ResultLine>): AsyncIterable<Uint8Array>;
   enrolment(head: OutwardHead, lines: Batches<EnrolmentLine>): AsyncIterable<Uint8Array>;
-  tieout(tieOut: TieOut): Uint8Array;
+  tieout(tieOut: TieOut & { audit: ChainHead }): Uint8Array;
 }

@@ -10,6 +10,7 @@ export interface Figure {
 
 /** A benchmark reports its figures as it gets them. */
 export type Bench = (report: (figure: Figure) => void) => Promise<void>;
+export type BenchWith<Options> = (report: (figure: Figure) => void, options: Options) => Promise<void>;
 
 export function against(name: string, value: number, unit: string, measured: number): Figure['baseline'] {
   return { name, value: rounded(value), unit, ratio: rounded(measured / value) };

@@ -1,9 +1,23 @@
 import type { Bench, Figure } from './figure.ts';
 
-/** `npm run bench -- <name>... [--json]`: without a name, all of them. */
+/** `npm run bench -- <name>... [--json] [--lines=20000]`: without a name, all of them. */
 const benches: Record<string, () => Promise<Bench>> = {
   ingest: async () => (await import('./ingest.ts')).ingestBench,
+  audit: async () => {
+    const { auditBench } = await import('./audit.ts');
+    return (report) => auditBench(report, { lines: numberOf('lines') ?? 200_000 });
+  },
 };
+
+/** `--lines=20000`: smaller than what is quoted, to see that it runs. */
+function numberOf(option: string): number | undefined {
+  const given = process.argv.find((argument) => argument.startsWith(`--${option}=`));
+  if (given === undefined) return undefined;
+  const value = Number(given.slice(given.indexOf('=') + 1));
+  if (Number.isSafeInteger(value) && value > 0) return value;
+  console.error(`--${option} must be a whole number greater than 0`);
+  return process.exit(2);
+}
 
 const names = process.argv.slice(2).filter((argument) => !argument.startsWith('--'));
 const asJson = process.argv.includes('--json');

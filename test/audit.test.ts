@@ -14,11 +14,14 @@ import {
 } from '../billing/audit/queries.ts';
 import { sealActs } from '../billing/audit/seal.ts';
 import { type AuditVerified, verifyAudit } from '../billing/audit/verify.ts';
+import { fixedClock } from '../billing/clock.ts';
 import { CommitOutcomeUnknown, type Db, openDatabase, type Tx } from '../billing/db.ts';
 import { post } from '../billing/ledger/queries.ts';
+import { migrateDatabase } from '../billing/migrate.ts';
 import { charge } from '../jobs/charge.ts';
 import { deliver } from '../jobs/deliver.ts';
 import { runJob } from '../jobs/run.ts';
+import { migrations } from '../migrations/index.ts';
 import { type Bills, billsOf } from './bills.ts';
 import { type TestDatabase, testDatabase } from './database.ts';
 import { billingFile, billingName, openOffice } from './inbox.ts';
@@ -371,6 +374,8 @@ describe('sealing', () => {
     const act = actOf(world);
     for (const after of [1, 2, 3]) {
       await record(world, act);
+      // What waits to be sealed again is no finding.
+      expect(await verify(world.db, world)).toMatchObject({ holds: true });
       await sealNow();
       expect((await countsOf(act)).at(-1)).toBe(after);
     }
@@ -563,6 +568,10 @@ test('the head in a delivered tie-out is verified later', async () => {
     office.drop(billingName(sequence), billingFile(sequence, [{ number: `T-${sequence}` }]));
     await office.fetch();
     await office.ingest();
+    const act = { merchantId: office.merchant.id, id: office.ports.ids.uuid(), at: office.clock.now() };
+    await office.db.transaction((tx) =>
+      recordAct(tx, { ...act, kind: 'command', actor: `before ${sequence}` }),
+    );
     await office.run(deliver);
   };
   const headIn = (sequence: number): ChainHead => {
@@ -571,11 +580,9 @@ test('the head in a delivered tie-out is verified later', async () => {
   };
   await receive(1);
   const first = headIn(1);
-  const [released] = await office.db.query<{ no: number }>(
-    `select max(no) as no from audit_log where actor like 'ingest%'`,
-  );
-  // The bills of the file itself are under it.
-  expect(first.no).toBeGreaterThanOrEqual(released?.no ?? Number.NaN);
+  const [before] = await office.db.query<{ no: number }>(`select no from audit_log where actor = 'before 1'`);
+  // All that was done before the file was made is under it.
+  expect(first.no).toBe(before?.no);
   await receive(2);
   const second = headIn(2);
   expect(second.no).toBeGreaterThan(first.no);
@@ -586,4 +593,48 @@ test('the head in a delivered tie-out is verified later', async () => {
     no: first.no,
   });
   await office.close();
+});
+
+test('acts from before the log are queued by its migration, and the chain begins with them', async () => {
+  const database = await testDatabase();
+  const superuser = openDatabase(database.superUrl);
+  const name = `${new URL(database.url).pathname.slice(1)}_older`;
+  await superuser.run(`create database ${name} owner seikyu template template0`);
+  const url = new URL(database.url);
+  url.pathname = `/${name}`;
+  const older = openDatabase(url.href);
+  const log = {
+    debug: () => undefined,
+    info: () => undefined,
+    warn: () => undefined,
+    error: () => undefined,
+  };
+  const before = migrations.findIndex((migration) => migration.name === '0003-audit-chain');
+  await migrateDatabase(older, migrations.slice(0, before), { log });
+  await older.run(
+    `insert into merchants (id, code, short_code, settings_version, created_at) values (1, 'm', '1', 1, '2026-11-01T00:00Z')`,
+  );
+  const act = '01900000-0000-7000-8000-000000000001';
+  for (const [month, at] of [
+    ['2026-11-01', '2026-11-30T23:59Z'],
+    ['2026-12-01', '2026-12-01T00:00Z'],
+  ])
+    await older.run(
+      `insert into acts (merchant_id, month, id, kind, actor, at) values (1, $1, $2, 'job', 'ingest', $3)`,
+      [month, act, at],
+    );
+  await migrateDatabase(older, migrations, { log });
+  const clock = fixedClock('2026-12-01T01:00:00Z');
+  expect(await sealActs({ db: older, clock }, 1)).toBe(1);
+  const verified = await verifyAudit(older, {
+    merchant: { id: 1, code: 'm' },
+    now: clock.now(),
+    head: null,
+    fromMonth: null,
+  });
+  expect(verified).toMatchObject({ holds: true, entries: 1 });
+  await older.close();
+  await superuser.run(`drop database ${name}`);
+  await superuser.close();
+  await database.drop();
 });

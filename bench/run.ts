@@ -7,6 +7,10 @@ const benches: Record<string, () => Promise<Bench>> = {
     const { reconcileBench } = await import('./reconcile.ts');
     return (report) => reconcileBench(report, { lines: numberOf('lines') ?? 1_000_000 });
   },
+  audit: async () => {
+    const { auditBench } = await import('./audit.ts');
+    return (report) => auditBench(report, { lines: numberOf('lines') ?? 200_000 });
+  },
 };
 
 /** `--lines=20000`: smaller than what is quoted, to see that it runs. */

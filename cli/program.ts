@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { addAlertsCommands } from './commands/alerts.ts';
+import { addAuditCommands } from './commands/audit.ts';
 import { addCheckCommand } from './commands/check.ts';
 import { addDbCommands } from './commands/db.ts';
 import { addDemoCommand } from './commands/demo.ts';
@@ -46,6 +47,7 @@ Examples:
   addExplainCommand(program);
   addCheckCommand(program);
   addLedgerCommand(program);
+  addAuditCommands(program);
   addAlertsCommands(program);
   addFindingsCommands(program);
   addSimulateCommand(program, process);

@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { sealAside } from '../billing/audit/seal.ts';
 import type { Merchant } from '../billing/merchants/merchant.ts';
 import { type Fence, FenceLost } from '../billing/runs/fence.ts';
 import {
@@ -96,6 +97,7 @@ export async function runJob(ports: Ports, job: Job, options: RunJob): Promise<R
     failure: failure === null ? null : messageOf(failure),
     at: ports.clock.now(),
   });
+  await sealAside(ports, merchant.id);
   if (!closed) {
     const lost = `run ${job.name} ${businessDate}: another process has taken it over`;
     return {

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import { monthOf } from '../billing/acts/act.ts';
+import { recordAct } from '../billing/acts/queries.ts';
 import { checkInvariants } from '../billing/checks/queries.ts';
 import { type FixedClock, fixedClock } from '../billing/clock.ts';
 import type { Db } from '../billing/db.ts';
@@ -191,11 +191,7 @@ export async function makeBills(
         },
       ]);
     }
-    await tx.run(
-      `insert into acts (merchant_id, month, id, kind, actor, at) values ($1, $2, $3, 'command', 'test', $4)
-       on conflict do nothing`,
-      [merchant.id, monthOf(at), act.id, at.toString()],
-    );
+    await recordAct(tx, act);
   });
   return made;
 }

@@ -8,6 +8,8 @@ export interface TestDatabase {
   webDb: Db;
   url: string;
   webUrl: string;
+  /** As the superuser of the server, whom no grant stops. */
+  superUrl: string;
   /** Closes both and removes the database; call in afterAll. */
   drop(): Promise<void>;
 }
@@ -33,6 +35,7 @@ export async function testDatabase(options: DatabaseOptions = {}): Promise<TestD
     webDb,
     url: into(ownerUrl),
     webUrl: into(webUrl),
+    superUrl: into(adminUrl),
     async drop() {
       await db.close();
       await webDb.close();

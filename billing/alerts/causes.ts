@@ -85,6 +85,10 @@ export const causes: Readonly<Record<string, Cause>> = {
     level: 'now',
     next: 'the gateway reports money and does not confirm it when asked; the merchant’s bills wait. Ask the gateway about the charge named',
   },
+  AUDIT_UNSEALED: {
+    level: 'daily',
+    next: 'acts wait for more than 15 minutes to be sealed into the audit log; the log of the jobs says why sealing fails. Nothing is lost: the next pass of any job seals them',
+  },
   BILLS_LATE: {
     level: 'now',
     next: 'open bills whose next step was due more than four days ago: their job does not run, fails, or the gateway refuses them every day. `seikyu runs`, `seikyu explain` of the bill named',

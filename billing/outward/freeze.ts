@@ -2,13 +2,15 @@ import { createHash } from 'node:crypto';
 import type { Act } from '../acts/act.ts';
 import { recordAct } from '../acts/queries.ts';
 import { raiseAlert } from '../alerts/queries.ts';
+import { chainHead } from '../audit/queries.ts';
+import { sealAside } from '../audit/seal.ts';
 import type { Db, Tx } from '../db.ts';
 import { takeNumbers } from '../exchanges/queries.ts';
 import { type TieOut, tieOutOf } from '../exchanges/tie-out.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import { park, unpark } from '../parked/queries.ts';
 import { claimPayout, payoutsToFile } from '../payouts/queries.ts';
-import type { Clock, Crash, Ids } from '../ports.ts';
+import type { Clock, Crash, Ids, Log } from '../ports.ts';
 import { assertState } from '../refusal.ts';
 import type { Fence } from '../runs/fence.ts';
 import { holdFence } from '../runs/queries.ts';
@@ -36,6 +38,7 @@ export interface FreezePorts {
   clock: Clock;
   ids: Ids;
   crash: Crash;
+  log: Log;
 }
 
 export interface FreezeWork {
@@ -75,6 +78,8 @@ export async function freezeDue(ports: FreezePorts, work: FreezeWork): Promise<F
     tieouts: 0,
     parked: 0,
   };
+  // What was done before this file is then under the head that its tie-out carries.
+  await sealAside(ports, work.merchant.id);
   for (const due of await receiptsDue(ports.db, work.merchant.id)) {
     if (work.stop.aborted) return counts;
     await ports.clock.refresh();
@@ -204,7 +209,8 @@ async function* counted(
 async function freezeTieOut(freezing: Freezing, inputFileId: string, tieOut: TieOut): Promise<void> {
   const file = await open(freezing, 'tieout', inputFileId);
   const totals = { records: tieOut.lines.accepted, sum: tieOut.amount.accepted };
-  await keep(freezing, file, totals, only(freezing.render.tieout(tieOut)));
+  const audit = await chainHead(freezing.tx, freezing.act.merchantId);
+  await keep(freezing, file, totals, only(freezing.render.tieout({ ...tieOut, audit })));
 }
 
 /** A file that does not close is parked whole: nothing that touches it goes out, and an operator is called. */

@@ -1,3 +1,4 @@
+import type { ChainHead } from '../audit/chain.ts';
 import type { TieOut } from '../exchanges/tie-out.ts';
 
 /** Kinds of outward files that are made today. */
@@ -80,5 +81,5 @@ export interface RenderOutward {
   result(head: OutwardHead, lines: Batches<ResultLine>): AsyncIterable<Uint8Array>;
   enrolment(head: OutwardHead, lines: Batches<EnrolmentLine>): AsyncIterable<Uint8Array>;
   settlement(head: OutwardHead, lines: Batches<SettlementFileLine>): AsyncIterable<Uint8Array>;
-  tieout(tieOut: TieOut): Uint8Array;
+  tieout(tieOut: TieOut & { audit: ChainHead }): Uint8Array;
 }

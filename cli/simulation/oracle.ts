@@ -1,10 +1,15 @@
 import { createHash } from 'node:crypto';
 import { Temporal } from 'temporal-polyfill';
 import type { Notice } from '../../billing/alerts/sender.ts';
+import type { ChainHead } from '../../billing/audit/chain.ts';
+import { sealActs } from '../../billing/audit/seal.ts';
+import { verifyAudit } from '../../billing/audit/verify.ts';
 import { checkInvariants } from '../../billing/checks/queries.ts';
+import { fixedClock } from '../../billing/clock.ts';
 import type { Db } from '../../billing/db.ts';
 import { uuidOf } from '../../billing/ids.ts';
 import { ledgerDifferences } from '../../billing/ledger/queries.ts';
+import { merchantByCode } from '../../billing/merchants/queries.ts';
 import { messageOf } from '../../billing/messages/message.ts';
 import type { Baton } from './baton.ts';
 import type { TakenSms } from './carrier.ts';
@@ -23,6 +28,7 @@ import {
   openNow,
   parkedReasons,
   payoutsAtRest,
+  sealedHashes,
   unfinished,
 } from './queries.ts';
 
@@ -192,6 +198,29 @@ export class Oracle {
       this.violated('I-11', `${left.merchant}: ${left.what} is left over: ${left.subject}`);
     await this.#input();
     await this.#output(parked, today);
+    await this.#audit();
+  }
+
+  /** Every act stands as it was sealed, and every tie-out that a merchant has names a head that the chain went through. */
+  async #audit(): Promise<void> {
+    const now = this.#baton.now();
+    const clock = fixedClock(now.toString());
+    for (const { code, received } of this.#merchants) {
+      const { findings } = await this.#look(async () => {
+        const merchant = await merchantByCode(this.#db, code);
+        // What visitors did since the last job.
+        await sealActs({ db: this.#db, clock }, merchant.id);
+        return verifyAudit(this.#db, { merchant, now, head: null, fromMonth: null });
+      });
+      for (const { what, actor, detail } of findings)
+        this.violated('audit', `${code}: ${what}: ${detail} (${actor})`);
+      const sealed = await this.#look(() => sealedHashes(this.#db, code));
+      for (const file of received.filter(({ name }) => name.startsWith('tieout_'))) {
+        const { audit } = JSON.parse(file.content) as { audit: ChainHead };
+        if (audit.no > 0 && sealed.get(audit.no) !== audit.hash)
+          this.violated('audit', `${file.name} names a head ${audit.no} that is not in the chain`);
+      }
+    }
   }
 
   /** 9: captures and payments are the same, one by one; and the ledger has their sum. */

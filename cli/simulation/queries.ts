@@ -52,6 +52,16 @@ export async function somethingToAsk(
   return row?.found ?? false;
 }
 
+/** What each number of a merchant's audit log is sealed with. */
+export async function sealedHashes(db: Pick<Db, 'query'>, merchant: string): Promise<Map<number, string>> {
+  const rows = await db.query<{ no: number; hash: string }>(
+    `select l.no, encode(l.hash, 'hex') as hash
+     from audit_log l join merchants m on m.id = l.merchant_id where m.code = $1`,
+    [merchant],
+  );
+  return new Map(rows.map(({ no, hash }) => [no, hash]));
+}
+
 export interface IntentRow {
   invoice_id: string;
   amount: number;

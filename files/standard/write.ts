@@ -281,6 +281,8 @@ export interface Tieout {
     readonly parked: OutcomeTotal;
   };
   readonly closes: boolean;
+  /** How far the audit log went when this was written, with the hash of its last entry in hex. */
+  readonly audit: { readonly no: number; readonly hash: string };
 }
 
 /** One line of JSON with its keys in fixed order, whatever order the object has. */
@@ -301,6 +303,7 @@ export function formatTieout(tieout: Tieout): string {
       parked: total(outcomes.parked),
     },
     closes: tieout.closes,
+    audit: { no: tieout.audit.no, hash: tieout.audit.hash },
   };
   return `${JSON.stringify(ordered)}\n`;
 }

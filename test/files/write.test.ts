@@ -178,6 +178,7 @@ test('messages fit every encoding and need no quoting', () => {
 test('a tie-out is the same text whatever the order of its keys', () => {
   const none = { amount: 0, count: 0 };
   const tieout = {
+    audit: { hash: 'cd', no: 7 },
     closes: true,
     outcomes: { parked: none, cancelled: none, unpaid: none, open: none, paid: { amount: 2617, count: 1 } },
     amount: { rejected: 0, accepted: 2617 },
@@ -189,6 +190,7 @@ test('a tie-out is the same text whatever the order of its keys', () => {
   expect(formatTieout(tieout)).toBe(
     '{"inputFile":"x.csv","sha256":"ab","businessDate":"2026-11-25","lines":{"read":1,"accepted":1,"rejected":0},' +
       '"amount":{"accepted":2617,"rejected":0},"outcomes":{"paid":{"count":1,"amount":2617},"open":{"count":0,"amount":0},' +
-      '"unpaid":{"count":0,"amount":0},"cancelled":{"count":0,"amount":0},"parked":{"count":0,"amount":0}},"closes":true}\n',
+      '"unpaid":{"count":0,"amount":0},"cancelled":{"count":0,"amount":0},"parked":{"count":0,"amount":0}},"closes":true,' +
+      '"audit":{"no":7,"hash":"cd"}}\n',
   );
 });

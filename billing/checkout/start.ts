@@ -167,6 +167,7 @@ async function openPage(
     {
       account: intent.merchant.code,
       reference: referenceOf(intent.chargeId),
+      invoiceId: request.link.invoiceId,
       amount: intent.amount,
       currency: intent.currency,
       returnUrl: request.returnUrlOf(intent.chargeId),

@@ -9,6 +9,7 @@ import type { Merchant } from '../merchants/merchant.ts';
 import { park, unpark } from '../parked/queries.ts';
 import type { Clock, Crash, Ids } from '../ports.ts';
 import { assertState } from '../refusal.ts';
+import { refuseInSafeMode } from '../restores/queries.ts';
 import type { Fence } from '../runs/fence.ts';
 import { holdFence } from '../runs/queries.ts';
 import type { OutwardHead, OutwardKind, RenderOutward } from './outward.ts';
@@ -107,6 +108,7 @@ async function inSnapshot(
     async (tx) => {
       // First, so that the snapshot begins with the fence: a heartbeat before it is no conflict.
       await holdFence(tx, work.fence);
+      await refuseInSafeMode(tx);
       const act = { ...work.act, at: ports.clock.now() };
       await recordAct(tx, act);
       const { merchant, businessDate, render } = work;

@@ -6,6 +6,7 @@ import { addDemoCommand } from './commands/demo.ts';
 import { addExplainCommand } from './commands/explain.ts';
 import { addLedgerCommand } from './commands/ledger.ts';
 import { addMerchantCommands } from './commands/merchant.ts';
+import { addRestoreCommands } from './commands/restore.ts';
 import { addRunCommands } from './commands/run.ts';
 import { addRunsCommand } from './commands/runs.ts';
 import { addSimulateCommand } from './commands/simulate.ts';
@@ -46,6 +47,7 @@ Examples:
   addCheckCommand(program);
   addLedgerCommand(program);
   addAlertsCommands(program);
+  addRestoreCommands(program, process);
   addSimulateCommand(program, process);
   for (const command of everyCommand(program)) {
     command.exitOverride();

@@ -114,10 +114,21 @@ export async function* headsFrom(
   for (const name of await disk.list(folder)) {
     if (!name.endsWith(headSuffix) || name < fromId) continue;
     const path = `${folder}/${name.slice(0, -headSuffix.length)}`;
-    const parts: Buffer[] = [];
-    for await (const part of openArchive(disk, keys, `${folder}/${name}`)) parts.push(part);
-    yield { path, head: JSON.parse(Buffer.concat(parts).toString('utf8')) as ArchiveHead };
+    const head = await readHead(disk, keys, path);
+    if (head !== null) yield { path, head };
   }
+}
+
+/** Null: there is none. Refusals as in `openArchive`. */
+export async function readHead(
+  disk: Disk,
+  keys: readonly ArchiveKey[],
+  path: string,
+): Promise<ArchiveHead | null> {
+  if (!(await disk.exists(`${path}${headSuffix}`))) return null;
+  const parts: Buffer[] = [];
+  for await (const part of openArchive(disk, keys, `${path}${headSuffix}`)) parts.push(part);
+  return JSON.parse(Buffer.concat(parts).toString('utf8')) as ArchiveHead;
 }
 
 async function* only(bytes: Uint8Array): AsyncIterable<Uint8Array> {

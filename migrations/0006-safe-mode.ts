@@ -45,7 +45,7 @@ export async function up(knex: Knex): Promise<void> {
     create table restore_steps (
       merchant_id int not null references merchants (id),
       restore_id uuid not null,
-      step text not null check (step in ('files', 'messages', 'told', 'charges')),
+      step text not null check (step in ('files', 'messages', 'charges', 'told')),
       -- 'done': the outside's list was read to its end, reached far enough, and everything in it is known here now.
       state text not null check (state in ('open', 'done')),
       counts jsonb not null,

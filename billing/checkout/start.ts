@@ -51,7 +51,7 @@ export type Started =
   /** Paid, cancelled, expired, or an open page with another tick: the bill page says which. */
   | { kind: 'look_again' };
 
-const pageLivesMinutes = 30;
+export const pageLivesMinutes = 30;
 /** Less than this is not worth opening a page for: the link ends in a moment. */
 const pageLivesAtLeastSeconds = 60;
 /** When trace asks about an intent whose call was never answered. */

@@ -1,6 +1,9 @@
 import type { Temporal } from 'temporal-polyfill';
-import { instantText } from '../acts/act.ts';
+import { type Act, instantText, monthOf } from '../acts/act.ts';
+import type { ChargeState } from '../charges/charge.ts';
 import type { Tx } from '../db.ts';
+import type { InvoiceState } from '../invoices/invoice.ts';
+import { statesBefore } from '../messages/message.ts';
 import { type OpenRestore, restsInSafeMode, type Step } from './restore.ts';
 
 /** For statements that let money or messages out: read in the same snapshot, so that a running process stops too. */
@@ -102,7 +105,7 @@ export async function restoreSteps(db: Pick<Tx, 'query'>, restoreId: string): Pr
     `select m.code as merchant, s.step, s.state, s.counts, s.left_over, s.at
      from restore_steps s join merchants m on m.id = s.merchant_id
      where s.restore_id = $1::uuid
-     order by m.code, array_position('{files,messages,told,charges}', s.step)`,
+     order by m.code, array_position('{files,messages,charges,told}', s.step)`,
     [restoreId],
   );
 }
@@ -239,4 +242,403 @@ export async function remembersLife(
 export async function lastBeat(db: Pick<Tx, 'query'>): Promise<string | null> {
   const [row] = await db.query<{ at: string | null }>(`select max(beat_at) as at from process_lives`);
   return row?.at ?? null;
+}
+
+export interface KnownCharge {
+  id: string;
+  state: ChargeState;
+  origin: 'link' | 'auto';
+}
+
+export async function chargesKnown(
+  db: Pick<Tx, 'query'>,
+  merchantId: number,
+  chargeIds: readonly string[],
+): Promise<Map<string, KnownCharge>> {
+  const rows = await db.query<KnownCharge>(
+    `select id, state, origin from charges where merchant_id = $1 and id = any($2::uuid[])`,
+    [merchantId, chargeIds],
+  );
+  return new Map(rows.map((row) => [row.id, row]));
+}
+
+/** How bills are paid that the outside names; ids that are none of ours are left out. */
+export async function billsToPutTo(
+  db: Pick<Tx, 'query'>,
+  merchantId: number,
+  invoiceIds: readonly string[],
+): Promise<Map<string, 'link' | 'auto'>> {
+  const rows = await db.query<{ id: string; pays: 'link' | 'auto' }>(
+    `select id, case when fell_back_on is null then collection else 'link' end as pays
+     from invoices where merchant_id = $1 and id::text = any($2::text[])`,
+    [merchantId, invoiceIds],
+  );
+  return new Map(rows.map((row) => [row.id, row.pays]));
+}
+
+export interface ForgottenCharge {
+  chargeId: string;
+  invoiceId: string;
+  intentId: string;
+  /** Null for an automatic one. */
+  sessionId: string | null;
+  origin: 'link' | 'auto';
+  /** The visitor had ticked automatic payment. */
+  enrols: boolean;
+  language: string;
+  amount: number;
+  currency: string;
+  /** ISO 8601 instant. */
+  capturedAt: string;
+  businessDate: string;
+}
+
+/**
+ * Charges that the database has forgotten, as they stood before their outcome, with the visits and intents that they came
+ * from. Without a lock: another attempt that is remembered may hold it, and the outcome follows in the same transaction.
+ */
+export async function insertForgottenCharges(
+  tx: Tx,
+  act: Act,
+  by: { gateway: string; termsVersion: string },
+  charges: readonly ForgottenCharge[],
+): Promise<void> {
+  const values = [
+    act.merchantId,
+    charges.map((charge) => charge.chargeId),
+    charges.map((charge) => charge.invoiceId),
+    charges.map((charge) => charge.intentId),
+    charges.map((charge) => charge.sessionId),
+    charges.map((charge) => charge.origin),
+    charges.map((charge) => charge.enrols),
+    charges.map((charge) => charge.language),
+    charges.map((charge) => charge.amount),
+    charges.map((charge) => charge.currency),
+    charges.map((charge) => charge.capturedAt),
+    charges.map((charge) => charge.businessDate),
+  ];
+  const forgotten = `unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::boolean[], $8::text[], $9::bigint[],
+                            $10::text[], $11::timestamptz[], $12::date[])
+         as c(id, invoice_id, intent_id, session_id, origin, enrols, language, amount, currency, captured_at, business_date)`;
+  await tx.run(
+    `with new as (select * from ${forgotten} where session_id is not null),
+     sessions as (
+       insert into checkout_sessions (merchant_id, id, invoice_id, link_version, state, version, language, enrol,
+                                      terms_version, terms_accepted_at, started_at, expires_at)
+       select $1, n.session_id, n.invoice_id,
+              coalesce((select max(l.version) from links l where l.merchant_id = $1 and l.invoice_id = n.invoice_id), 1),
+              'open', 1, n.language, n.enrols, case when n.enrols then $13 end, case when n.enrols then n.captured_at end,
+              n.captured_at, n.captured_at
+       from new n
+     ), intents as (
+       insert into payment_intents (merchant_id, id, invoice_id, session_id, origin, amount, currency, state, version,
+                                    created_at)
+       select $1, n.intent_id, n.invoice_id, n.session_id, 'link', n.amount, n.currency, 'processing', 1, n.captured_at
+       from new n
+       returning id
+     )
+     insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
+     select $1, $14::date, 'payment_intent', id, 1, null, 'processing', $15::timestamptz, $16::uuid from intents`,
+    [...values, by.termsVersion, monthOf(act.at), instantText(act.at), act.id],
+  );
+  await tx.run(
+    `with inserted as (
+       insert into charges (merchant_id, id, intent_id, invoice_id, session_id, attempt_no, origin, gateway, amount, currency,
+                            state, version, business_date, started_at, deadline_at)
+       select $1, c.id, c.intent_id, c.invoice_id, c.session_id,
+              row_number() over (partition by c.invoice_id order by c.captured_at, c.id)
+                + coalesce((select max(o.attempt_no) from charges o
+                            where o.merchant_id = $1 and o.invoice_id = c.invoice_id), 0),
+              c.origin, $13, c.amount, c.currency, 'processing', 1, c.business_date, c.captured_at, c.captured_at
+       from ${forgotten}
+       returning id
+     )
+     insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
+     select $1, $14::date, 'charge', id, 1, null, 'processing', $15::timestamptz, $16::uuid from inserted`,
+    [...values, by.gateway, monthOf(act.at), instantText(act.at), act.id],
+  );
+}
+
+/** What was missing here is here now. */
+export async function settleFindingsOf(tx: Tx, act: Act, subjects: readonly string[]): Promise<number> {
+  if (subjects.length === 0) return 0;
+  return tx.run(
+    `update findings set state = 'settled', settled_at = $3::timestamptz, settled_by = $4, how = 'put to its bill after a restore'
+     where merchant_id = $1 and state = 'open' and kind = 'missing_here' and subject = any($2::text[])`,
+    [act.merchantId, subjects, instantText(act.at), act.actor],
+  );
+}
+
+export interface TakenMessage {
+  invoiceId: string;
+  step: string;
+  providerId: string;
+  takenAt: string;
+}
+
+export interface MissingMessage {
+  invoice_id: string;
+  step: string;
+  taken_at: string;
+  invoice_state: InvoiceState;
+}
+
+/** Of messages that the carrier took, those that are not even planned here although their bill is there. */
+export async function stepsWithoutMessage(
+  tx: Tx,
+  merchantId: number,
+  taken: readonly TakenMessage[],
+): Promise<MissingMessage[]> {
+  return tx.query<MissingMessage>(
+    `select i.id as invoice_id, t.step, t.taken_at, i.state as invoice_state
+     from unnest($2::uuid[], $3::text[], $4::timestamptz[]) as t(invoice_id, step, taken_at)
+     join invoices i on i.merchant_id = $1 and i.id = t.invoice_id
+     join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id and f.state = 'released'
+     where not exists (select from messages m
+                       where m.merchant_id = $1 and m.invoice_id = t.invoice_id and m.step = t.step)`,
+    [
+      merchantId,
+      taken.map((each) => each.invoiceId),
+      taken.map((each) => each.step),
+      taken.map((each) => each.takenAt),
+    ],
+  );
+}
+
+/** Sent, by the carrier's own word: whatever was not known to be so. Returns how many moved, and of how many the bill is here. */
+export async function markTaken(
+  tx: Tx,
+  act: Act,
+  carrier: string,
+  taken: readonly TakenMessage[],
+): Promise<{ marked: number; known: number }> {
+  const [row] = await tx.query<{ marked: number; known: number }>(
+    `with taken as (
+       select * from unnest($2::uuid[], $3::text[], $4::text[], $5::timestamptz[])
+         as t(invoice_id, step, provider_id, taken_at)
+     ), before as (
+       select m.invoice_id, m.step, m.state
+       from messages m join taken t on t.invoice_id = m.invoice_id and t.step = m.step
+       where m.merchant_id = $1
+       order by m.invoice_id, m.step
+       for update of m
+     ), marked as (
+       update messages m
+       set state = 'sent', version = m.version + 1, carrier = $6, provider_id = t.provider_id, code = null,
+           claimed_at = coalesce(m.claimed_at, t.taken_at), ask_at = null, decided_at = $7::timestamptz
+       from before b join taken t on t.invoice_id = b.invoice_id and t.step = b.step
+       where m.merchant_id = $1 and m.invoice_id = b.invoice_id and m.step = b.step and b.state = any($10::text[])
+       returning m.invoice_id, m.step, m.version, b.state as from_state
+     ), history as (
+       insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
+       select $1, $8::date, 'message:' || step, invoice_id, version, from_state, 'sent', $7::timestamptz, $9::uuid from marked
+     )
+     select (select count(*) from marked) as marked, (select count(*) from before) as known`,
+    [
+      act.merchantId,
+      taken.map((each) => each.invoiceId),
+      taken.map((each) => each.step),
+      taken.map((each) => each.providerId),
+      taken.map((each) => each.takenAt),
+      carrier,
+      instantText(act.at),
+      monthOf(act.at),
+      act.id,
+      statesBefore('sent'),
+    ],
+  );
+  return row ?? { marked: 0, known: 0 };
+}
+
+/** Bills that are still owed here among those that the merchant was told to be unpaid. */
+export async function toldUnpaid(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  billingNumbers: readonly string[],
+): Promise<string[]> {
+  const rows = await tx.query<{ id: string }>(
+    `select id from invoices
+     where merchant_id = $1 and billing_number = any($2::text[]) and state in ('open', 'parked') order by id`,
+    [merchantId, billingNumbers],
+  );
+  return rows.map((row) => row.id);
+}
+
+/** The next file of a kind gets a higher number than this one. */
+export async function raiseOutwardNumber(
+  tx: Tx,
+  merchantId: number,
+  kind: string,
+  sequence: number,
+): Promise<void> {
+  await tx.run(
+    `insert into merchant_counters as c (merchant_id, name, value) values ($1, 'outward:' || $2, $3)
+     on conflict (merchant_id, name) do update set value = excluded.value where c.value < excluded.value`,
+    [merchantId, kind, sequence],
+  );
+}
+
+export async function outwardFileHere(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  fileId: string,
+): Promise<{ state: 'frozen' | 'delivered'; renaming: boolean } | undefined> {
+  const [row] = await tx.query<{ state: 'frozen' | 'delivered'; renaming: boolean }>(
+    `select state, renaming_at is not null as renaming from outward_files where merchant_id = $1 and id = $2::uuid`,
+    [merchantId, fileId],
+  );
+  return row;
+}
+
+export interface NewToldFile {
+  id: string;
+  kind: string;
+  sequence: number;
+  name: string;
+  businessDate: string;
+  inputFileId: string | null;
+  records: number;
+  sum: number;
+  sha256: string;
+  sizeBytes: number;
+  frozenAt: string;
+  delivered: boolean;
+}
+
+/** False: its name or number is another file's. One that is not proved to be delivered may have been visible. */
+export async function insertToldFile(tx: Tx, act: Act, file: NewToldFile): Promise<boolean> {
+  const inserted = await tx.run(
+    `with inserted as (
+       insert into outward_files (merchant_id, id, kind, sequence, name, business_date, input_file_id, records, sum, sha256,
+                                  size_bytes, state, frozen_at, renaming_at, delivered_at)
+       values ($1, $2::uuid, $3, $4, $5, $6::date, $7::uuid, $8, $9, $10, $11, case when $13 then 'delivered' else 'frozen' end,
+               $12::timestamptz, $14::timestamptz, case when $13 then $14::timestamptz end)
+       on conflict do nothing
+       returning id, state
+     )
+     insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
+     select $1, $15::date, 'outward_file', id, 1, null, state, $14::timestamptz, $16::uuid from inserted`,
+    [
+      act.merchantId,
+      file.id,
+      file.kind,
+      file.sequence,
+      file.name,
+      file.businessDate,
+      file.inputFileId,
+      file.records,
+      file.sum,
+      file.sha256,
+      file.sizeBytes,
+      file.frozenAt,
+      file.delivered,
+      instantText(act.at),
+      monthOf(act.at),
+      act.id,
+    ],
+  );
+  return inserted === 1;
+}
+
+export interface ToldRow {
+  rowNo: number;
+  billingNumber: string;
+  outcome: string;
+  method: string;
+  amount: number;
+  knownAt: string;
+  causeId: string | null;
+}
+
+/** That an outcome was not known then needs no proof now. */
+export async function addToldPending(tx: Tx, merchantId: number, rows: readonly ToldRow[]): Promise<void> {
+  const pending = rows.filter((row) => row.outcome === 'pending' && row.causeId !== null);
+  if (pending.length === 0) return;
+  await tx.run(
+    `insert into result_rows (merchant_id, invoice_id, outcome, cause_id, reason, method, amount, amount_received, known_at)
+     select $1, i.id, 'pending', t.cause_id, '', t.method, t.amount, 0, t.known_at
+     from unnest($2::text[], $3::uuid[], $4::text[], $5::bigint[], $6::timestamptz[])
+       as t(billing_number, cause_id, method, amount, known_at)
+     join invoices i on i.merchant_id = $1 and i.billing_number = t.billing_number
+     on conflict (merchant_id, invoice_id, outcome, cause_id) do nothing`,
+    [
+      merchantId,
+      pending.map((row) => row.billingNumber),
+      pending.map((row) => row.causeId),
+      pending.map((row) => row.method),
+      pending.map((row) => row.amount),
+      pending.map((row) => row.knownAt),
+    ],
+  );
+}
+
+/** Puts rows that are true here into the file that told them. Returns how many. */
+export async function claimToldRows(
+  tx: Tx,
+  merchantId: number,
+  fileId: string,
+  rows: readonly ToldRow[],
+): Promise<number> {
+  return tx.run(
+    `update result_rows r set outward_file_id = $2::uuid, row_no = t.row_no
+     from unnest($3::int[], $4::text[], $5::text[], $6::uuid[]) as t(row_no, billing_number, outcome, cause_id)
+     join invoices i on i.merchant_id = $1 and i.billing_number = t.billing_number
+     where r.merchant_id = $1 and r.invoice_id = i.id and r.outcome = t.outcome and r.outward_file_id is null
+       and r.cause_id = t.cause_id`,
+    [
+      merchantId,
+      fileId,
+      rows.map((row) => row.rowNo),
+      rows.map((row) => row.billingNumber),
+      rows.map((row) => row.outcome),
+      rows.map((row) => row.causeId),
+    ],
+  );
+}
+
+/** An agreement found again has another id than the one that was told; it is of the same customer. */
+export async function claimToldEnrolments(
+  tx: Tx,
+  merchantId: number,
+  fileId: string,
+  rows: readonly { rowNo: number; customerNumber: string; what: string }[],
+): Promise<number> {
+  return tx.run(
+    `update enrolment_rows r set outward_file_id = $2::uuid, row_no = t.row_no
+     from unnest($3::int[], $4::text[], $5::text[]) as t(row_no, customer_number, what)
+     join customers u on u.merchant_id = $1 and u.customer_number = t.customer_number
+     where r.merchant_id = $1 and r.customer_id = u.id and r.what = t.what and r.outward_file_id is null`,
+    [
+      merchantId,
+      fileId,
+      rows.map((row) => row.rowNo),
+      rows.map((row) => row.customerNumber),
+      rows.map((row) => row.what),
+    ],
+  );
+}
+
+/** Every charge without a conclusive outcome may be asked about now: its last question is perhaps forgotten. */
+export async function askNow(tx: Tx, merchantId: number, at: Temporal.Instant): Promise<number> {
+  return tx.run(
+    `update collection_locks set ask_at = $2::timestamptz where merchant_id = $1 and ask_at > $2::timestamptz`,
+    [merchantId, instantText(at)],
+  );
+}
+
+/** Input files that are here, of those that the archive has: by id, and by name and bytes. */
+export async function filesHere(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  files: readonly { id: string; name: string; sha256: string }[],
+): Promise<{ ids: Set<string>; contents: Set<string> }> {
+  const rows = await tx.query<{ id: string; name: string; sha256: string }>(
+    `select id, name, sha256 from billing_files
+     where merchant_id = $1 and (id = any($2::uuid[]) or name = any($3::text[]))`,
+    [merchantId, files.map(({ id }) => id), files.map(({ name }) => name)],
+  );
+  return {
+    ids: new Set(rows.map(({ id }) => id)),
+    contents: new Set(rows.map(({ name, sha256 }) => `${name} ${sha256}`)),
+  };
 }

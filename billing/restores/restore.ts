@@ -2,7 +2,7 @@ import { Temporal } from 'temporal-polyfill';
 import { Refusal } from '../refusal.ts';
 
 /** What is learned from the outside after the database was put back, in this order for each merchant. */
-export const steps = ['files', 'messages', 'told', 'charges'] as const;
+export const steps = ['files', 'messages', 'charges', 'told'] as const;
 export type Step = (typeof steps)[number];
 
 export interface OpenRestore {

@@ -170,9 +170,11 @@ async function officeOn(database: string, outside: Outside): Promise<Office> {
     ports,
     merchant,
     watch: new Watch({ db, clock, ids: ports.ids, stand, owner: `process on ${database}` }),
-    run: (job) => {
+    async run(job) {
       const businessDate = clock.now().toZonedDateTimeISO('Asia/Tokyo').toPlainDate().toString();
-      return runJob(ports, jobs[job], { merchant, businessDate });
+      const end = await runJob(ports, jobs[job], { merchant, businessDate });
+      if (end.failure !== null) throw end.failure;
+      return end;
     },
   };
 }
@@ -263,20 +265,25 @@ describe('a day after the backup, and the database as it was before that day', (
     let before = await officeOn(live, outside);
     expect(await before.watch.begin()).toBeNull();
     folder.drop(
-      billingName(1),
+      billingName(101),
       billingFile(
-        1,
+        101,
         [{}, {}, {}].map((_, at) => ({ number: `OLD-${at}`, customer: `O${at}` })),
       ),
     );
-    await before.run('fetch');
-    await before.run('ingest');
-    await before.run('notify');
+    expect((await before.run('fetch')).counts).toMatchObject({ files: 1 });
+    expect((await before.run('ingest')).counts).toMatchObject({ bills: 3 });
+    expect((await before.run('notify')).counts).toMatchObject({ waiting_for_hours: 3 });
     await makeBills(
       before.ports,
       before.merchant,
       ['CARD-0', 'CARD-1', 'CARD-2', 'CARD-3'].map((number) => ({ number })),
     );
+    // They came by no file: it has no trailer, and took no payment numbers.
+    await before.db.run(
+      `update billing_files set amount_trailer = amount_accepted where amount_trailer is null`,
+    );
+    await before.db.run(`update merchant_counters set value = value + 100 where name = 'payment_number'`);
     await before.run('deliver');
     folder.collect();
     await before.watch.beat();
@@ -291,14 +298,14 @@ describe('a day after the backup, and the database as it was before that day', (
     gateway.behave('tok_CARD-3', { declines: { gatewayCode: 'never_heard_of', networkCode: 'ZZ' } });
     expect((await before.run('charge')).counts).toMatchObject({ charged: 2, unknown: 1, parked: 1 });
     folder.drop(
-      billingName(2),
+      billingName(102),
       billingFile(
-        2,
+        102,
         [0, 1].map((at) => ({ number: `NEW-${at}`, customer: `N${at}` })),
       ),
     );
-    await before.run('fetch');
-    await before.run('ingest');
+    expect((await before.run('fetch')).counts).toMatchObject({ files: 1 });
+    expect(await before.run('ingest')).toMatchObject({ counts: { bills: 2 } });
     expect((await before.run('notify')).counts).toMatchObject({ sent: 5 });
     expect(await paysByLink(before, outside, 'OLD-0', 'tok_enrolled')).toBe('paid');
     expect(await paysByLink(before, outside, 'NEW-0', null)).toBe('paid');
@@ -376,17 +383,15 @@ describe('a day after the backup, and the database as it was before that day', (
     expect(await stateOf(after, 'CARD-3')).toBe('unpaid');
     expect(await stateOf(after, 'OLD-1')).toBe('open');
     await expectInvariants(after.db);
-    const acts = await after.db.query(`select actor from acts where actor like 'test ends safe mode'`);
-    expect(acts).toEqual([]);
     await endRestore(after.ports, 'test', null);
     expect(await openRestore(after.db)).toBeUndefined();
+    expect(await after.db.query(`select actor from acts where actor = 'test ends safe mode'`)).toHaveLength(
+      1,
+    );
   });
 
   test('an SMS that is on a phone still leads to its bill, also to one that the database had forgotten', async () => {
-    const sms = outside.carrier.taken.find(
-      ({ messageId }) => messageId.endsWith('.first_notice') && messageId !== '',
-    );
-    expect(sms).toBeDefined();
+    expect(outside.carrier.taken.length).toBeGreaterThan(4);
     for (const { body } of outside.carrier.taken) {
       const token = /\/([A-Za-z0-9-]+)$/m.exec(body.match(/https:\S+/)?.[0] ?? '')?.[1] ?? '';
       expect(await findLink(after.db, token), body).not.toBeNull();
@@ -396,7 +401,7 @@ describe('a day after the backup, and the database as it was before that day', (
   test('goes on: nobody pays or is told anything a second time, and nothing is lost', async () => {
     const { clock, gateway, carrier, folder } = outside;
     for (let day = 0; day < 2; day += 1) {
-      for (const job of jobNames) expect((await after.run(job)).failure, job).toBeNull();
+      for (const job of jobNames) await after.run(job);
       folder.collect();
       clock.advance(24 * hour);
     }
@@ -408,9 +413,9 @@ describe('a day after the backup, and the database as it was before that day', (
     expect(new Set(rows.map((row) => row.split(' ')[0])).size).toBe(rows.length);
     const names = folder.received.map(({ name }) => name);
     expect(new Set(names).size).toBe(names.length);
-    const receipts = names.filter((name) => name.startsWith('receipt_'));
-    expect(receipts).toHaveLength(2);
-    // The next bill of who enrolled that day is charged.
+    // One receipt for each file: two from the merchant, one from the test.
+    expect(names.filter((name) => name.startsWith('receipt_'))).toHaveLength(3);
+    // Who enrolled on that day is on automatic payment, and the merchant was told so once.
     const [enrolled] = await after.db.query<{ enrolled: number }>(
       `select count(*) as enrolled from enrolments e join customers c on c.merchant_id = e.merchant_id and c.id = e.customer_id
        where c.customer_number = 'O0' and e.state = 'active'`,

@@ -119,10 +119,11 @@ export async function takeInTold(ports: ToldPorts, work: ToldWork, file: ToldFil
     return await inTransaction(ports, work, async (tx, act) => {
       await lockMerchant(tx, act.merchantId);
       const here = await outwardFileHere(tx, act.merchantId, file.id);
-      if (here === undefined) {
-        await insertWhole(tx, act, file);
-        return 'recovered';
-      }
+      if (here === undefined) await insertWhole(tx, act, file);
+      // Again each time: an agreement may be found again later than the file that told it.
+      for await (const rows of file.enrolments())
+        await claimToldEnrolments(tx, act.merchantId, file.id, rows);
+      if (here === undefined) return 'recovered';
       // It was frozen before the backup and may have been visible after it.
       if (here.state === 'frozen' && file.delivered) await markDelivered(tx, act, file.id);
       else if (here.state === 'frozen' && !here.renaming) await markRenaming(tx, act, file.id);
@@ -144,16 +145,11 @@ async function insertWhole(tx: Tx, act: Act, file: ToldFile): Promise<void> {
     await insertPart(tx, act.merchantId, file.id, partNo, part);
     partNo += 1;
   }
-  if (file.kind === 'result') {
-    for await (const rows of file.results()) {
-      const told = rows.map((row): ToldRow => ({ ...row, causeId: chargeIdOf(row.reference) }));
-      await addToldPending(tx, act.merchantId, told);
-      const claimed = await claimToldRows(tx, act.merchantId, file.id, told);
-      if (claimed !== rows.length) throw new Differs(file.name);
-    }
-  }
-  if (file.kind === 'enrolment') {
-    for await (const rows of file.enrolments()) await claimToldEnrolments(tx, act.merchantId, file.id, rows);
+  for await (const rows of file.results()) {
+    const told = rows.map((row): ToldRow => ({ ...row, causeId: chargeIdOf(row.reference) }));
+    await addToldPending(tx, act.merchantId, told);
+    const claimed = await claimToldRows(tx, act.merchantId, file.id, told);
+    if (claimed !== rows.length) throw new Differs(file.name);
   }
 }
 

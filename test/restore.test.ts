@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import type { Carrier, ListedSms, SmsRequest } from '../billing/carriers/carrier.ts';
+import { outboxCarrier } from '../billing/carriers/outbox.ts';
 import { findLink } from '../billing/checkout/find-link.ts';
 import { learnFromGateway } from '../billing/checkout/learn.ts';
 import { startCheckout } from '../billing/checkout/start.ts';
@@ -473,6 +474,34 @@ describe('what a machine has seen of its database', () => {
     await office.db.close();
     rmSync(outside.archive, { recursive: true, force: true });
   });
+});
+
+test('the outbox lists what it took of a merchant in [from, until), and a list that is cut off is none', async () => {
+  const outside = newOutside();
+  await cloneOf(template, 'outbox');
+  const office = await officeOn(nameOf('outbox'), outside);
+  const { db } = office;
+  const { clock } = outside;
+  let fault: 'cut_off' | null = null;
+  const carrier = outboxCarrier({ db, clock, sealer: office.ports.sealer, listFault: () => fault });
+  const from = clock.now();
+  for (const messageId of ['A.first_notice', 'B.first_notice']) {
+    const request = { messageId, merchantCode: 'minato-gas', to: '+819012345678', body: 'x' };
+    await carrier.send(request, new AbortController().signal);
+    clock.advance(1_000);
+  }
+  const list = async (until: string) => {
+    const ids: (string | null)[] = [];
+    const listed = carrier.list('minato-gas', from.toString(), until, new AbortController().signal);
+    for await (const sms of listed) ids.push(sms.messageId);
+    return ids;
+  };
+  expect(await list(clock.now().toString())).toEqual(['A.first_notice', 'B.first_notice']);
+  expect(await list(from.add({ seconds: 1 }).toString())).toEqual(['A.first_notice']);
+  fault = 'cut_off';
+  await expect(list(clock.now().toString())).rejects.toThrow('cut off');
+  await db.close();
+  rmSync(outside.archive, { recursive: true, force: true });
 });
 
 test('a capture that is of no bill here is a finding, and safe mode ends only with a reason', async () => {

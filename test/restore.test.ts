@@ -345,6 +345,12 @@ describe('a day after the backup, and the database as it was before that day', (
       expect(await after.run(job), job).toMatchObject({ outcome: 'attention', counts: { safe_mode: 1 } });
     }
     expect(await after.run('trace')).toMatchObject({ outcome: 'done' });
+    // Also where the job had begun before safe mode did: the statements that claim look themselves.
+    for (const job of ['charge', 'notify'] as const) {
+      const begun = { merchant: after.merchant, businessDate: '2026-11-25', evenInSafeMode: true };
+      const counts = (await runJob(after.ports, jobs[job], begun)).counts;
+      expect(counts, job).toEqual({ safe_mode: 1 });
+    }
     const [old] = await after.db.query<{ id: string }>(
       `select id from invoices where billing_number = 'OLD-1'`,
     );

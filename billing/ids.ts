@@ -69,6 +69,15 @@ export function seededRandomness(seed: string | number): Randomness {
   };
 }
 
+/**
+ * The id of the record `no` of what has the id `uuid`: a file that is read again, perhaps by a database that has forgotten
+ * it, gives the same bills the same ids, which gateway, carrier and pay links know them by. Sorts by `no`.
+ */
+export function idWithin(uuid: string, no: number): string {
+  const last = (Number.parseInt(uuid.slice(24), 16) + no) % 2 ** 48;
+  return `${uuid.slice(0, 24)}${last.toString(16).padStart(12, '0')}`;
+}
+
 /** Crockford's base32: no I, L, O, U, so that it can be read out on the telephone. */
 const base32 = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';
 const referenceLength = 26;

@@ -39,6 +39,8 @@ export interface Disk {
   write(path: string, content: AsyncIterable<Uint8Array>): Promise<number>;
   read(path: string): AsyncIterable<Uint8Array>;
   exists(path: string): Promise<boolean>;
+  /** Names of the files in a folder, sorted; none where there is no such folder. */
+  list(folder: string): Promise<string[]>;
   remove(path: string): Promise<void>;
 }
 

@@ -8,6 +8,7 @@ import { addExplainCommand } from './commands/explain.ts';
 import { addFindingsCommands } from './commands/findings.ts';
 import { addLedgerCommand } from './commands/ledger.ts';
 import { addMerchantCommands } from './commands/merchant.ts';
+import { addRestoreCommands } from './commands/restore.ts';
 import { addRunCommands } from './commands/run.ts';
 import { addRunsCommand } from './commands/runs.ts';
 import { addSimulateCommand } from './commands/simulate.ts';
@@ -50,6 +51,7 @@ Examples:
   addAuditCommands(program);
   addAlertsCommands(program);
   addFindingsCommands(program);
+  addRestoreCommands(program, process);
   addSimulateCommand(program, process);
   for (const command of everyCommand(program)) {
     command.exitOverride();

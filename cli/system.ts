@@ -25,6 +25,7 @@ import { migrations } from '../migrations/index.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from './embedded/postgres.ts';
 import { type SimulatorProcess, startSimulator } from './embedded/simulator.ts';
 import type { Settings } from './settings.ts';
+import { keepWatch } from './watch.ts';
 
 /** Everything that a command needs, opened once and closed in order. */
 export interface System {
@@ -151,6 +152,10 @@ export async function openSystem(settings: Settings, log: Log, options: OpenOpti
       readKeyFile: async (path) => readKeyFile(isAbsolute(path) ? path : join(settings.home, path)),
       baseUrl: settings.baseUrl,
     };
+    const owner = ownerName(host, process.pid, ids.uuid().slice(-12));
+    if (options.schema !== 'any') {
+      closers.push(await keepWatch(settings.home, ports.disk, log, { db, clock, ids, owner }));
+    }
     return {
       settings,
       log,
@@ -158,7 +163,7 @@ export async function openSystem(settings: Settings, log: Log, options: OpenOpti
       webDb,
       ports,
       worker: {
-        owner: ownerName(host, process.pid, ids.uuid().slice(-12)),
+        owner,
         isDead: (owner) => ownerDied(owner, host),
         codeVersion: applicationVersion,
       },

@@ -48,6 +48,93 @@ export async function archiveFile(
   return { sha256: hash.digest('hex'), sizeBytes };
 }
 
+/** What is known of an archived file, beside it: enough to take the file up again where the database has forgotten it. */
+export interface InwardHead {
+  readonly what: 'inward';
+  readonly id: string;
+  readonly name: string;
+  readonly kind: string;
+  readonly sha256: string;
+  readonly sizeBytes: number;
+  readonly checksumMatches: boolean;
+  readonly layout: string;
+  readonly settingsVersion: number;
+  /** YYYY-MM-DD */
+  readonly fetchedOn: string;
+  /** The database had it. Without it the file may have been taken a second time under another id. */
+  readonly registered: boolean;
+}
+
+export interface OutwardHead {
+  readonly what: 'outward';
+  readonly id: string;
+  readonly kind: string;
+  readonly sequence: number;
+  readonly name: string;
+  /** YYYY-MM-DD */
+  readonly businessDate: string;
+  readonly inputFileId: string | null;
+  readonly records: number;
+  readonly sum: number;
+  readonly sha256: string;
+  readonly sizeBytes: number;
+  /** ISO 8601 instant. */
+  readonly frozenAt: string;
+  /** It was proved to lie, whole, where the partner looks. Without it it may have been visible. */
+  readonly delivered: boolean;
+}
+
+export type ArchiveHead = InwardHead | OutwardHead;
+
+const headSuffix = '.head';
+
+/** `path`: of the file that it is the head of. Encrypted like it: names of files are the partner's. */
+export async function writeHead(
+  disk: Disk,
+  randomness: Randomness,
+  key: ArchiveKey,
+  path: string,
+  head: ArchiveHead,
+): Promise<void> {
+  await archiveFile(disk, randomness, key, `${path}${headSuffix}`, only(Buffer.from(JSON.stringify(head))));
+}
+
+export async function removeArchived(disk: Disk, path: string): Promise<void> {
+  await disk.remove(path);
+  await disk.remove(`${path}${headSuffix}`);
+}
+
+/** Heads in a folder whose names are from `fromId` on: ids begin with their time. In the order of their making. */
+export async function* headsFrom(
+  disk: Disk,
+  keys: readonly ArchiveKey[],
+  folder: string,
+  fromId: string,
+): AsyncGenerator<{ path: string; head: ArchiveHead }> {
+  for (const name of await disk.list(folder)) {
+    if (!name.endsWith(headSuffix) || name < fromId) continue;
+    const path = `${folder}/${name.slice(0, -headSuffix.length)}`;
+    const head = await readHead(disk, keys, path);
+    if (head !== null) yield { path, head };
+  }
+}
+
+/** Null: there is none. Refusals as in `openArchive`. */
+export async function readHead(
+  disk: Disk,
+  keys: readonly ArchiveKey[],
+  path: string,
+): Promise<ArchiveHead | null> {
+  if (!(await disk.exists(`${path}${headSuffix}`))) return null;
+  const parts: Buffer[] = [];
+  for await (const part of openArchive(disk, keys, `${path}${headSuffix}`)) parts.push(part);
+  return JSON.parse(Buffer.concat(parts).toString('utf8')) as ArchiveHead;
+}
+
+async function* only(bytes: Uint8Array): AsyncIterable<Uint8Array> {
+  yield bytes;
+}
+
 /** The content, segment by segment, each one verified before it is handed out. Refusals: ARCHIVE_KEY_UNKNOWN, ARCHIVE_DAMAGED. */
 export async function* openArchive(
   disk: Disk,

@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Disk, Ids } from '../billing/ports.ts';
 
@@ -60,6 +60,15 @@ export function openDisk(ids: Pick<Ids, 'uuid'>): Disk {
         if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
         throw error;
       }
+    },
+
+    async list(folder) {
+      if (!(await this.exists(folder))) return [];
+      const entries = await readdir(folder, { withFileTypes: true });
+      return entries
+        .filter((entry) => entry.isFile())
+        .map((entry) => entry.name)
+        .sort();
     },
 
     async remove(path) {

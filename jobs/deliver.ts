@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { recordAct } from '../billing/acts/queries.ts';
 import { raiseAlert, raiseStanding } from '../billing/alerts/queries.ts';
 import { freezeDue } from '../billing/outward/freeze.ts';
@@ -12,7 +13,9 @@ import {
 } from '../billing/outward/queries.ts';
 import { park } from '../billing/parked/queries.ts';
 import { Refusal } from '../billing/refusal.ts';
+import { refuseInSafeMode } from '../billing/restores/queries.ts';
 import { holdFence } from '../billing/runs/queries.ts';
+import { type OutwardHead as ArchivedHead, archiveFile, writeHead } from '../files/archive.ts';
 import { outwardFileName } from '../files/standard/names.ts';
 import {
   enrolmentRow,
@@ -148,7 +151,7 @@ async function uploadAll(context: ChunkContext): Promise<Counts> {
       progress(counts.delivered ?? 0, open.length, 'files');
     }
   } catch (error) {
-    if (error instanceof Refusal) await alertOfRefusal(context, error);
+    if (error instanceof Refusal && error.code !== 'SAFE_MODE') await alertOfRefusal(context, error);
     throw error;
   } finally {
     await connection.close();
@@ -163,6 +166,7 @@ async function placing(
   file: UndeliveredFile,
 ): Promise<Placed> {
   const { ports, merchant } = context;
+  await keep(context, file, false);
   let renameTried = file.rename_tried;
   const place = async () =>
     placeFile(
@@ -180,7 +184,10 @@ async function placing(
         beforeWriting: () => ports.db.transaction((tx) => holdFence(tx, context.fence)),
         uploaded: () => ports.crash('deliver.after_upload'),
         async beforeRename() {
-          await inTransaction(context, (tx, act) => markRenaming(tx, act, file.id));
+          await inTransaction(context, async (tx, act) => {
+            await refuseInSafeMode(tx);
+            await markRenaming(tx, act, file.id);
+          });
           renameTried = true;
         },
         renamed: () => ports.crash('deliver.after_rename'),
@@ -197,9 +204,41 @@ async function placing(
       await connection.close();
     }
   }
-  if (placed === 'placed') await inTransaction(context, (tx, act) => markDelivered(tx, act, file.id));
-  else await parkUpload(context, file, placed);
+  if (placed === 'placed') {
+    await keep(context, file, true);
+    await inTransaction(context, (tx, act) => markDelivered(tx, act, file.id));
+  } else await parkUpload(context, file, placed);
   return placed;
+}
+
+/**
+ * The archive has a copy before the merchant can have the file, and knows when he has it: a database that is put back to an
+ * older state must not tell the same again under the same number.
+ */
+async function keep(context: ChunkContext, file: UndeliveredFile, delivered: boolean): Promise<void> {
+  const { ports, merchant } = context;
+  const { disk, randomness } = ports;
+  const { archiveKey } = ports.sealer;
+  const path = join(ports.archiveFolder, merchant.code, file.id);
+  if (!(await disk.exists(path))) {
+    await archiveFile(disk, randomness, archiveKey, path, outwardContent(ports.db, merchant.id, file.id));
+  }
+  const head: ArchivedHead = {
+    what: 'outward',
+    id: file.id,
+    kind: file.kind,
+    sequence: file.sequence,
+    name: file.name,
+    businessDate: file.business_date,
+    inputFileId: file.input_file_id,
+    records: file.records,
+    sum: file.sum,
+    sha256: file.sha256,
+    sizeBytes: file.size_bytes,
+    frozenAt: file.frozen_at,
+    delivered,
+  };
+  await writeHead(disk, randomness, archiveKey, path, head);
 }
 
 async function parkUpload(

@@ -1,5 +1,6 @@
 import { type BillRange, billsDue, rangesDue } from '../billing/autopay/queries.ts';
 import { type DunningCounts, dunBills, forecastDunning } from '../billing/dunning/run.ts';
+import { refuseInSafeMode } from '../billing/restores/queries.ts';
 import { holdFence } from '../billing/runs/queries.ts';
 import type { Job } from './job.ts';
 
@@ -28,6 +29,7 @@ export const dunning: Job<BillRange & Record<string, unknown>> = {
     };
     return ports.db.transaction(async (tx) => {
       await holdFence(tx, fence);
+      await refuseInSafeMode(tx);
       const bills = await billsDue(tx, merchant.id, 'dun', businessDate, range, null, billsPerChunk);
       return { bills: bills.length, ...(await dunBills(tx, work, bills)) };
     });

@@ -7,7 +7,7 @@ import { knownCauses, unfinishedRemovals } from '../billing/exchanges/queries.ts
 import { finishRemoval, registerFile } from '../billing/exchanges/register.ts';
 import { Refusal } from '../billing/refusal.ts';
 import { holdFence } from '../billing/runs/queries.ts';
-import { type Archived, archiveFile } from '../files/archive.ts';
+import { type Archived, archiveFile, type InwardHead, removeArchived, writeHead } from '../files/archive.ts';
 import { classifyInboundName, doneName, type FileName, readDoneFile } from '../files/standard/names.ts';
 import type { RemoteEntry, RemoteStore } from '../files/store.ts';
 import type { ChunkContext, Counts, Job, JobContext } from './job.ts';
@@ -209,25 +209,26 @@ async function fetchOne(
     await ports.disk.remove(archivePath);
     return 'changed_while_read';
   }
-  const isNew = await registerFile(
-    ports,
-    context,
-    {
-      id,
-      name: entry.name,
-      kind,
-      sha256: archived.sha256,
-      sizeBytes: archived.sizeBytes,
-      checksumMatches: control === 'none' || (control !== 'bad' && control.sha256 === archived.sha256),
-      archivePath,
-      layout: merchant.settings.layout,
-      settingsVersion: merchant.settingsVersion,
-      fetchedOn: context.businessDate,
-    },
-    ports.clock.now(),
-    lookedAt,
-  );
-  if (!isNew) await ports.disk.remove(archivePath);
+  const head: InwardHead = {
+    what: 'inward',
+    id,
+    name: entry.name,
+    kind,
+    sha256: archived.sha256,
+    sizeBytes: archived.sizeBytes,
+    checksumMatches: control === 'none' || (control !== 'bad' && control.sha256 === archived.sha256),
+    layout: merchant.settings.layout,
+    settingsVersion: merchant.settingsVersion,
+    fetchedOn: context.businessDate,
+    registered: false,
+  };
+  const keep = (of: InwardHead) =>
+    writeHead(ports.disk, ports.randomness, ports.sealer.archiveKey, archivePath, of);
+  // Before the database has it: whatever becomes of the database, the file is not lost from here on.
+  await keep(head);
+  const isNew = await registerFile(ports, context, { ...head, archivePath }, ports.clock.now(), lookedAt);
+  if (isNew) await keep({ ...head, registered: true });
+  else await removeArchived(ports.disk, archivePath);
   await ports.crash('fetch.after_register');
   if (hasControl) await removeIfThere(store, `${inbound}/${doneName(entry.name)}`);
   await removeIfThere(store, path);

@@ -1,6 +1,8 @@
 import { once } from 'node:events';
 import { sealAside } from '../billing/audit/seal.ts';
 import type { Merchant } from '../billing/merchants/merchant.ts';
+import { Refusal } from '../billing/refusal.ts';
+import { openRestore } from '../billing/restores/queries.ts';
 import { type Fence, FenceLost } from '../billing/runs/fence.ts';
 import {
   claimChunk,
@@ -17,7 +19,7 @@ import {
   yieldChunk,
 } from '../billing/runs/queries.ts';
 import { heartbeatEveryMs, type Lease, leaseSeconds, type RunKey } from '../billing/runs/run.ts';
-import type { Counts, Job, JobContext } from './job.ts';
+import type { Counts, Job, JobContext, JobName } from './job.ts';
 import type { Ports } from './ports.ts';
 
 /** This process as the run table knows it. */
@@ -34,6 +36,8 @@ export interface RunJob {
   worker?: Worker;
   stop?: AbortSignal;
   progress?: JobContext['progress'];
+  /** A restore runs jobs itself, to learn what was forgotten. */
+  evenInSafeMode?: boolean;
 }
 
 export interface RunEnd {
@@ -45,6 +49,19 @@ export interface RunEnd {
   /** Who is at it, when busy. */
   owner: string | null;
 }
+
+/** What these do leaves the building, or cannot be judged before the database knows again what it had forgotten. */
+const rests: ReadonlySet<JobName> = new Set([
+  'fetch',
+  'ingest',
+  'reconcile',
+  'charge',
+  'dunning',
+  'notify',
+  'deliver',
+]);
+/** Its chunk stands for all that the job would have done. */
+const restingCounts: Counts = { safe_mode: 1 };
 
 const never = new AbortController().signal;
 const quiet: JobContext['progress'] = () => undefined;
@@ -80,10 +97,13 @@ export async function runJob(ports: Ports, job: Job, options: RunJob): Promise<R
   let failure: unknown = null;
   const pulse = new Pulse(ports, key, pass, lease);
   try {
-    const payloads = await job.plan({ ...context, stop: AbortSignal.any([stop, pulse.lost]) });
+    const isResting =
+      rests.has(job.name) && options.evenInSafeMode !== true && (await openRestore(ports.db)) !== undefined;
+    const work = isResting ? resting(job) : job;
+    const payloads = await work.plan({ ...context, stop: AbortSignal.any([stop, pulse.lost]) });
     if (payloads.length > 0) {
       await ports.db.transaction((tx) => insertChunks(tx, key, pass, payloads));
-      await workThrough(job, context, key, pass, lease, pulse);
+      await workThrough(work, context, key, pass, lease, pulse);
     }
   } catch (error) {
     failure = error;
@@ -93,7 +113,7 @@ export async function runJob(ports: Ports, job: Job, options: RunJob): Promise<R
   await ports.clock.refresh();
   const closed = await closePass(ports.db, key, pass, lease, {
     outcome: failure === null ? 'done' : stop.aborted ? 'stopped' : 'failed',
-    attention: job.attention,
+    attention: ['safe_mode', ...job.attention],
     failure: failure === null ? null : messageOf(failure),
     at: ports.clock.now(),
   });
@@ -109,6 +129,10 @@ export async function runJob(ports: Ports, job: Job, options: RunJob): Promise<R
     };
   }
   return { ...closed, pass, failure, owner: null };
+}
+
+function resting(job: Job): Job {
+  return { ...job, plan: async () => [{}], runChunk: async () => restingCounts };
 }
 
 /** So many chunks failing one after the other are no single bill's fault. */
@@ -168,6 +192,11 @@ async function workThrough(
       pulse.chunk = undefined;
       if (error instanceof FenceLost) {
         ports.log.warn({ job: key.job, chunk: fence.chunkNo }, error.message);
+        continue;
+      }
+      // Safe mode began while this ran: what was not begun stays as it is.
+      if (error instanceof Refusal && error.code === 'SAFE_MODE') {
+        await finishChunk(ports.db, fence, restingCounts);
         continue;
       }
       inARow += 1;

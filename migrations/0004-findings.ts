@@ -12,7 +12,7 @@ export async function up(knex: Knex): Promise<void> {
     create table findings (
       merchant_id int not null references merchants (id),
       id uuid not null,
-      source text not null check (source in ('report', 'payout')),
+      source text not null check (source in ('report', 'payout', 'list')),
       kind text not null check (kind in (
         'missing_here', 'missing_there', 'not_booked', 'amount_differs', 'currency_differs', 'captured_twice',
         'fee_differs', 'payout_differs', 'not_paid_out', 'unexpected_kind', 'preliminary_not_confirmed', 'debit_differs')),

@@ -26,6 +26,7 @@ export type Behaviour =
 
 interface Truth {
   reference: string;
+  invoiceId: string;
   amount: number;
   currency: string;
   capturedAt: string;
@@ -35,6 +36,7 @@ interface Truth {
 
 interface Page {
   reference: string;
+  invoiceId: string;
   amount: number;
   currency: string;
   saveMethod: boolean;
@@ -81,13 +83,13 @@ export function fakeGateway(clock: Clock): FakeGateway {
   const plans = new Map<string, Behaviour[]>();
 
   const capture = (
-    reference: string,
+    { reference, invoiceId, currency }: Pick<OffSessionCharge, 'reference' | 'invoiceId' | 'currency'>,
     amount: number,
-    currency: string,
     method: SavedMethod | null,
   ): Truth => {
     const truth: Truth = {
       reference,
+      invoiceId,
       amount,
       currency,
       capturedAt: clock.now().toString({ smallestUnit: 'millisecond' }),
@@ -178,9 +180,8 @@ export function fakeGateway(clock: Clock): FakeGateway {
       if (page === undefined || page.state !== 'open') throw new Error('there is no open page');
       page.state = 'paid';
       capture(
-        reference,
+        page,
         page.amount,
-        page.currency,
         token === null || !page.saveMethod
           ? null
           : {
@@ -203,7 +204,7 @@ export function fakeGateway(clock: Clock): FakeGateway {
       if (known.kind === 'succeeded' || known.kind === 'failed') return known;
       const plan = plans.get(methodToken) ?? ['ok'];
       const behaviour = (plan.length > 1 ? plan.shift() : plan[0]) ?? 'ok';
-      const take = () => capture(reference, request.amount, request.currency, null);
+      const take = () => capture(request, request.amount, null);
       if (typeof behaviour === 'object') {
         const codes = codesOf(behaviour.declines);
         failed.set(reference, codes);
@@ -230,7 +231,7 @@ export function fakeGateway(clock: Clock): FakeGateway {
         case 'rate_limited':
           return { kind: 'not_executed', why: '429', retryAfterMs: 1_000 };
         case 'another_amount':
-          return succeeded(capture(reference, request.amount + 1, request.currency, null));
+          return succeeded(capture(request, request.amount + 1, null));
       }
     },
 
@@ -295,6 +296,25 @@ export function fakeGateway(clock: Clock): FakeGateway {
       return (async function* () {
         yield* lines;
       })();
+    },
+
+    async *listCharges(_account, from, until) {
+      if (gateway.down) throw new Error('the gateway does not answer');
+      for (const truth of captured) {
+        const at = Date.parse(truth.capturedAt);
+        if (at < Date.parse(from) || at >= Date.parse(until)) continue;
+        const { gatewayChargeId, reference, invoiceId, amount, currency, capturedAt } = truth;
+        yield {
+          gatewayChargeId,
+          reference,
+          invoiceId,
+          amount,
+          currency,
+          refunded: 0,
+          method: 'card',
+          capturedAt,
+        };
+      }
     },
   };
   return gateway;

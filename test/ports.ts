@@ -21,6 +21,10 @@ const noCarrier: Carrier = {
   semantics: { callDeadlineMs: 1_000, notFoundConclusiveAfterMs: 1_000, concurrency: 1 },
   send: async () => ({ kind: 'unknown', why: 'no carrier here' }),
   lookup: async () => ({ kind: 'unknown', why: 'no carrier here' }),
+  // biome-ignore lint/correctness/useYield: it ends before its first line.
+  list: async function* () {
+    throw new Error('no carrier here');
+  },
 };
 
 export function portsFor(db: Db, clock: Clock, gateway: Gateway, archiveFolder: string): Ports {

@@ -139,7 +139,15 @@ describe('the schema', () => {
   });
 
   /** Not of one merchant. */
-  const ofNobody = ['merchants', 'virtual_clock', 'schema_migrations', 'schema_migrations_lock'];
+  const ofNobody = [
+    'merchants',
+    'virtual_clock',
+    'database_identity',
+    'process_lives',
+    'restores',
+    'schema_migrations',
+    'schema_migrations_lock',
+  ];
 
   test('has merchant_id at the head of every key, and row security everywhere', async () => {
     const keys = await database.db.query<{

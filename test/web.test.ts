@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { outboxCarrier } from '../billing/carriers/outbox.ts';
 import { referenceOf } from '../billing/ids.ts';
 import type { Merchant } from '../billing/merchants/merchant.ts';
+import { beginRestore } from '../billing/restores/begin.ts';
 import { type AdminServer, startAdmin } from '../web/admin.ts';
 import { brandStyle, contrast, rgbOf } from '../web/brand.ts';
 import { paths } from '../web/paths.ts';
@@ -329,6 +330,29 @@ describe('paying', () => {
       expect([shown.status, shown.text.includes(text)]).toEqual([status, true]);
       expect(shown.text).not.toContain('4,980');
     }
+  });
+
+  test('in safe mode nobody can pay, also who has the bill on the screen, and nothing is under way', async () => {
+    const bill = await here.bill(gas, { customerNumber: 'C-00032165' });
+    const person = visitor();
+    const { visitUrl } = await person.open(linkOf(bill), japanese);
+    await check(person, visitUrl, '2165');
+    await here.db.transaction((tx) =>
+      beginRestore(tx, {
+        ids: here.ids,
+        at: here.clock.now(),
+        by: 'test',
+        why: 'a test',
+        forgottenFrom: here.clock.now(),
+      }),
+    );
+    expect((await person.post(`${visitUrl}/pay`, {})).status).toBe(303);
+    const shown = await person.get(visitUrl, japanese);
+    expect([shown.status, shown.text.includes('data-state="resting"')]).toEqual([503, true]);
+    expect(shown.text).toContain('受付を止めています');
+    expect(await here.db.query(`select 1 from charges where invoice_id = $1`, [bill.invoiceId])).toEqual([]);
+    await here.db.run(`update restores set ended_at = began_at, ended_by = 'test'`);
+    expect((await person.get(visitUrl, japanese)).status).toBe(200);
   });
 
   test('an unknown outcome is a page that waits', async () => {

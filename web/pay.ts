@@ -34,6 +34,7 @@ type VisitRequest = FastifyRequest<{
 /** What each state means for HTTP. A link that leads nowhere any more is gone; all unknown ones look alike. */
 const statusOf: Partial<Record<PageState, number>> = {
   unknown: 404,
+  resting: 503,
   expired: 410,
   cancelled: 410,
   returned: 410,

@@ -72,6 +72,9 @@ const ja = {
   unknownTitle: 'ページを開けません',
   unknownText:
     'SMSのリンクをもう一度開いてください。それでも開けないときは、ご請求元へお問い合わせください。',
+  restingTitle: 'ただいまお支払いの受付を止めています',
+  restingText:
+    'システムの確認を行っています。代金が二重に請求されることはありません。時間をおいて、SMSのリンクをもう一度開いてください。',
   busyTitle: 'ただいま混み合っています',
   busyText: '少し待ってから、もう一度開いてください。代金が二重に請求されることはありません。',
   back: 'お支払いページへ',
@@ -149,6 +152,9 @@ const en: Words = {
   unknownTitle: 'This page cannot be opened',
   unknownText:
     'Please open the link in your SMS again. If that does not help, please ask the company that billed you.',
+  restingTitle: 'Payment is temporarily not available',
+  restingText:
+    'Our system is being checked. You will not be charged twice. Please open the link in your SMS again later.',
   busyTitle: 'We are busy right now',
   busyText: 'Please open the page again in a moment. You will not be charged twice.',
   back: 'To the payment page',

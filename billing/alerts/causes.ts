@@ -85,8 +85,16 @@ export const causes: Readonly<Record<string, Cause>> = {
     level: 'now',
     next: 'the gateway reports money and does not confirm it when asked; the merchant’s bills wait. Ask the gateway about the charge named',
   },
+  SAFE_MODE: {
+    level: 'now',
+    next: 'the database was put back to an older state, or failed over: nothing leaves it. `seikyu restore status`, then `seikyu restore reconcile`',
+  },
+  RESTORE_UNPROVED: {
+    level: 'now',
+    next: 'the gateway took money that is not provably of a bill here; `seikyu restore status` names it. Clear it up with the gateway; safe mode then ends with `--accept`',
+  },
   AUDIT_UNSEALED: {
-    level: 'daily',
+    level: 'now',
     next: 'acts wait for more than 15 minutes to be sealed into the audit log; the log of the jobs says why sealing fails. Nothing is lost: the next pass of any job seals them',
   },
   BILLS_LATE: {

@@ -164,6 +164,7 @@ export async function claimBatch(
         request: {
           account: merchant.code,
           reference: referenceOf(chargeId),
+          invoiceId: bill.id,
           amount: bill.amount,
           currency: bill.currency,
           methodToken: sealer.open('method', method.sealed_token, method.payment_method_id),

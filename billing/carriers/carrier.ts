@@ -46,4 +46,9 @@ export interface Carrier {
     request: { messageId: string; merchantCode: string; to: string },
     signal: AbortSignal,
   ): Promise<SmsLookupAnswer>;
+  /**
+   * Every SMS that it took from a merchant in [from, until) (ISO 8601 instants). Reading throws where the carrier cannot
+   * be reached and where the list is cut off.
+   */
+  list(merchantCode: string, from: string, until: string, signal: AbortSignal): AsyncIterable<ListedSms>;
 }

@@ -2,7 +2,12 @@ import type { Db } from '../db.ts';
 import type { Clock } from '../ports.ts';
 import type { Sealer } from '../sealing.ts';
 import type { Carrier, SmsRequest } from './carrier.ts';
-import { acceptOutboxMessage, findOutboxMessage, newestOutboxMessages } from './queries.ts';
+import {
+  acceptOutboxMessage,
+  findOutboxMessage,
+  newestOutboxMessages,
+  outboxMessagesBetween,
+} from './queries.ts';
 
 /** What a test lets go wrong with one message. `accept_then_time_out`: it is taken, and the answer never comes. */
 export type OutboxFault = 'accept_then_time_out' | 'time_out' | 'refuse' | 'busy' | null;
@@ -14,6 +19,8 @@ export interface OutboxOptions {
   fault?: (request: SmsRequest) => OutboxFault;
   /** Whether lookups are answered. */
   lookupFault?: (messageId: string) => 'time_out' | null;
+  /** Whether the list is handed out. */
+  listFault?: () => 'cut_off' | null;
 }
 
 /**
@@ -54,6 +61,18 @@ export function outboxCarrier(options: OutboxOptions): Carrier {
       }
       const providerId = await findOutboxMessage(db, merchantCode, messageId);
       return providerId === undefined ? { kind: 'not_found' } : { kind: 'accepted', providerId };
+    },
+
+    async *list(merchantCode, from, until, signal) {
+      for await (const page of outboxMessagesBetween(db, merchantCode, from, until)) {
+        signal.throwIfAborted();
+        yield* page.map((row) => ({
+          messageId: row.message_id,
+          providerId: row.provider_id,
+          takenAt: row.accepted_at,
+        }));
+        if (options.listFault?.() === 'cut_off') throw new Error('outbox: the list is cut off');
+      }
     },
   };
 }

@@ -46,6 +46,37 @@ export async function findOutboxMessage(
   return rows[0]?.provider_id;
 }
 
+export interface ListedOutboxMessage {
+  message_id: string;
+  provider_id: string;
+  accepted_at: string;
+}
+
+/** What was taken from a merchant in [from, until), page by page in the order of taking. */
+export async function* outboxMessagesBetween(
+  db: Pick<Db, 'query'>,
+  merchantCode: string,
+  from: string,
+  until: string,
+): AsyncIterable<ListedOutboxMessage[]> {
+  const limit = 5_000;
+  let after: ListedOutboxMessage | undefined;
+  for (;;) {
+    const page: ListedOutboxMessage[] = await db.query(
+      `select o.message_id, o.provider_id, o.accepted_at
+       from outbox_messages o join merchants m on m.id = o.merchant_id
+       where m.code = $1 and o.accepted_at >= $2::timestamptz and o.accepted_at < $3::timestamptz
+         and ($4::timestamptz is null or (o.accepted_at, o.message_id) > ($4::timestamptz, $5::text))
+       order by o.accepted_at, o.message_id
+       limit $6`,
+      [merchantCode, from, until, after?.accepted_at ?? null, after?.message_id ?? null, limit],
+    );
+    if (page.length > 0) yield page;
+    after = page.at(-1);
+    if (page.length < limit) return;
+  }
+}
+
 export interface OutboxRow {
   merchant: string;
   message_id: string;

@@ -1,5 +1,7 @@
 import { type Act, instantText, monthOf } from '../acts/act.ts';
 import type { Tx } from '../db.ts';
+import { notInSafeMode } from '../restores/queries.ts';
+import { restsInSafeMode } from '../restores/restore.ts';
 import { type ChargeState, type LearnedBy, statesBefore } from './charge.ts';
 
 export interface ChargeInvoice {
@@ -40,17 +42,18 @@ export interface NewCharge {
 /**
  * The intents of a batch: charge rows in `processing` with gapless attempt numbers, and the lock rows that keep every
  * other way to pay off these bills. A bill that is locked already breaks the lock's primary key: callers hold the
- * invoice rows and have seen that none is.
+ * invoice rows and have seen that none is. Refusal SAFE_MODE while the database is to learn what it has forgotten.
  */
 export async function insertCharges(tx: Tx, act: Act, charges: readonly NewCharge[]): Promise<void> {
   if (charges.length === 0) return;
   const at = instantText(act.at);
-  await tx.run(
+  const inserted = await tx.run(
     `with new as (
        select * from unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::uuid[],
                             $9::bigint[], $10::text[], $11::date[], $12::timestamptz[], $13::timestamptz[])
          as c(id, intent_id, invoice_id, session_id, origin, gateway, payment_method_id,
               amount, currency, business_date, deadline_at, ask_at)
+       where ${notInSafeMode}
      ), inserted as (
        insert into charges (merchant_id, id, intent_id, invoice_id, session_id, attempt_no, origin, gateway,
                             payment_method_id, amount, currency, state, version, business_date, started_at, deadline_at)
@@ -86,6 +89,7 @@ export async function insertCharges(tx: Tx, act: Act, charges: readonly NewCharg
       act.id,
     ],
   );
+  if (inserted !== charges.length) throw restsInSafeMode();
 }
 
 export interface DecidedCharge {

@@ -10,6 +10,8 @@ export type BillState =
   | 'in_payment'
   /** Another attempt has no conclusive outcome yet: nobody may pay a second time. */
   | 'waiting'
+  /** The database is to learn first what it has forgotten: perhaps this bill is paid. */
+  | 'resting'
   | 'paid'
   | 'cancelled'
   /** Handed back to the merchant, who asks for the money himself. */
@@ -42,6 +44,8 @@ export interface BillRow {
   /** The contract is on automatic payment. */
   enrolled: boolean;
   paid_on: string | null;
+  /** Safe mode. */
+  resting: boolean;
 }
 
 /** `today`: the merchant's date, YYYY-MM-DD. A link may be used on its last day. */
@@ -51,7 +55,7 @@ export function stateOfBill(row: BillRow, now: Temporal.Instant, today: string):
   if (row.state === 'unpaid') return 'returned';
   if (row.charge_id !== null) return hasOpenPage(row, now) ? 'in_payment' : 'waiting';
   if (row.dead_reason !== null || row.expires_on < today) return 'expired';
-  return 'owed';
+  return row.resting ? 'resting' : 'owed';
 }
 
 function hasOpenPage(row: BillRow, now: Temporal.Instant): boolean {

@@ -4,6 +4,7 @@ import { statesBefore } from '../charges/charge.ts';
 import type { Tx } from '../db.ts';
 import type { InvoiceState } from '../invoices/invoice.ts';
 import type { Merchant } from '../merchants/merchant.ts';
+import { notInSafeMode } from '../restores/queries.ts';
 import type { BillRow } from './bill.ts';
 
 export interface LinkRow {
@@ -42,7 +43,8 @@ export async function billOfLink(
             exists (select 1 from enrolments e
                     where e.merchant_id = i.merchant_id and e.contract_id = i.contract_id and e.state = 'active') as enrolled,
             (select max(p.collected_on) from payments p
-             where p.merchant_id = i.merchant_id and p.invoice_id = i.id) as paid_on
+             where p.merchant_id = i.merchant_id and p.invoice_id = i.id) as paid_on,
+            not ${notInSafeMode} as resting
      from invoices i
      join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id and f.state = 'released'
      join customers c on c.merchant_id = i.merchant_id and c.id = i.customer_id

@@ -11,7 +11,7 @@ import { referenceOf } from '../ids.ts';
 import { lockInvoices } from '../invoices/queries.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import type { Clock, Crash, Ids, Log } from '../ports.ts';
-import { assertState } from '../refusal.ts';
+import { assertState, Refusal } from '../refusal.ts';
 import type { Sealer } from '../sealing.ts';
 import { stateOfBill } from './bill.ts';
 import type { Link } from './find-link.ts';
@@ -46,10 +46,12 @@ export type Started =
   | { kind: 'waiting' }
   /** Nothing happened and nothing will: the visitor may press the button again. */
   | { kind: 'try_again' }
+  /** Nothing may leave the building until the database knows again what it had forgotten. */
+  | { kind: 'resting' }
   /** Paid, cancelled, expired, or an open page with another tick: the bill page says which. */
   | { kind: 'look_again' };
 
-const pageLivesMinutes = 30;
+export const pageLivesMinutes = 30;
 /** Less than this is not worth opening a page for: the link ends in a moment. */
 const pageLivesAtLeastSeconds = 60;
 /** When trace asks about an intent whose call was never answered. */
@@ -68,7 +70,13 @@ interface Intent {
 
 /** Intent, commit, call, outcome. At most one charge of a bill is under way, however many press the button at once. */
 export async function startCheckout(db: Db, ports: CheckoutPorts, request: StartCheckout): Promise<Started> {
-  const intent = await insertIntent(db, ports, request);
+  let intent: Intent | Started;
+  try {
+    intent = await insertIntent(db, ports, request);
+  } catch (error) {
+    if (error instanceof Refusal && error.code === 'SAFE_MODE') return { kind: 'resting' };
+    throw error;
+  }
   if ('kind' in intent) return intent;
   await ports.crash('checkout.after_intent');
   const answer = await openPage(ports, request, intent);
@@ -167,6 +175,7 @@ async function openPage(
     {
       account: intent.merchant.code,
       reference: referenceOf(intent.chargeId),
+      invoiceId: request.link.invoiceId,
       amount: intent.amount,
       currency: intent.currency,
       returnUrl: request.returnUrlOf(intent.chargeId),

@@ -2,6 +2,7 @@ import type { Act } from '../acts/act.ts';
 import { recordAct } from '../acts/queries.ts';
 import { sealContact } from '../customers/contact.ts';
 import type { Db, Tx } from '../db.ts';
+import { idWithin } from '../ids.ts';
 import type { Ids } from '../ports.ts';
 import { assertState } from '../refusal.ts';
 import type { Fence } from '../runs/fence.ts';
@@ -116,7 +117,7 @@ async function decide(tx: Tx, input: StageBills, verdict: FileVerdict): Promise<
   return 'staged';
 }
 
-/** The same bytes give the same lines; only the ids of bills not made yet are new. */
+/** The same bytes give the same lines. */
 async function checkAgain(tx: Tx, { act, file }: StageBills): Promise<Staged> {
   await rejectDuplicatesInFile(tx, act.merchantId, file.id);
   await rejectDuplicateBillings(tx, act.merchantId, file.id);
@@ -182,7 +183,7 @@ function copyRow(
   });
   const phone = phoneDigest === null ? '\\N' : bytes(phoneDigest);
   return (
-    `${merchantId}\t${fileId}\t${record}\t${line}\t${ok.billingNumber}\t${ids.uuid()}\t${ids.uuid()}\t` +
+    `${merchantId}\t${fileId}\t${record}\t${line}\t${ok.billingNumber}\t${idWithin(fileId, record)}\t${ids.uuid()}\t` +
     `${ok.customerNumber}\t${bytes(sealed)}\t${sealer.keyId}\t${bytes(digest)}\t${bytes(nameDigest)}\t${phone}\t` +
     `${ok.phone.kind}\t${ok.amount}\t${ok.taxRate}\t${ok.taxAmount}\t${ok.billingPeriod}\t${ok.dueOn}\t` +
     `${ok.collection}\t${escaped(ok.description)}\n`

@@ -85,6 +85,8 @@ export interface OffSessionCharge {
   account: string;
   /** 26 characters of Crockford base32; also the idempotency key. */
   reference: string;
+  /** Kept by the gateway beside the charge, so that a charge that we have forgotten can still be put to its bill. */
+  invoiceId: string;
   amount: number;
   currency: string;
   methodToken: string;
@@ -94,6 +96,8 @@ export interface OffSessionCharge {
 export interface HostedPageRequest {
   account: string;
   reference: string;
+  /** As in `OffSessionCharge`. */
+  invoiceId: string;
   amount: number;
   currency: string;
   /** Where the gateway sends the customer back; a hint only, never proof. */
@@ -210,4 +214,9 @@ export interface Gateway {
   payouts(account: string, from: string, to: string, signal: AbortSignal): Promise<Payout[] | null>;
   /** All that a payout is made of. The call throws where the gateway cannot be reached, reading where it is cut off. */
   payoutLines(account: string, payoutId: string, signal: AbortSignal): Promise<AsyncIterable<PayoutLine>>;
+  /**
+   * Every capture of an account in [from, until) by when it was taken (ISO 8601 instants), whatever we know of it. Reading
+   * throws where the gateway cannot be reached and where the list is cut off.
+   */
+  listCharges(account: string, from: string, until: string, signal: AbortSignal): AsyncIterable<ListedCharge>;
 }

@@ -7,6 +7,7 @@ import type {
   Gateway,
   GatewaySemantics,
   HostedPageAnswer,
+  ListedCharge,
   LookupAnswer,
   Payout,
   PayoutLine,
@@ -115,6 +116,21 @@ const payoutLine = z.discriminatedUnion('kind', [
     fee_tax: z.int(),
   }),
   z.object({ kind: z.literal('end'), count: minorUnits, amount: z.int() }),
+]);
+
+const listedCharge = z.discriminatedUnion('kind', [
+  z.object({
+    kind: z.literal('capture'),
+    id: z.string().min(1),
+    reference: nullableText,
+    invoice_id: nullableText,
+    amount: minorUnits,
+    currency: z.string(),
+    refunded: minorUnits,
+    method: z.enum(['card', 'wallet', 'barcode', 'debit']),
+    captured_at: z.iso.datetime(),
+  }),
+  z.object({ kind: z.literal('end'), count: minorUnits, amount: minorUnits }),
 ]);
 
 /** What one HTTP call came to. `not_sent`: no byte left, so nothing can have happened. */
@@ -323,6 +339,7 @@ export function simulatorGateway(options: SimulatorGatewayOptions): Gateway & { 
           currency: charge.currency,
           method_token: charge.methodToken,
           network_transaction_id: charge.networkTransactionId,
+          metadata: { invoice_id: charge.invoiceId },
         },
         charge.reference,
       );
@@ -353,6 +370,7 @@ export function simulatorGateway(options: SimulatorGatewayOptions): Gateway & { 
           merchant_name: page.merchantName,
           save_method: page.saveMethod,
           expires_at: page.expiresAt,
+          metadata: { invoice_id: page.invoiceId },
         },
         page.reference,
       );
@@ -442,41 +460,81 @@ export function simulatorGateway(options: SimulatorGatewayOptions): Gateway & { 
       }
       return payoutLines(response.body);
     },
+
+    async *listCharges(account, from, until, signal): AsyncGenerator<ListedCharge> {
+      const response = await request(
+        `${baseUrl}/v1/captures?${new URLSearchParams({ account, from, until })}`,
+        { dispatcher: agent, method: 'GET', headers: { authorization }, signal },
+      );
+      if (response.statusCode !== 200) {
+        await response.body.dump();
+        throw new Error(`list of charges refused: ${response.statusCode}`);
+      }
+      for await (const line of linesToTheEnd('list of charges', response.body, listedCharge)) {
+        yield {
+          gatewayChargeId: line.id,
+          reference: line.reference,
+          invoiceId: line.invoice_id,
+          amount: line.amount,
+          currency: line.currency,
+          refunded: line.refunded,
+          method: line.method,
+          capturedAt: line.captured_at,
+        };
+      }
+    },
   };
 }
 
-async function* textLines(body: Dispatcher.ResponseData['body']): AsyncGenerator<string> {
+async function* textLines(what: string, body: Dispatcher.ResponseData['body']): AsyncGenerator<string> {
   const decoder = new TextDecoder('utf-8', { fatal: true });
   let rest = '';
   for await (const part of body as AsyncIterable<Uint8Array>) {
     rest += decoder.decode(part, { stream: true });
     const lines = rest.split('\n');
     rest = lines.pop() ?? '';
-    if (rest.length > REPORT_LINE_CHARACTERS_AT_MOST) throw new Error('a line of the report is too long');
+    if (rest.length > REPORT_LINE_CHARACTERS_AT_MOST) throw new Error(`${what}: line too long`);
     yield* lines;
   }
   rest += decoder.decode();
   if (rest !== '') yield rest;
 }
 
-/** Throws unless the report ends with its own count and amount: half a report must not pass for a whole one. */
-async function* settlementLines(body: Dispatcher.ResponseData['body']): AsyncGenerator<SettlementLine> {
+type EndLine = { kind: 'end'; count: number; amount: number };
+
+/** Throws unless the lines end with their own count and amount: half a list must not pass for a whole one. */
+async function* linesToTheEnd<Line extends { kind: string; amount: number }>(
+  what: string,
+  body: Dispatcher.ResponseData['body'],
+  schema: z.ZodType<Line | EndLine>,
+): AsyncGenerator<Line> {
   let count = 0;
   let amount = 0;
   let ended = false;
-  for await (const text of textLines(body)) {
-    const parsed = reportLine.safeParse(parseJson(text));
-    if (!parsed.success || ended) throw new Error(`settlement report: line ${count + 1} is malformed`);
+  for await (const text of textLines(what, body)) {
+    const parsed = schema.safeParse(parseJson(text));
+    if (!parsed.success || ended) throw new Error(`${what}: line ${count + 1} is malformed`);
     const line = parsed.data;
-    if (line.kind === 'end') {
+    if (isEnd(line)) {
       if (line.count !== count || line.amount !== amount) {
-        throw new Error('settlement report: its end does not tie to its lines');
+        throw new Error(`${what}: its end does not tie to its lines`);
       }
       ended = true;
       continue;
     }
     count += 1;
-    amount += line.kind === 'charge' ? line.amount : -line.amount;
+    amount += line.kind === 'charge' || line.kind === 'capture' ? line.amount : -line.amount;
+    yield line;
+  }
+  if (!ended) throw new Error(`${what}: cut off before its end`);
+}
+
+function isEnd(line: { kind: string }): line is EndLine {
+  return line.kind === 'end';
+}
+
+async function* settlementLines(body: Dispatcher.ResponseData['body']): AsyncGenerator<SettlementLine> {
+  for await (const line of linesToTheEnd('settlement report', body, reportLine)) {
     yield {
       gatewayChargeId: line.id,
       reference: line.reference,
@@ -488,29 +546,9 @@ async function* settlementLines(body: Dispatcher.ResponseData['body']): AsyncGen
       capturedAt: line.captured_at,
     };
   }
-  if (!ended) throw new Error('settlement report: cut off before its end');
 }
 
-/** As a settlement report: half of the lines must not pass for all. */
 async function* payoutLines(body: Dispatcher.ResponseData['body']): AsyncGenerator<PayoutLine> {
-  let count = 0;
-  let amount = 0;
-  let ended = false;
-  for await (const text of textLines(body)) {
-    const parsed = payoutLine.safeParse(parseJson(text));
-    if (!parsed.success || ended) throw new Error(`payout: line ${count + 1} is malformed`);
-    const line = parsed.data;
-    if (line.kind === 'end') {
-      if (line.count !== count || line.amount !== amount) {
-        throw new Error('payout: its end does not tie to its lines');
-      }
-      ended = true;
-      continue;
-    }
-    count += 1;
-    amount += line.kind === 'refund' ? -line.amount : line.amount;
-    const { id, fee_tax, ...rest } = line;
+  for await (const { id, fee_tax, ...rest } of linesToTheEnd('payout', body, payoutLine))
     yield { ...rest, gatewayChargeId: id, feeTax: fee_tax };
-  }
-  if (!ended) throw new Error('payout: cut off before its end');
 }

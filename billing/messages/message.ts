@@ -4,16 +4,21 @@ export type MessageState = 'planned' | 'sending' | 'sent' | 'unknown' | 'failed'
 
 /**
  * From a state to the ones it may become. Back to `planned` leads only the proof that the carrier took nothing; from
- * `unknown` nothing is sent again.
+ * `unknown` nothing is sent again. From `planned`, `skipped` and `failed` to `sent` leads only the carrier's own list, after
+ * the database was put back to an older state.
  */
 export const transitions: Readonly<Record<MessageState, readonly MessageState[]>> = {
-  planned: ['sending', 'skipped'],
+  planned: ['sending', 'skipped', 'sent'],
   sending: ['sent', 'failed', 'unknown', 'planned'],
   unknown: ['sent', 'planned'],
   sent: [],
-  failed: [],
-  skipped: [],
+  failed: ['sent'],
+  skipped: ['sent'],
 };
+
+export function statesBefore(to: MessageState): MessageState[] {
+  return (Object.keys(transitions) as MessageState[]).filter((from) => transitions[from].includes(to));
+}
 
 /** Names one message to the carrier, for ever: `01KBRN...Z.first_notice`. */
 export function messageIdOf(invoiceId: string, step: string): string {

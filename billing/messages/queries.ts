@@ -1,6 +1,7 @@
 import type { Temporal } from 'temporal-polyfill';
 import { type Act, instantText, monthOf } from '../acts/act.ts';
 import type { Db, Tx } from '../db.ts';
+import { notInSafeMode } from '../restores/queries.ts';
 import type { MessageState } from './message.ts';
 
 export interface FileToPlan {
@@ -175,6 +176,7 @@ export async function claimMessages(
          and not exists (
            select from collection_locks k where k.merchant_id = m.merchant_id and k.invoice_id = m.invoice_id
          )
+         and ${notInSafeMode}
        order by m.planned_on, m.invoice_id, m.step
        limit $4
        for update of m skip locked

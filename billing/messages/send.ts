@@ -12,6 +12,7 @@ import { park } from '../parked/queries.ts';
 import type { Clock, Crash, Ids, Log } from '../ports.ts';
 import { takeSlot } from '../rate-limits/queries.ts';
 import { assertState } from '../refusal.ts';
+import { refuseInSafeMode } from '../restores/queries.ts';
 import type { Fence } from '../runs/fence.ts';
 import { holdFence } from '../runs/queries.ts';
 import type { Sealer } from '../sealing.ts';
@@ -150,15 +151,18 @@ interface Batch extends Record<string, number> {
 async function sendBatch(ports: SendPorts, work: SendWork, size: number): Promise<Batch> {
   const { clock, carrier } = ports;
   const claimedAtMs = clock.elapsedMs();
-  const claimed = await inTransaction(ports, work, (tx, act) =>
-    claimMessages(tx, act, {
+  const claimed = await inTransaction(ports, work, async (tx, act) => {
+    const messages = await claimMessages(tx, act, {
       dueOn: work.businessDate,
       today: businessDateOf(act.at, work.merchant.settings.timezone).toString(),
       carrier: carrier.name,
       askAt: instantText(act.at.add({ milliseconds: sendWindowMs(carrier) })),
       limit: size,
-    }),
-  );
+    });
+    // Nothing was to be had: because there is nothing, or because nothing may leave.
+    if (messages.length === 0) await refuseInSafeMode(tx);
+    return messages;
+  });
   const messages = claimed.filter((message) => message.state === 'sending');
   const batch: Batch = {
     sent: 0,

@@ -12,6 +12,7 @@ import { park, unpark } from '../parked/queries.ts';
 import { claimPayout, payoutsToFile } from '../payouts/queries.ts';
 import type { Clock, Crash, Ids, Log } from '../ports.ts';
 import { assertState } from '../refusal.ts';
+import { refuseInSafeMode } from '../restores/queries.ts';
 import type { Fence } from '../runs/fence.ts';
 import { holdFence } from '../runs/queries.ts';
 import type { OutwardHead, OutwardKind, RenderOutward, SettlementFileLine } from './outward.ts';
@@ -120,6 +121,7 @@ async function inSnapshot(
     async (tx) => {
       // First, so that the snapshot begins with the fence: a heartbeat before it is no conflict.
       await holdFence(tx, work.fence);
+      await refuseInSafeMode(tx);
       const act = { ...work.act, at: ports.clock.now() };
       await recordAct(tx, act);
       const { merchant, businessDate, render } = work;

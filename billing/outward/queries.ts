@@ -367,9 +367,15 @@ export async function freezeWaiting(
 export interface UndeliveredFile {
   id: string;
   kind: OutwardKind;
+  sequence: number;
   name: string;
+  business_date: string;
+  input_file_id: string | null;
+  records: number;
+  sum: number;
   sha256: string;
   size_bytes: number;
+  frozen_at: string;
   /** The rename to its final name was begun, and no person has said since that it may be uploaded again. */
   rename_tried: boolean;
   parked: boolean;
@@ -381,7 +387,8 @@ export async function undeliveredFiles(
   merchantId: number,
 ): Promise<UndeliveredFile[]> {
   return db.query<UndeliveredFile>(
-    `select o.id, o.kind, o.name, o.sha256, o.size_bytes,
+    `select o.id, o.kind, o.sequence, o.name, o.business_date, o.input_file_id, o.records, o.sum, o.sha256, o.size_bytes,
+            o.frozen_at,
             o.renaming_at is not null and not exists (
               select from parked_items p
               where p.merchant_id = o.merchant_id and p.subject = 'file' and p.subject_id = o.id::text

@@ -105,8 +105,11 @@ export const holdingDunning = kindsThat((rule) => rule.holdsDunning);
 /** Something that differs between us and the outside, as it is found. */
 export interface NewFinding {
   id: string;
-  /** What was compared: a settlement report, or a payout. Only the former says whether a bill is paid. */
-  source: 'report' | 'payout';
+  /**
+   * What was compared: a settlement report, a payout, or the gateway's own list after a restore. Later news of one kind
+   * settles nothing of another.
+   */
+  source: 'report' | 'payout' | 'list';
   kind: FindingKind;
   /** As the outside names it: a gateway's charge id, a payout id, a payment number. */
   subject: string;

@@ -161,6 +161,8 @@ function report(rows: RunRow[], output: Output, stopped: boolean): number {
   output.rows('', ['merchant', 'job', 'date', 'outcome', 'counts'], rows, 'Nothing was run.');
   for (const row of rows) {
     if (row.failure !== '') output.line(`${row.merchant} ${row.job}: ${row.failure}`);
+    else if (row.counts.safe_mode)
+      output.line(`${row.merchant} ${row.job}: safe mode, nothing was done; look at: seikyu restore status`);
     else if (row.outcome === 'attention')
       output.line(`${row.merchant} ${row.job}: wants a person; look at: seikyu parked, seikyu alerts`);
   }

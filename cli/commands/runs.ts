@@ -1,6 +1,7 @@
 import { type Command, Option } from 'commander';
 import { merchantByCode, zonesOf } from '../../billing/merchants/queries.ts';
 import { Refusal } from '../../billing/refusal.ts';
+import { openRestore } from '../../billing/restores/queries.ts';
 import { recentPasses } from '../../billing/runs/queries.ts';
 import { jobNames } from '../../jobs/job.ts';
 import { localTime } from '../output.ts';
@@ -39,6 +40,8 @@ export function addRunsCommand(program: Command): void {
           })),
           (options.merchant ?? options.job ?? options.date) ? 'No such run.' : 'Nothing has run yet.',
         );
+        const restore = await openRestore(db);
+        if (restore !== undefined) output.line(`Safe mode: ${restore.why}. Look at: seikyu restore status`);
         return 0;
       }),
     );

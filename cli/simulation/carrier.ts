@@ -1,3 +1,4 @@
+import { Temporal } from 'temporal-polyfill';
 import type { Carrier, SmsRequest } from '../../billing/carriers/carrier.ts';
 import type { Baton, Mortal } from './baton.ts';
 import type { Faults } from './faults.ts';
@@ -87,6 +88,17 @@ export function simulatedCarrier(baton: Baton, self: Mortal, faults: Faults, tru
           : ({ kind: 'accepted', providerId: sms.providerId } as const);
       await baton.pause(self, faults.between(10, 200), `carrier.lookup ${answer.kind}`);
       return answer;
+    },
+
+    async *list(merchantCode, from, until) {
+      await baton.pause(self, faults.between(20, 400), `carrier.list ${merchantCode} ${from}`);
+      if (faults.hits(faults.profile.carrier.lookupFails)) throw new Error('list of SMS: no answer');
+      const [fromMs, untilMs] = [Date.parse(from), Date.parse(until)];
+      for (const sms of truth.taken) {
+        if (sms.merchantCode !== merchantCode || sms.takenAtMs < fromMs || sms.takenAtMs >= untilMs) continue;
+        const takenAt = Temporal.Instant.fromEpochMilliseconds(sms.takenAtMs).toString();
+        yield { messageId: sms.messageId, providerId: sms.providerId, takenAt };
+      }
     },
   };
 }

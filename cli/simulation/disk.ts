@@ -30,6 +30,12 @@ export function simulatedDisk(baton: Baton, self: Mortal, faults: Faults, conten
 
     exists: async (path) => content.has(path),
 
+    list: async (folder) =>
+      [...content.keys()]
+        .filter((path) => path.startsWith(`${folder}/`) && !path.slice(folder.length + 1).includes('/'))
+        .map((path) => path.slice(folder.length + 1))
+        .sort(),
+
     async remove(path) {
       content.delete(path);
     },

@@ -6,6 +6,7 @@ import type {
   DeclineCodes,
   Gateway,
   HostedPageRequest,
+  ListedCharge,
   LookupAnswer,
   OffSessionCharge,
   Payout,
@@ -22,6 +23,7 @@ import type { Faults } from './faults.ts';
 export interface Capture {
   account: string;
   reference: string;
+  invoiceId: string;
   gatewayChargeId: string;
   amount: number;
   currency: string;
@@ -260,6 +262,23 @@ export class GatewayTruth {
     });
   }
 
+  /** Its own list of what it took, in the order of taking. */
+  listed(account: string, fromMs: number, untilMs: number): ListedCharge[] {
+    return this.captures
+      .filter((each) => each.account === account)
+      .filter((each) => each.capturedAtMs >= fromMs && each.capturedAtMs < untilMs)
+      .map((each) => ({
+        gatewayChargeId: each.gatewayChargeId,
+        reference: each.reference,
+        invoiceId: each.invoiceId,
+        amount: each.amount,
+        currency: each.currency,
+        refunded: 0,
+        method: 'card',
+        capturedAt: instantOf(each.capturedAtMs),
+      }));
+  }
+
   #isOpen(page: Page): boolean {
     return page.state === 'open' && this.#baton.nowMs < Date.parse(page.request.expiresAt);
   }
@@ -281,13 +300,15 @@ export class GatewayTruth {
   }
 
   async #capture(
-    { reference, amount, currency }: { reference: string; amount: number; currency: string },
+    request: Pick<OffSessionCharge, 'reference' | 'invoiceId' | 'amount' | 'currency'>,
     account: string,
     savedMethod: SavedMethod | null,
   ): Promise<void> {
+    const { reference, invoiceId, amount, currency } = request;
     const capture: Capture = {
       account,
       reference,
+      invoiceId,
       gatewayChargeId: this.#id('ch'),
       amount,
       currency,
@@ -490,6 +511,16 @@ export function simulatedGateway(baton: Baton, self: Mortal, faults: Faults, tru
         }
         if (cutOff) throw new Error('payout: cut off before its end');
       })();
+    },
+
+    async *listCharges(account, from, until) {
+      await there(`gateway.list ${account} ${from}`);
+      if (isDown()) throw new Error('list of charges: no answer');
+      const lines = truth.listed(account, Date.parse(from), Date.parse(until));
+      const cutOff = faults.hits(faults.profile.gateway.reportCutOff);
+      await back(`gateway.list ${lines.length}`);
+      yield* cutOff ? lines.slice(0, lines.length / 2) : lines;
+      if (cutOff) throw new Error('list of charges: cut off before its end');
     },
   };
 }

@@ -8,6 +8,7 @@ import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type {
   ChargeAnswer,
+  ListedCharge,
   LookupAnswer,
   PayoutLine,
   SettlementLine,
@@ -106,6 +107,7 @@ async function savedMethod(card: string): Promise<string> {
 const chargeOf = (methodToken: string, change: { reference?: string; amount?: number } = {}) => ({
   account: ACCOUNT,
   reference: change.reference ?? reference(),
+  invoiceId: 'INVOICE-1',
   amount: change.amount ?? 4_980,
   currency: 'JPY',
   methodToken,
@@ -127,6 +129,7 @@ async function openPage(change: { saveMethod?: boolean; language?: 'ja' | 'en'; 
     {
       account: ACCOUNT,
       reference: ofReference,
+      invoiceId: 'INVOICE-2',
       amount: 7_315,
       currency: 'JPY',
       returnUrl: 'http://pay.example.test/return/abc',
@@ -448,6 +451,7 @@ describe('the hosted page', () => {
     const request = {
       account: ACCOUNT,
       reference: reference(),
+      invoiceId: 'INVOICE-3',
       amount: 100,
       currency: 'JPY',
       returnUrl: 'https://pay.example.test/r',
@@ -840,6 +844,49 @@ test('the full list is read in keyset pages and holds every capture once', async
     { of: requests[1]?.reference, state: 'succeeded' },
     { of: requests[2]?.reference, state: 'failed' },
   ]);
+});
+
+test('the list of captures names the bill of each, holds [from, until) and nothing of another account', async () => {
+  const account = 'restored-power';
+  const { methods } = (await control('/control/saved-methods', {
+    account,
+    cards: ['visa', 'jcb', 'later-closed'],
+  })) as unknown as { methods: { token: string }[] };
+  const started = nowMs;
+  const requests = methods.map(({ token }, index) => ({
+    ...chargeOf(token),
+    account,
+    invoiceId: `INVOICE-${index}`,
+  }));
+  for (const request of requests) {
+    await gateway.charge(request, soon());
+    nowMs += 1_000;
+  }
+  const list = async (fromMs: number, untilMs: number) => {
+    const [from, until] = [new Date(fromMs).toISOString(), new Date(untilMs).toISOString()];
+    const listed: ListedCharge[] = [];
+    for await (const charge of gateway.listCharges(account, from, until, soon())) listed.push(charge);
+    return listed;
+  };
+  // The third card is closed: no money, so not in the list.
+  expect(await list(started, nowMs)).toEqual(
+    requests.slice(0, 2).map(({ reference: of, invoiceId, amount }, index) => ({
+      gatewayChargeId: expect.any(String),
+      reference: of,
+      invoiceId,
+      amount,
+      currency: 'JPY',
+      refunded: 0,
+      method: 'card',
+      capturedAt: new Date(started + index * 1_000).toISOString(),
+    })),
+  );
+  expect(await list(started, started + 1_000)).toHaveLength(1);
+  expect(await list(started + 1, nowMs)).toHaveLength(1);
+  nowMs = started;
+  await control('/control', { outage: true });
+  await expect(list(started, started + 1_000)).rejects.toThrow('list of charges refused: 503');
+  await control('/control', { outage: false });
 });
 
 test('as a process of its own it lives on the virtual clock, keeps its truth and goes with its parent', async () => {

@@ -11,6 +11,7 @@ export type PageState =
   | 'cancelled'
   | 'returned'
   | 'expired'
+  | 'resting'
   | 'unknown'
   | 'busy';
 
@@ -41,6 +42,7 @@ export function statePage(page: {
       cancelled: ['plain', words.cancelledTitle, words.cancelledText],
       returned: ['plain', words.returnedTitle, words.returnedText(name)],
       expired: ['plain', words.expiredTitle, words.expiredText(name)],
+      resting: ['wait', words.restingTitle, words.restingText],
       unknown: ['plain', words.unknownTitle, words.unknownText],
       busy: ['wait', words.busyTitle, words.busyText],
     } satisfies Record<PageState, [Mood, string, string]>

@@ -14,7 +14,7 @@ import {
   savedCard,
   storedAnswer,
 } from './queries.ts';
-import { dayOf, settlementLines } from './reports.ts';
+import { captureLines, dayOf, settlementLines } from './reports.ts';
 import {
   type ChargeBody,
   chargeBody,
@@ -34,6 +34,9 @@ const reference = z.string().regex(/^[0-9A-Za-z_-]{1,64}$/);
 const amount = z.int().min(1).max(99_999_999_999);
 const currency = z.string().regex(/^[A-Z]{3}$/);
 
+/** What the merchant wants kept beside the money; it changes nothing. */
+const metadata = z.strictObject({ invoice_id: z.string().max(64) }).optional();
+
 const chargeRequest = z.strictObject({
   account,
   reference,
@@ -41,6 +44,7 @@ const chargeRequest = z.strictObject({
   currency,
   method_token: z.string().min(1).max(128),
   network_transaction_id: z.string().max(64).nullable(),
+  metadata,
 });
 
 const pageRequest = z.strictObject({
@@ -53,12 +57,15 @@ const pageRequest = z.strictObject({
   merchant_name: z.string().min(1).max(200),
   save_method: z.boolean(),
   expires_at: z.iso.datetime({ offset: true }),
+  metadata,
 });
 
 const referenceParams = z.object({ account, reference });
 const reportParams = z.object({ account, date: z.string() });
 const payoutsQuery = z.object({ from: z.iso.date(), to: z.iso.date() });
 const payoutParams = z.object({ account, id: z.string() });
+const instant = z.iso.datetime({ offset: true });
+const capturesQuery = z.object({ account, from: instant, until: instant });
 const listQuery = z.object({
   account,
   after: z.coerce.number().int().min(0).default(0),
@@ -146,6 +153,7 @@ async function chargeOffSession(
     const executed = await executeOffSession(pool, {
       account: request.account,
       reference: request.reference,
+      invoiceId: request.metadata?.invoice_id ?? null,
       amount: request.amount,
       currency: request.currency,
       key,
@@ -210,6 +218,17 @@ export function chargeRoutes(app: FastifyInstance, simulation: Simulation): void
     };
   });
 
+  app.get('/v1/captures', async (request, reply) => {
+    const query = capturesQuery.safeParse(request.query);
+    if (!query.success) return reply.code(400).send(refusal('invalid_request', false));
+    await effects.settled();
+    const { from, until } = query.data;
+    const span = { from: new Date(from), until: new Date(until) };
+    return reply
+      .type('application/x-ndjson; charset=utf-8')
+      .send(Readable.from(captureLines(pool, query.data.account, span)));
+  });
+
   app.get('/v1/charges/by-reference/:account/:reference', async (request, reply) => {
     const params = referenceParams.safeParse(request.params);
     if (!params.success) return reply.code(400).send(refusal('invalid_request', false));
@@ -226,6 +245,7 @@ export function chargeRoutes(app: FastifyInstance, simulation: Simulation): void
       id: randomBytes(16).toString('base64url'),
       account: wanted.account,
       reference: wanted.reference,
+      invoiceId: wanted.metadata?.invoice_id ?? null,
       fingerprint,
       state: 'open',
       amount: wanted.amount,

@@ -37,6 +37,7 @@ export interface HostedPage {
   id: string;
   account: string;
   reference: string;
+  invoiceId: string | null;
   fingerprint: string;
   state: PageState;
   amount: number;
@@ -92,7 +93,7 @@ const CHARGE_COLUMNS = `
     'networkTransactionId', s.network_transaction_id, 'threeDsEci', s.three_ds_eci) end as "savedCard"`;
 
 const PAGE_COLUMNS = `
-  id, account, reference, fingerprint, state, amount::float8 as amount, currency, return_url as "returnUrl", language,
+  id, account, reference, invoice_id as "invoiceId", fingerprint, state, amount::float8 as amount, currency, return_url as "returnUrl", language,
   merchant_name as "merchantName", save_method as "saveMethod", expires_at as "expiresAt",
   challenge_id as "challengeId", challenge_card as "challengeCard",
   challenge_card_expires as "challengeCardExpires"`;
@@ -143,6 +144,7 @@ export async function executeOffSession(
   request: {
     account: string;
     reference: string;
+    invoiceId: string | null;
     amount: number;
     currency: string;
     key: string;
@@ -170,9 +172,9 @@ export async function executeOffSession(
      ), charge as (
        insert into gateway_simulator.charges
          (id, account, reference, state, origin, amount, currency, network, last_four,
-          gateway_code, network_code, advice_code, created_at, captured_at)
+          gateway_code, network_code, advice_code, created_at, captured_at, invoice_id)
        select $9, $1::text, $2::text, $10::text, 'off_session', $11, $12, $13, $14, $15, $16, $17, $7::timestamptz,
-              case when $10::text = 'succeeded' then $7::timestamptz end
+              case when $10::text = 'succeeded' then $7::timestamptz end, $21::text
        from key
        where $9::text is not null
        returning 1
@@ -206,6 +208,7 @@ export async function executeOffSession(
       webhook?.id ?? null,
       webhook?.copies ?? 1,
       webhook?.dueInMs ?? null,
+      request.invoiceId,
     ],
   );
   return rowCount === 1;
@@ -251,12 +254,13 @@ export interface CaptureRow {
   sequence: number;
   id: string;
   reference: string;
+  invoiceId: string | null;
   amount: number;
   currency: string;
   capturedAt: Date;
 }
 
-/** One keyset page of a day's captures in the order they were taken. */
+/** One keyset page of a time's captures in the order they were taken. */
 export async function capturesBetween(
   pool: Pool,
   account: string,
@@ -266,7 +270,7 @@ export async function capturesBetween(
   limit: number,
 ): Promise<CaptureRow[]> {
   const { rows } = await pool.query<CaptureRow>(
-    `select sequence::float8 as sequence, id, reference, amount::float8 as amount, currency,
+    `select sequence::float8 as sequence, id, reference, invoice_id as "invoiceId", amount::float8 as amount, currency,
             captured_at as "capturedAt"
      from gateway_simulator.charges
      where account = $1 and state = 'succeeded' and captured_at >= $2 and captured_at < $3
@@ -313,8 +317,8 @@ export async function openPage(
   await pool.query(
     `insert into gateway_simulator.hosted_pages
        (id, account, reference, fingerprint, state, amount, currency, return_url, language, merchant_name,
-        save_method, expires_at)
-     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+        save_method, expires_at, invoice_id)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
      on conflict (account, reference) do nothing`,
     [
       page.id,
@@ -329,6 +333,7 @@ export async function openPage(
       page.merchantName,
       page.saveMethod,
       page.expiresAt,
+      page.invoiceId,
     ],
   );
   const { rows } = await pool.query<HostedPage>(
@@ -432,7 +437,7 @@ export async function captureOnPage(
        where id = $1 and expires_at > $6
          and case when $2::text is null then state = any('{open,challenge}')
                   else state = 'challenge' and challenge_id = $2 end
-       returning account, reference, amount, currency, save_method
+       returning account, reference, invoice_id, amount, currency, save_method
      ), saved as (
        insert into gateway_simulator.saved_cards
          (token, account, card_name, brand, last_four, expires, network_transaction_id, three_ds_eci)
@@ -442,9 +447,9 @@ export async function captureOnPage(
        returning token
      ), charge as (
        insert into gateway_simulator.charges
-         (id, account, reference, state, origin, amount, currency, network, last_four, saved_token,
+         (id, account, reference, invoice_id, state, origin, amount, currency, network, last_four, saved_token,
           created_at, captured_at)
-       select $3, account, reference, 'succeeded', 'hosted_page', amount, currency, $4, $5,
+       select $3, account, reference, invoice_id, 'succeeded', 'hosted_page', amount, currency, $4, $5,
               (select token from saved), $6, $6
        from page
        returning account, reference

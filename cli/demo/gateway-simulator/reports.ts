@@ -1,5 +1,5 @@
 import type { Pool } from 'pg';
-import { capturesBetween } from './queries.ts';
+import { type CaptureRow, capturesBetween } from './queries.ts';
 
 const ROWS_AT_ONCE = 5_000;
 const DAY_MS = 86_400_000;
@@ -16,32 +16,28 @@ export function dayOf(date: string): { from: Date; until: Date } | null {
   return { from, until: new Date(from.getTime() + DAY_MS) };
 }
 
+interface Span {
+  from: Date;
+  until: Date;
+}
+
 /** NDJSON: one line per capture, then an `end` line with count and amount, so that a cut stream is noticed. */
-export async function* settlementLines(
+async function* linesOf(
   pool: Pool,
   account: string,
-  day: { from: Date; until: Date },
+  span: Span,
+  lineOf: (row: CaptureRow) => object,
 ): AsyncGenerator<string> {
   let after: { capturedAt: Date; sequence: number } | null = null;
   let count = 0;
   let amount = 0;
   for (;;) {
-    const rows = await capturesBetween(pool, account, day.from, day.until, after, ROWS_AT_ONCE);
+    const rows = await capturesBetween(pool, account, span.from, span.until, after, ROWS_AT_ONCE);
     const last = rows.at(-1);
     if (last === undefined) break;
     let text = '';
     for (const row of rows) {
-      const fee = feeOf(row.amount);
-      text += `${JSON.stringify({
-        kind: 'charge',
-        id: row.id,
-        reference: row.reference,
-        amount: row.amount,
-        currency: row.currency,
-        fee,
-        fee_tax: feeTaxOf(fee),
-        captured_at: row.capturedAt.toISOString(),
-      })}\n`;
+      text += `${JSON.stringify(lineOf(row))}\n`;
       count += 1;
       amount += row.amount;
     }
@@ -50,3 +46,33 @@ export async function* settlementLines(
   }
   yield `${JSON.stringify({ kind: 'end', count, amount })}\n`;
 }
+
+/** What a day brought, with its price. */
+export const settlementLines = (pool: Pool, account: string, day: Span): AsyncGenerator<string> =>
+  linesOf(pool, account, day, (row) => {
+    const fee = feeOf(row.amount);
+    return {
+      kind: 'charge',
+      id: row.id,
+      reference: row.reference,
+      amount: row.amount,
+      currency: row.currency,
+      fee,
+      fee_tax: feeTaxOf(fee),
+      captured_at: row.capturedAt.toISOString(),
+    };
+  });
+
+/** Everything captured, whatever the merchant knows of it. This gateway gives nothing back yet. */
+export const captureLines = (pool: Pool, account: string, span: Span): AsyncGenerator<string> =>
+  linesOf(pool, account, span, (row) => ({
+    kind: 'capture',
+    id: row.id,
+    reference: row.reference,
+    invoice_id: row.invoiceId,
+    amount: row.amount,
+    currency: row.currency,
+    refunded: 0,
+    method: 'card',
+    captured_at: row.capturedAt.toISOString(),
+  }));

@@ -41,6 +41,7 @@ create table if not exists gateway_simulator.charges (
 -- Money is taken at most once per reference, whatever races.
 create unique index if not exists one_capture_per_reference
   on gateway_simulator.charges (account, reference) where state = 'succeeded';
+alter table gateway_simulator.charges add column if not exists invoice_id text;
 create index if not exists charges_by_reference on gateway_simulator.charges (account, reference);
 create index if not exists captures_by_day
   on gateway_simulator.charges (account, captured_at, sequence) where state = 'succeeded';
@@ -63,6 +64,7 @@ create table if not exists gateway_simulator.hosted_pages (
   challenge_card_expires text,
   unique (account, reference)
 );
+alter table gateway_simulator.hosted_pages add column if not exists invoice_id text;
 create unique index if not exists hosted_pages_by_challenge on gateway_simulator.hosted_pages (challenge_id);
 
 -- No card number is kept: the name of the test card says what the saved card does.

@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Command } from 'commander';
 import { describe, expect, test } from 'vitest';
-import { invariants } from '../billing/checks/queries.ts';
+import { invariants } from '../billing/checks/invariants.ts';
 import { crashPoints } from '../billing/crash-points.ts';
 import { parseMerchantSettings, SettingsRefusal } from '../billing/merchants/settings.ts';
 import { type OffSession, type OnPage, TEST_CARDS } from '../cli/demo/gateway-simulator/cards.ts';

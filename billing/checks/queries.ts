@@ -368,7 +368,8 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
           and not exists (select from findings f where f.merchant_id = r.merchant_id and f.invoice_id = r.invoice_id
                             and f.state = 'open')
         union all
-        select merchant_id, 'webhook', event_id, 'not handled since ' || received_at, '^(WEBHOOK|RUN_)'
+        select merchant_id, 'charge', reference, 'webhook ' || event_id || ' is not handled since ' || received_at,
+               '^(WEBHOOK|RUN_)'
         from webhook_events where handled_at is null and received_at < $1::timestamptz - interval '1 day'
         union all
         select merchant_id, 'run', job || ' ' || business_date, state || ' since ' || requested_at, '^RUN_'
@@ -433,7 +434,8 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
       with back as (
         select merchant_id, invoice_id, case when invoice_id is null then customer_id end as customer_id,
                sum(amount)::bigint as amount
-        from transfers where event in ('refund', 'chargeback') and credit = 'gateway_clearing' group by 1, 2, 3)
+        from transfers
+        where credit = 'gateway_clearing' and debit in ('receivable', 'returned', 'customer_credit') group by 1, 2, 3)
       select b.merchant_id, case when b.invoice_id is null then 'customer' else 'invoice' end as kind,
              coalesce(b.invoice_id, b.customer_id)::text as subject,
              b.amount || ' given back of ' || coalesce(sum(t.amount), 0) as detail
@@ -572,7 +574,7 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
         union all
         select merchant_id, 'parked', subject || ' ' || subject_id, concat_ws(' ', reason, context, resolution) from parked_items
         union all
-        select merchant_id, 'webhook', event_id, result from webhook_events where result is not null)
+        select merchant_id, 'charge', reference, result from webhook_events where result is not null)
       select t.merchant_id, t.kind, t.subject, 'a text of it holds ' || p.what as detail
       from texts t
       join (values ${personal.map(([what, pattern]) => `('${what}', '${pattern}')`).join(', ')}) as p(what, pattern)
@@ -622,7 +624,9 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
       full join (
         select merchant_id, entry_id, sum(amount) as amount, min(currency) as currency,
                coalesce(sum(amount) filter (where credit = 'customer_credit'), 0) as credited
-        from transfers where debit = 'gateway_clearing' group by merchant_id, entry_id
+        from transfers
+        where debit = 'gateway_clearing' and event in ('paid', 'overpaid', 'paid_after_return')
+        group by merchant_id, entry_id
       ) t on t.merchant_id = p.merchant_id and t.entry_id = p.id
       where p.amount is distinct from t.amount or p.currency is distinct from t.currency
          or p.amount <> p.allocated + p.credited or p.credited <> t.credited`,
@@ -713,9 +717,27 @@ async function askTogether(tx: Tx, asked: readonly Invariant[]): Promise<Checked
   return resultsOf(asked, await tx.query<FoundRow>(sql, [], { name: `check_in_between_${asked.length}` }));
 }
 
-interface FoundRow extends Violation {
+export interface FoundRow extends Violation {
   id: number;
   total: number;
+}
+
+/** Of rows (id, merchant_id, kind, subject, detail) ten of each id, with their number, and bills by their numbers. */
+export function tenOfEach(found: string): string {
+  return `
+    select v.id, coalesce(m.code, case when v.merchant_id = 0 then '' else v.merchant_id::text end) as merchant,
+           case when i.id is not null or v.kind = 'invoice' then 'bill' when v.kind = 'entry' then 'charge' else v.kind end as kind,
+           coalesce(i.billing_number, v.subject) as subject, v.detail, v.total
+    from (
+      select u.*, count(*) over (partition by id) as total,
+             row_number() over (partition by id order by merchant_id, subject, detail) as place
+      from (${found}) u
+    ) v
+    left join merchants m on m.id = v.merchant_id
+    left join invoices i on i.merchant_id = v.merchant_id
+      and i.id = case when v.kind in ('invoice', 'entry') then v.subject::uuid end
+    where v.place <= 10
+    order by v.id, v.place`;
 }
 
 /** The violations of these invariants, ten of each, with the number of each bill that is the subject. */
@@ -729,24 +751,14 @@ function statementOf(
       .filter(isAsked)
       .map(({ violations }) => `select ${id} as id, * from (${violations}) found_${id}`),
   );
-  const sql = `
-    select v.id, coalesce(m.code, case when v.merchant_id = 0 then '' else v.merchant_id::text end) as merchant,
-           case when i.id is not null or v.kind = 'invoice' then 'bill' when v.kind = 'entry' then 'charge' else v.kind end as kind,
-           coalesce(i.billing_number, v.subject) as subject, v.detail, v.total
-    from (
-      select u.*, count(*) over (partition by id) as total,
-             row_number() over (partition by id order by merchant_id, subject, detail) as place
-      from (${parts.join('\nunion all\n')}) u
-    ) v
-    left join merchants m on m.id = v.merchant_id
-    left join invoices i on i.merchant_id = v.merchant_id
-      and i.id = case when v.kind in ('invoice', 'entry') then v.subject::uuid end
-    where v.place <= 10
-    order by v.id, v.place`;
+  const sql = tenOfEach(parts.join('\nunion all\n'));
   return { sql, values: now !== undefined && sql.includes('$1') ? [instantText(now)] : [] };
 }
 
-function resultsOf(asked: readonly Invariant[], rows: readonly FoundRow[]): CheckedInvariant[] {
+export function resultsOf(
+  asked: readonly { id: number; name: string }[],
+  rows: readonly FoundRow[],
+): CheckedInvariant[] {
   return asked.map(({ id, name }) => {
     const found = rows.filter((row) => row.id === id);
     return {

@@ -77,7 +77,7 @@ export const references: Readonly<Record<string, readonly string[]>> = {
 
 /** Rows of these are never changed or removed once they are written. */
 export const appendOnlyTables: readonly string[] = ['acts', 'state_history', 'transfers'];
-/** Roles that may add to them and nothing else. */
+/** Roles that may add to them and nothing else; with closing months in the schema their owner, the jobs' role, is one too. */
 const appendOnlyRoles: readonly string[] = ['seikyu_web'];
 
 const textRows = (rows: readonly (readonly string[])[]): string =>
@@ -154,4 +154,12 @@ export const changeableBooks = `
   where t.relnamespace = 'public'::regnamespace and t.relname = any(array[${appendOnlyTables.map((name) => `'${name}'`).join(', ')}])
     and r.rolname = any(array[${appendOnlyRoles.map((name) => `'${name}'`).join(', ')}])
     and (has_any_column_privilege(r.oid, t.oid, 'update') or has_table_privilege(r.oid, t.oid, 'delete')
-      or has_table_privilege(r.oid, t.oid, 'truncate'))`;
+      or has_table_privilege(r.oid, t.oid, 'truncate'))
+  union all
+  select 0, 'schema', t.relname::text, 'its owner ' || t.relowner::regrole || ' may change or remove its rows'
+  from pg_class t
+  where t.relnamespace = 'public'::regnamespace and t.relname = any(array[${appendOnlyTables.map((name) => `'${name}'`).join(', ')}])
+    and to_regclass('public.closed_months') is not null
+    and exists (
+      select from aclexplode(coalesce(t.relacl, acldefault('r', t.relowner))) a
+      where a.grantee = t.relowner and a.privilege_type in ('UPDATE', 'DELETE', 'TRUNCATE'))`;

@@ -3,6 +3,7 @@ import type { Bench, Figure } from './figure.ts';
 /** `npm run bench -- <name>... [--json]`: without a name, all of them. */
 const benches: Record<string, () => Promise<Bench>> = {
   ingest: async () => (await import('./ingest.ts')).ingestBench,
+  check: async () => (await import('./check.ts')).checkBench,
 };
 
 const names = process.argv.slice(2).filter((argument) => !argument.startsWith('--'));

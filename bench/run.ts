@@ -11,6 +11,7 @@ const benches: Record<string, () => Promise<Bench>> = {
     const { auditBench } = await import('./audit.ts');
     return (report) => auditBench(report, { lines: numberOf('lines') ?? 200_000 });
   },
+  check: async () => (await import('./check.ts')).checkBench,
 };
 
 /** `--lines=20000`: smaller than what is quoted, to see that it runs. */

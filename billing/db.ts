@@ -38,6 +38,8 @@ export interface QueryOptions {
 
 export interface TransactionOptions {
   isolation?: 'read committed' | 'repeatable read' | 'serializable';
+  /** A statement that writes is refused. */
+  readOnly?: boolean;
   /** Sets `seikyu.merchant_id` for the transaction: row security of the web role shows this merchant only. */
   merchantId?: number | string;
   /** How often the whole of `work` is tried again after a deadlock or serialization failure. Default 5. */
@@ -323,8 +325,8 @@ export function openDatabase(url: string, options: DatabaseOptions = {}): Db {
 }
 
 /** One round trip also where a merchant is set: a page of the web is little else than round trips. */
-function beginOf({ isolation = 'read committed', merchantId }: TransactionOptions): string {
-  const begin = `begin isolation level ${isolation}`;
+function beginOf({ isolation = 'read committed', readOnly = false, merchantId }: TransactionOptions): string {
+  const begin = `begin isolation level ${isolation}${readOnly ? ' read only' : ''}`;
   if (merchantId === undefined) return begin;
   assertState(/^\d{1,10}$/.test(String(merchantId)), 'a merchant id is a number');
   return `${begin}; select set_config('seikyu.merchant_id', '${merchantId}', true)`;

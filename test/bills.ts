@@ -6,6 +6,7 @@ import { recordAct } from '../billing/acts/queries.ts';
 import { checkInvariants } from '../billing/checks/queries.ts';
 import { type FixedClock, fixedClock } from '../billing/clock.ts';
 import type { Db } from '../billing/db.ts';
+import { openHistory } from '../billing/exchanges/queries.ts';
 import type { Gateway } from '../billing/gateways/gateway.ts';
 import { post } from '../billing/ledger/queries.ts';
 import { applyMerchant } from '../billing/merchants/apply.ts';
@@ -141,7 +142,7 @@ export async function makeBills(
         bills.reduce((sum, bill) => sum + (bill.amount ?? usualAmount), 0),
       ],
     );
-    for (const bill of bills) {
+    for (const [index, bill] of bills.entries()) {
       const customer = bill.customer ?? `C-${bill.number}`;
       const customerId = await customerOf(ports, tx, merchant, customer, today);
       const collection = bill.collection ?? 'auto';
@@ -156,8 +157,8 @@ export async function makeBills(
         `insert into invoices (merchant_id, id, file_id, line_no, billing_number, payment_number, customer_id, contract_id,
                                contact_version, amount, currency, billing_period, due_on, business_date, collection,
                                debit_on, description, layout, settings_version, state, version, created_at)
-         values ($1, $2, $3, 1, $4, (select coalesce(max(payment_number), 0) + 1 from invoices where merchant_id = $1), $5, $5,
-                 1, $6, 'JPY', '2026-11', $7, $8, $9, $10, 'gas', 'standard/1', $11, 'open', 1, $12)`,
+         values ($1, $2, $3, $13, $4, (select coalesce(max(payment_number), 0) + 1 from invoices where merchant_id = $1), $5,
+                 $5, 1, $6, 'JPY', '2026-11', $7, $8, $9, $10, 'gas', 'standard/1', $11, 'open', 1, $12)`,
         [
           merchant.id,
           invoiceId,
@@ -171,6 +172,7 @@ export async function makeBills(
           bill.debitOn === undefined ? (collection === 'auto' ? dueOn : null) : bill.debitOn,
           merchant.settingsVersion,
           at.toString(),
+          index + 2,
         ],
       );
       await tx.run(`insert into agenda (merchant_id, invoice_id, act, act_on) values ($1, $2, $3, $4)`, [
@@ -192,6 +194,7 @@ export async function makeBills(
       ]);
     }
     await recordAct(tx, act);
+    await openHistory(tx, act, fileId);
   });
   return made;
 }

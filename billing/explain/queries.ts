@@ -1,4 +1,5 @@
 import type { Db } from '../db.ts';
+import { referenceOf } from '../ids.ts';
 
 /** One thing that happened to a bill. No name, phone number or token: numbers, states, codes and times only. */
 export interface LifeEvent {
@@ -115,5 +116,259 @@ export async function explainBill(
       return explained;
     },
     { isolation: 'repeatable read' },
+  );
+}
+
+/** Anything that is no bill: what it is, the bill that it belongs to, and what happened to it in order. */
+export interface Explained {
+  merchant: string;
+  timezone: string;
+  /** `charge 0199…`, `file billing_minato-gas_20261125_0001.csv` */
+  subject: string;
+  /** In one line each. */
+  facts: string[];
+  billing_number: string | null;
+  events: LifeEvent[];
+}
+
+interface Found {
+  merchant_id: number;
+  merchant: string;
+  timezone: string;
+  subject: string;
+  facts: string[];
+  billing_number: string | null;
+  /** What the events are found by. */
+  key: string;
+}
+
+const ofMerchant = `
+  join merchants m on m.id = x.merchant_id
+  join merchant_settings s on s.merchant_id = m.id and s.version = m.settings_version`;
+const asFound = `x.merchant_id, m.code as merchant, s.settings ->> 'timezone' as timezone`;
+
+/** In one snapshot: what is found, and the events of each by merchant id, key and what follows from the key. */
+async function explainAll(
+  db: Db,
+  find: { sql: string; values: readonly unknown[] },
+  events: string,
+  valuesOf: (key: string) => unknown[] = (key) => [key],
+): Promise<Explained[]> {
+  return db.transaction(
+    async (tx) => {
+      const explained: Explained[] = [];
+      for (const { merchant_id, key, ...found } of await tx.query<Found>(find.sql, find.values)) {
+        const happened = await tx.query<LifeEvent>(events, [merchant_id, ...valuesOf(key)]);
+        explained.push({ ...found, events: happened });
+      }
+      return explained;
+    },
+    { isolation: 'repeatable read', readOnly: true },
+  );
+}
+
+const isUuid = (text: string): boolean => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text);
+
+/** A charge and the payment that it brought, by its id or by the gateway's; a capture that only a report knows, too. */
+export async function explainCharge(
+  db: Db,
+  by: { id: string | null; gatewayChargeId: string },
+  merchantCode: string | null,
+): Promise<Explained[]> {
+  return explainAll(
+    db,
+    {
+      sql: `
+        select ${asFound}, 'charge ' || x.id as subject, i.billing_number, x.id::text as key,
+               array_remove(array[
+                 x.state || ', attempt ' || x.attempt_no || ', ' || x.origin || ' at ' || x.gateway || ', ' || x.amount || ' ' || x.currency,
+                 'at the gateway: ' || x.gateway_charge_id,
+                 'locks its bill; the gateway is asked next at ' || l.ask_at,
+                 'verdict ' || x.verdict || coalesce(', not before ' || x.retry_not_before, ''),
+                 'brought ' || p.amount || ' ' || p.currency || ' by ' || p.method || ' on ' || p.collected_on,
+                 'allocated to the bill: ' || a.amount,
+                 'kept as the customer’s credit: ' || k.amount || ' (' || k.reason || ')'], null) as facts
+        from charges x ${ofMerchant}
+        join invoices i on i.merchant_id = x.merchant_id and i.id = x.invoice_id
+        left join collection_locks l on l.merchant_id = x.merchant_id and l.charge_id = x.id
+        left join payments p on p.merchant_id = x.merchant_id and p.id = x.id
+        left join allocations a on a.merchant_id = x.merchant_id and a.payment_id = x.id and a.invoice_id = x.invoice_id
+        left join credits k on k.merchant_id = x.merchant_id and k.payment_id = x.id
+        where (x.id = $1::uuid or ($1::uuid is null and x.gateway_charge_id = $2)) and ($3::text is null or m.code = $3)
+        union all
+        select ${asFound}, 'capture ' || x.gateway_charge_id, null, x.gateway_charge_id,
+               array[x.gateway || ' reports ' || x.kind || ' of ' || x.amount || ' ' || x.currency || ', ' || x.finding]
+        from settlement_lines x ${ofMerchant}
+        where x.gateway_charge_id = $2 and x.charge_id is null and ($3::text is null or m.code = $3)
+        order by merchant, subject`,
+      values: [by.id, by.gatewayChargeId, merchantCode],
+    },
+    `select at, what, detail from (
+       select h.at, h.version as n, 'charge' as what, coalesce(h.from_state || ' → ', '') || h.to_state || ' by ' || coalesce(a.actor, '?') as detail
+       from state_history h
+       left join acts a on a.merchant_id = h.merchant_id and a.month = h.month and a.id = h.act_id
+       where h.merchant_id = $1 and h.subject = 'charge' and h.subject_id::text = $2
+       union all
+       select w.received_at, 10, 'webhook', w.kind || coalesce(', handled: ' || w.result, ', not handled')
+       from webhook_events w where w.merchant_id = $1 and w.reference = $3
+       union all
+       select a.at, 11, 'ledger', t.event || ': ' || t.debit || ' ← ' || t.credit || ' ' || t.amount || ' ' || t.currency
+       from transfers t
+       left join acts a on a.merchant_id = t.merchant_id and a.month = t.month and a.id = t.act_id
+       where t.merchant_id = $1 and t.entry_id::text = $2
+       union all
+       select l.captured_at, 12, 'report of ' || l.report_date, l.kind || ' ' || l.gateway_charge_id || ', ' || l.amount || ' ' || l.currency
+                || ', fee ' || l.fee || ': ' || l.finding
+       from settlement_lines l where l.merchant_id = $1 and (l.charge_id::text = $2 or l.gateway_charge_id = $2)
+       union all
+       select r.known_at, 13, 'result', r.outcome || coalesce(' in ' || o.name || ' row ' || r.row_no, ', not yet in a file')
+       from result_rows r left join outward_files o on o.merchant_id = r.merchant_id and o.id = r.outward_file_id
+       where r.merchant_id = $1 and r.cause_id::text = $2
+     ) life order by at nulls last, n`,
+    (key) => [key, isUuid(key) ? referenceOf(key) : null],
+  );
+}
+
+/** An SMS: one step of one bill. */
+export async function explainMessage(
+  db: Db,
+  message: { invoiceId: string; step: string },
+  merchantCode: string | null,
+): Promise<Explained[]> {
+  return explainAll(
+    db,
+    {
+      sql: `
+        select ${asFound}, 'message ' || x.step as subject, i.billing_number, x.invoice_id || ' ' || x.step as key,
+               array_remove(array[
+                 x.state || ', planned for ' || x.planned_on || coalesce(', code ' || x.code, ''),
+                 'carrier ' || x.carrier || coalesce(', there ' || x.provider_id, ''),
+                 'the carrier was asked ' || x.asks || ' times' || coalesce(', next at ' || x.ask_at, ''),
+                 'the bill is ' || i.state || coalesce(' since ' || i.settled_at, '')], null) as facts
+        from messages x ${ofMerchant}
+        join invoices i on i.merchant_id = x.merchant_id and i.id = x.invoice_id
+        where x.invoice_id = $1::uuid and x.step = $2 and ($3::text is null or m.code = $3)
+        order by m.code`,
+      values: [message.invoiceId, message.step, merchantCode],
+    },
+    `select h.at, 'message' as what, coalesce(h.from_state || ' → ', '') || h.to_state || ' by ' || coalesce(a.actor, '?') as detail
+     from state_history h
+     left join acts a on a.merchant_id = h.merchant_id and a.month = h.month and a.id = h.act_id
+     where h.merchant_id = $1 and h.subject_id = split_part($2, ' ', 1)::uuid and h.subject = 'message:' || split_part($2, ' ', 2)
+     order by h.at, h.version`,
+  );
+}
+
+/** An input file or one of ours, by its name. A name that was refused and came again is found more than once. */
+export async function explainFile(db: Db, name: string, merchantCode: string | null): Promise<Explained[]> {
+  return explainAll(
+    db,
+    {
+      sql: `
+        select ${asFound}, 'file ' || x.name as subject, null as billing_number, x.id::text as key,
+               array_remove(array[
+                 x.kind || ', ' || x.state || coalesce(' ' || x.file_code, '') || ', ' || x.size_bytes || ' bytes, sha256 ' || x.sha256,
+                 'business date ' || x.business_date || ', sequence ' || x.sequence,
+                 'lines read ' || x.lines_read || ', accepted ' || x.lines_accepted || ' over ' || coalesce(x.amount_accepted, 0)
+                   || ', rejected ' || x.lines_rejected,
+                 case when x.removed_at is null then 'still in the merchant’s inbox' end], null) as facts
+        from billing_files x ${ofMerchant}
+        where (x.name = $1 or x.id::text = $1) and ($2::text is null or m.code = $2)
+        union all
+        select ${asFound}, 'file ' || x.name, null, x.id::text,
+               array_remove(array[
+                 x.kind || ', ' || x.state || ', ' || x.size_bytes || ' bytes, sha256 ' || x.sha256,
+                 x.records || ' records over ' || x.sum,
+                 'about ' || f.name], null)
+        from outward_files x ${ofMerchant}
+        left join billing_files f on f.merchant_id = x.merchant_id and f.id = x.input_file_id
+        where (x.name = $1 or x.id::text = $1) and ($2::text is null or m.code = $2)
+        order by merchant, subject`,
+      values: [name, merchantCode],
+    },
+    `select at, what, detail from (
+       select h.at, h.version as n, 'file' as what, coalesce(h.from_state || ' → ', '') || h.to_state || ' by ' || coalesce(a.actor, '?') as detail
+       from state_history h
+       left join acts a on a.merchant_id = h.merchant_id and a.month = h.month and a.id = h.act_id
+       where h.merchant_id = $1 and h.subject in ('file', 'outward_file') and h.subject_id::text = $2
+       union all
+       select renaming_at, 50, 'rename', 'to its final name, begun' from outward_files
+       where merchant_id = $1 and id::text = $2 and renaming_at is not null
+       union all
+       select frozen_at, 51, 'told in', name from outward_files where merchant_id = $1 and input_file_id::text = $2
+       union all
+       select parked_at, 52, 'parked', reason || coalesce(', ' || resolution, ', waits') from parked_items
+       where merchant_id = $1 and subject = 'file' and subject_id = $2
+     ) life order by at nulls last, n`,
+  );
+}
+
+/** The passes of a job for a business date and what became of their chunks. */
+export async function explainRun(
+  db: Db,
+  run: { job: string; businessDate: string },
+  merchantCode: string | null,
+): Promise<Explained[]> {
+  return explainAll(
+    db,
+    {
+      sql: `
+        select ${asFound}, 'run ' || x.job || ' ' || x.business_date as subject, null as billing_number,
+               x.job || ' ' || x.business_date as key,
+               array_remove(array[
+                 x.state || ' in pass ' || x.pass || ', fence ' || x.fence || ', asked for at ' || x.requested_at,
+                 'held by ' || x.lease_owner || ' until ' || x.lease_until], null) as facts
+        from runs x ${ofMerchant}
+        where x.job = $1 and x.business_date = $2::date and ($3::text is null or m.code = $3)
+        order by m.code`,
+      values: [run.job, run.businessDate, merchantCode],
+    },
+    `select at, what, detail from (
+       select p.started_at as at, p.pass, 0 as n, 'pass ' || p.pass as what, 'begun by ' || p.owner || ', version ' || p.code_version as detail
+       from run_passes p where p.merchant_id = $1 and p.job || ' ' || p.business_date = $2
+       union all
+       select p.finished_at, p.pass, 2, 'pass ' || p.pass,
+              coalesce(p.outcome, 'not ended') || coalesce(': ' || p.failure, '') || case when p.counts <> '{}' then ' ' || p.counts::text else '' end
+       from run_passes p where p.merchant_id = $1 and p.job || ' ' || p.business_date = $2
+       union all
+       select p.started_at, c.pass, 1, 'chunk ' || c.chunk_no, c.state || ' after ' || c.attempts || ' claims, fence ' || c.fence
+                || coalesce(', ' || c.lease_owner, '') || coalesce(': ' || c.failure, '')
+       from chunks c
+       join run_passes p on p.merchant_id = c.merchant_id and p.job = c.job and p.business_date = c.business_date and p.pass = c.pass
+       where c.merchant_id = $1 and c.job || ' ' || c.business_date = $2
+     ) life order by pass, n, what`,
+  );
+}
+
+/** A customer by number or id: contracts, cards, credits and bills. No name or phone number. */
+export async function explainCustomer(
+  db: Db,
+  numberOrId: string,
+  merchantCode: string | null,
+): Promise<Explained[]> {
+  return explainAll(
+    db,
+    {
+      sql: `
+        select ${asFound}, 'customer ' || x.customer_number as subject, null as billing_number, x.id::text as key,
+               array['contact version ' || x.contact_version || ', here since ' || x.created_at] as facts
+        from customers x ${ofMerchant}
+        where (x.customer_number = $1 or x.id::text = $1) and ($2::text is null or m.code = $2)
+        order by m.code`,
+      values: [numberOrId, merchantCode],
+    },
+    `select at, what, detail from (
+       select i.created_at as at, 1 as n, 'bill' as what, i.billing_number || ', ' || i.state || ', ' || i.amount || ' ' || i.currency as detail
+       from invoices i where i.merchant_id = $1 and i.customer_id = $2::uuid
+       union all
+       select p.created_at, 2, p.kind, coalesce(p.brand || ' ', '') || p.state || ' at ' || p.gateway
+       from payment_methods p where p.merchant_id = $1 and p.customer_id = $2::uuid
+       union all
+       select e.started_at, 3, 'agreement', e.state || coalesce(' since ' || e.ended_at, '') || ', effective ' || e.effective_from
+       from enrolments e where e.merchant_id = $1 and e.customer_id = $2::uuid
+       union all
+       select k.created_at, 4, 'credit', k.amount || ' (' || k.reason || '), charge ' || k.payment_id
+       from credits k where k.merchant_id = $1 and k.customer_id = $2::uuid
+     ) life order by at, n`,
   );
 }

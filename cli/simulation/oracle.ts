@@ -32,9 +32,6 @@ import {
   unfinished,
 } from './queries.ts';
 
-/** The report of the last days may not be there yet: compared only at rest. */
-const onlyAtRest = 9;
-
 /**
  * What must hold between our database and what the outside world knows. It looks at the moment something happens out
  * there, and again when all is at rest; it shares no code with the jobs that it judges.
@@ -175,9 +172,13 @@ export class Oracle {
   }
 
   async #invariants(atRest: boolean): Promise<void> {
-    const { invariants } = await this.#look(() => checkInvariants(this.#db));
+    const now = Temporal.Instant.fromEpochMilliseconds(this.#baton.nowMs);
+    // A guard of the schema that was taken away on purpose must be missed by what it lets happen, not by its name.
+    const { invariants } = await this.#look(() =>
+      checkInvariants(this.#db, atRest ? { now, schema: false } : { inBetween: true }),
+    );
     for (const invariant of invariants) {
-      if (invariant.holds || (!atRest && invariant.id === onlyAtRest)) continue;
+      if (invariant.holds) continue;
       const first = invariant.examples[0];
       this.violated(
         `I-${invariant.id}`,

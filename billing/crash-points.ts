@@ -3,6 +3,7 @@ export const crashPoints = [
   'fetch.before_download',
   'fetch.after_archive',
   'fetch.after_register',
+  'fetch.after_control',
   'fetch.after_remove',
   'ingest.after_stage',
   'ingest.after_chunk',
@@ -13,6 +14,7 @@ export const crashPoints = [
   'notify.after_outcome',
   'checkout.after_intent',
   'checkout.after_gateway',
+  'checkout.after_outcome',
   'charge.after_intent',
   'charge.after_gateway',
   'charge.after_outcome',
@@ -20,10 +22,14 @@ export const crashPoints = [
   'trace.after_lookup',
   'webhook.after_inbox',
   'reconcile.after_download',
+  'reconcile.after_store',
+  'reconcile.after_reports',
   'deliver.after_freeze',
   'deliver.after_upload',
+  'deliver.before_rename',
   'deliver.after_rename',
   'deliver.after_done_file',
+  'deliver.after_delivered',
 ] as const;
 
 export type CrashPoint = (typeof crashPoints)[number];

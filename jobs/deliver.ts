@@ -180,6 +180,7 @@ async function placing(
         async beforeRename() {
           await inTransaction(context, (tx, act) => markRenaming(tx, act, file.id));
           renameTried = true;
+          await ports.crash('deliver.before_rename');
         },
         renamed: () => ports.crash('deliver.after_rename'),
         doneWritten: () => ports.crash('deliver.after_done_file'),
@@ -197,6 +198,7 @@ async function placing(
   }
   if (placed === 'placed') await inTransaction(context, (tx, act) => markDelivered(tx, act, file.id));
   else await parkUpload(context, file, placed);
+  await ports.crash('deliver.after_delivered');
   return placed;
 }
 

@@ -227,9 +227,10 @@ async function fetchOne(
     ports.clock.now(),
     lookedAt,
   );
-  if (!isNew) await ports.disk.remove(archivePath);
   await ports.crash('fetch.after_register');
+  if (!isNew) await ports.disk.remove(archivePath);
   if (hasControl) await removeIfThere(store, `${inbound}/${doneName(entry.name)}`);
+  await ports.crash('fetch.after_control');
   await removeIfThere(store, path);
   await ports.crash('fetch.after_remove');
   await finishRemoval(ports, context, { name: entry.name, sha256: archived.sha256 }, ports.clock.now());
@@ -247,11 +248,13 @@ async function carryOnRemoval(
 ): Promise<void> {
   const { ports, merchant } = context;
   const path = `${merchant.settings.exchange.inbound}/${removal.name}`;
+  await ports.crash('fetch.after_register');
   const entry = await store.stat(path);
   if (entry?.kind === 'file' && entry.sizeBytes === removal.size_bytes) {
     const there = removal.sha256 === '' ? '' : await sha256Of(store, path, entry.sizeBytes, context.stop);
     if (there === removal.sha256) await removeIfThere(store, path);
   }
+  await ports.crash('fetch.after_remove');
   await finishRemoval(ports, context, removal, ports.clock.now());
 }
 

@@ -55,6 +55,7 @@ export const reconcile: Job<Payload> = {
       for (const [name, count] of Object.entries(taken)) counts[name] = (counts[name] ?? 0) + count;
       context.progress(dates.indexOf(date) + 1, dates.length, `settlement report of ${date}`);
     }
+    await context.ports.crash('reconcile.after_reports');
     const learned = await learnFromReports(context);
     await advance(context);
     return { ...counts, ...learned };
@@ -120,6 +121,7 @@ async function takeReport(context: ChunkContext, date: string): Promise<Counts> 
         unspooled(ports.disk.read(path)),
       );
     });
+    await ports.crash('reconcile.after_store');
     return { ...stored };
   } finally {
     await ports.disk.remove(path);

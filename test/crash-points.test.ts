@@ -1,0 +1,70 @@
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { crashPoints } from '../billing/crash-points.ts';
+import { chanceOf } from '../cli/simulation/chance.ts';
+import { BillingDay, compileProcess, type DayOptions } from './billing-day.ts';
+import { boundariesWithoutPoint, changingMethods } from './boundaries.ts';
+
+/**
+ * A billing process is killed at every boundary to the outside and started again: at the end the gateway, the carrier and
+ * the merchant's folders know what they would have known anyhow.
+ */
+/** Not how long it takes, but when it hangs. */
+vi.setConfig({ testTimeout: 300_000 });
+
+let built: ReturnType<typeof compileProcess>;
+
+beforeAll(() => {
+  built = compileProcess();
+});
+afterAll(() => built?.remove());
+
+async function inDay<T>(
+  options: Omit<DayOptions, 'program'>,
+  live: (day: BillingDay) => Promise<T>,
+): Promise<T> {
+  const day = await BillingDay.open({ ...options, program: built.program });
+  try {
+    return await live(day);
+  } finally {
+    await day.close();
+  }
+}
+
+test('a day that nobody disturbs passes every crash point, and every boundary has one', () =>
+  inDay({}, async (day) => {
+    await day.walk();
+    expect(day.deaths).toEqual([]);
+    await day.expectAtRest();
+    const passed = day.passedTimes();
+    // One that the day does not come to is killed by nobody below: give the day what leads there.
+    expect(crashPoints.filter((point) => !passed.has(point))).toEqual([]);
+    const steps = day.steps();
+    expect(boundariesWithoutPoint(steps)).toEqual([]);
+    // Nor does anybody see what stands around a call that the day never makes.
+    const called = new Set(steps.filter(({ kind }) => kind === 'call').map(({ what }) => what));
+    expect(changingMethods(steps).filter((method) => !called.has(method))).toEqual([]);
+  }));
+
+describe.concurrent('killed', () => {
+  test.for(crashPoints)('at %s, started again, and killed there once more', (point) =>
+    inDay({}, async (day) => {
+      await day.walk([
+        { point, nth: 1 },
+        { point, nth: 2 },
+      ]);
+      const [first, ...later] = day.deaths;
+      expect(first).toEqual({ signal: 'SIGKILL', code: null, at: point });
+      // The second process may find nothing left that leads there twice.
+      expect(later.filter(({ signal, at }) => signal !== 'SIGKILL' || at !== point)).toEqual([]);
+      await day.expectAtRest();
+      expect(boundariesWithoutPoint(day.steps())).toEqual([]);
+    }),
+  );
+});
+
+test('three processes do the same days at once, and ten times one of them is killed', () =>
+  inDay({ merchants: 2 }, async (day) => {
+    await day.stress(3, 10, chanceOf(1, 'kills'));
+    expect(day.deaths.map(({ signal }) => signal)).toEqual(Array.from({ length: 10 }, () => 'SIGKILL'));
+    await day.expectAtRest();
+  }));

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { crashPoints } from '../billing/crash-points.ts';
 import { chanceOf } from '../cli/simulation/chance.ts';
 import { BillingDay, compileProcess, type DayOptions } from './billing-day.ts';
-import { boundariesWithoutPoint, changingMethods } from './boundaries.ts';
+import { boundariesWithoutPoint, changingMethods, type Step } from './boundaries.ts';
 
 /**
  * A billing process is killed at every boundary to the outside and started again: at the end the gateway, the carrier and
@@ -29,6 +29,62 @@ async function inDay<T>(
     await day.close();
   }
 }
+
+describe('the observer', () => {
+  const step = (kind: Step['kind'], what: string, actor = 'charge 1', inTransaction = false): Step => ({
+    actor,
+    kind,
+    what,
+    about: '',
+    inTransaction,
+  });
+  const commit = step('commit', 'charges');
+  const call = [step('call', 'gateway.charge'), step('answer', 'gateway.charge')];
+  const point = step('point', 'charge.after_intent');
+
+  test.each<[string, Step[], string[]]>([
+    ['a point on either side', [commit, point, ...call, point, commit], []],
+    ['calls and commits among their own', [commit, commit, point, ...call, ...call], []],
+    [
+      'none before the call',
+      [commit, ...call],
+      ['charge: no crash point between the commit of charges and gateway.charge'],
+    ],
+    [
+      'none after it',
+      [commit, point, ...call, commit],
+      ['charge: no crash point between gateway.charge and the commit of charges'],
+    ],
+    [
+      "another's point",
+      [commit, step('point', 'charge.after_intent', 'charge 2'), ...call],
+      ['charge: no crash point between the commit of charges and gateway.charge'],
+    ],
+    [
+      'a transaction that is open',
+      [step('call', 'gateway.charge', 'charge 1', true)],
+      ['charge: gateway.charge is called out of an open transaction'],
+    ],
+  ])('%s', (_, steps, faults) => {
+    expect(boundariesWithoutPoint(steps)).toEqual(faults);
+  });
+
+  test('counts every method that it does not know as one that changes something', () => {
+    const methods = [
+      'gateway.lookup',
+      'gateway.refund',
+      'store.stat',
+      'store.rename',
+      'alerts.post',
+      'openStore',
+    ];
+    expect(changingMethods(methods.map((what) => step('method', what)))).toEqual([
+      'alerts.post',
+      'gateway.refund',
+      'store.rename',
+    ]);
+  });
+});
 
 test('a day that nobody disturbs passes every crash point, and every boundary has one', () =>
   inDay({}, async (day) => {

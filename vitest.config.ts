@@ -9,6 +9,7 @@ export default defineConfig({
     hookTimeout: 120_000,
     // Two cores: more workers than that only make each test file slower.
     maxWorkers: 2,
+    maxConcurrency: 2,
     pool: 'forks',
     // .ci/run counts from the file; what passed and what did not is in the text.
     reporters: process.env.CI ? ['default', ['json', { outputFile: 'var/ci/tests.json' }]] : ['default'],

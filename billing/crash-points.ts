@@ -3,6 +3,7 @@ export const crashPoints = [
   'fetch.before_download',
   'fetch.after_archive',
   'fetch.after_register',
+  'fetch.after_control',
   'fetch.after_remove',
   'ingest.after_stage',
   'ingest.after_chunk',
@@ -13,6 +14,7 @@ export const crashPoints = [
   'notify.after_outcome',
   'checkout.after_intent',
   'checkout.after_gateway',
+  'checkout.after_outcome',
   'charge.after_intent',
   'charge.after_gateway',
   'charge.after_outcome',
@@ -22,12 +24,17 @@ export const crashPoints = [
   'reconcile.after_download',
   'reconcile.before_payouts',
   'reconcile.after_payout_download',
+  'reconcile.after_store',
+  'reconcile.after_reports',
   'deliver.after_freeze',
   'deliver.after_upload',
+  'deliver.before_rename',
   'deliver.after_rename',
   'deliver.after_done_file',
   'alerts.after_claim',
   'alerts.after_send',
+  'deliver.after_kept',
+  'deliver.after_delivered',
 ] as const;
 
 export type CrashPoint = (typeof crashPoints)[number];

@@ -217,7 +217,7 @@ function openAlertSenders({ alertWebhook, alertMail }: Settings): AlertSender[] 
 }
 
 /** The gateway's API key follows from the one secret, so that a demo needs no second one. */
-function simulatorSecret(secret: string): string {
+export function simulatorSecret(secret: string): string {
   return Buffer.from(hkdfSync('sha256', secret, 'seikyu', 'gateway-simulator', 24)).toString('hex');
 }
 

@@ -189,6 +189,7 @@ async function placing(
             await markRenaming(tx, act, file.id);
           });
           renameTried = true;
+          await ports.crash('deliver.before_rename');
         },
         renamed: () => ports.crash('deliver.after_rename'),
         doneWritten: () => ports.crash('deliver.after_done_file'),
@@ -206,8 +207,10 @@ async function placing(
   }
   if (placed === 'placed') {
     await keep(context, file, true);
+    await ports.crash('deliver.after_kept');
     await inTransaction(context, (tx, act) => markDelivered(tx, act, file.id));
   } else await parkUpload(context, file, placed);
+  await ports.crash('deliver.after_delivered');
   return placed;
 }
 

@@ -227,10 +227,11 @@ async function fetchOne(
   // Before the database has it: whatever becomes of the database, the file is not lost from here on.
   await keep(head);
   const isNew = await registerFile(ports, context, { ...head, archivePath }, ports.clock.now(), lookedAt);
+  await ports.crash('fetch.after_register');
   if (isNew) await keep({ ...head, registered: true });
   else await removeArchived(ports.disk, archivePath);
-  await ports.crash('fetch.after_register');
   if (hasControl) await removeIfThere(store, `${inbound}/${doneName(entry.name)}`);
+  await ports.crash('fetch.after_control');
   await removeIfThere(store, path);
   await ports.crash('fetch.after_remove');
   await finishRemoval(ports, context, { name: entry.name, sha256: archived.sha256 }, ports.clock.now());
@@ -248,11 +249,13 @@ async function carryOnRemoval(
 ): Promise<void> {
   const { ports, merchant } = context;
   const path = `${merchant.settings.exchange.inbound}/${removal.name}`;
+  await ports.crash('fetch.after_register');
   const entry = await store.stat(path);
   if (entry?.kind === 'file' && entry.sizeBytes === removal.size_bytes) {
     const there = removal.sha256 === '' ? '' : await sha256Of(store, path, entry.sizeBytes, context.stop);
     if (there === removal.sha256) await removeIfThere(store, path);
   }
+  await ports.crash('fetch.after_remove');
   await finishRemoval(ports, context, removal, ports.clock.now());
 }
 

@@ -77,6 +77,7 @@ export const reconcile: Job<Payload> = {
       for (const [name, count] of Object.entries(taken.counts)) counts[name] = (counts[name] ?? 0) + count;
       context.progress(dates.indexOf(date) + 1, dates.length, `settlement report of ${date}`);
     }
+    await context.ports.crash('reconcile.after_reports');
     const learned = await learnFromReports(context);
     const paidOut = await takePayouts(context);
     const concluded = await conclude(context);
@@ -161,6 +162,7 @@ async function takeReport(
       await holdFence(tx, fence);
       return storeReport(tx, work, date, totals, ports.disk.read(path));
     });
+    await ports.crash('reconcile.after_store');
     return { counts };
   } finally {
     await ports.disk.remove(path);

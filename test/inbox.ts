@@ -204,9 +204,9 @@ export function billingFile(
   ].join('\n');
 }
 
-export function cancelFile(sequence: number, numbers: readonly string[]): string {
+export function cancelFile(sequence: number, numbers: readonly string[], merchant = 'minato-gas'): string {
   return [
-    `H,1,minato-gas,cancel,2026-11-25,${sequence}`,
+    `H,1,${merchant},cancel,2026-11-25,${sequence}`,
     ...numbers.map((number) => `D,${number},検針誤り`),
     `T,${numbers.length},0`,
     '',

@@ -212,6 +212,7 @@ async function recordAnswer(
       },
       { merchantId },
     );
+    await ports.crash('checkout.after_outcome');
     if (recorded) return { kind: 'redirect', url: answer.url };
     // The answer took so long that the charge was judged without it: a page that nobody waits for must take no money.
     await ports.gateway.closeHostedPage(
@@ -219,6 +220,7 @@ async function recordAnswer(
       referenceOf(intent.chargeId),
       ports.clock.deadline(ports.gateway.semantics.callDeadlineMs),
     );
+    await ports.crash('checkout.after_gateway');
     await learnFromGateway(db, ports, intent.merchant, [intent.chargeId], 'return');
     return { kind: 'look_again' };
   }

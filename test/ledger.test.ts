@@ -12,9 +12,10 @@ import {
   shutMonthsBefore,
   trialBalance,
 } from '../billing/ledger/queries.ts';
-import { isSuperuser } from '../billing/migrate.ts';
+import { isSuperuser, migrateDatabase } from '../billing/migrate.ts';
 import { charge } from '../jobs/charge.ts';
 import { dunning } from '../jobs/dunning.ts';
+import { migrations } from '../migrations/index.ts';
 import { type Bills, billsOf } from './bills.ts';
 import { type TestDatabase, testDatabase } from './database.ts';
 
@@ -399,6 +400,43 @@ describe('closing a month', () => {
       ['2026-11', 'receivable: frozen 5000 to 0, now 5000 to 1'],
     ]);
   });
+});
+
+test('merchants that were there before months could be closed begin with their first month', async () => {
+  const { adminUrl, ownerUrl, prefix } = inject('testServer');
+  const admin = openDatabase(adminUrl);
+  const name = `${prefix}${process.pid}_before_months`;
+  await admin.run(`create database ${name} owner seikyu template template0`);
+  const url = new URL(ownerUrl);
+  url.pathname = `/${name}`;
+  const db = openDatabase(url.href);
+  const { log } = world.ports;
+  try {
+    await migrateDatabase(db, migrations.slice(0, 1), { log });
+    // 1 November in Japan, and still October in Greenwich.
+    await db.run(
+      `insert into merchants values (1, 'a', '1', 1, '2026-10-31T20:00:00Z'), (2, 'b', '2', 1, '2026-10-31T20:00:00Z')`,
+    );
+    await db.run(
+      `insert into merchant_settings
+       select id, 1, '{"timezone": "Asia/Tokyo"}', 'x', created_at from merchants`,
+    );
+    await db.run(
+      `insert into transfers values (2, '2026-09-01', '00000000-0000-7000-8000-000000000001', 'paid', 1, 'gateway_clearing',
+         'receivable', 1, 'JPY', '2026-09-30', '2026-09-30', '2026-09-01', null, null, '00000000-0000-7000-8000-000000000002')`,
+    );
+    await migrateDatabase(db, migrations, { log });
+    expect(await db.query(`select merchant_id, first_month, open_from from ledger_heads order by 1`)).toEqual(
+      [
+        { merchant_id: 1, first_month: '2026-11-01', open_from: '2026-11-01' },
+        { merchant_id: 2, first_month: '2026-09-01', open_from: '2026-09-01' },
+      ],
+    );
+  } finally {
+    await db.close();
+    await admin.run(`drop database if exists ${name} with (force)`);
+    await admin.close();
+  }
 });
 
 describe('what is only appended', () => {

@@ -138,7 +138,7 @@ describe('a payout that adds up', () => {
     ]);
   });
 
-  test('waits for the report of its day, and calls nobody', async () => {
+  test('waits for the report of its day, and calls nobody for a week', async () => {
     await world.make([{ number: 'D' }]);
     world.gateway.reportsReady = false;
     await world.run(charge);
@@ -146,8 +146,10 @@ describe('a payout that adds up', () => {
     expect(await world.run(reconcile)).toMatchObject({ counts: { payouts_waiting: 1 } });
     expect(await alerts()).toEqual([]);
     expect((await balances()).paid_out).toBeUndefined();
+    world.clock.advance(8 * day);
+    await world.run(reconcile);
+    expect(await alerts()).toEqual(['PAYOUT_WAITS po_1']);
     world.gateway.reportsReady = true;
-    world.clock.advance(day);
     expect((await world.run(reconcile)).counts).toMatchObject({ payouts_posted: 1 });
   });
 

@@ -68,6 +68,10 @@ export const causes: Readonly<Record<string, Cause>> = {
     level: 'now',
     next: 'a payout does not add up, or holds what is not known here: not booked, not told to the merchant. `seikyu findings list` says what and whose turn it is; every run of `reconcile` looks again',
   },
+  PAYOUT_WAITS: {
+    level: 'daily',
+    next: 'a payout holds charges that no settlement report has told of for a week: ask the gateway for the report; the payout is booked once it is here',
+  },
   PAYOUT_CHANGED: {
     level: 'now',
     next: 'the gateway tells a payout otherwise than it was booked and told. Nothing was changed: clear it up with the gateway, then `seikyu findings settle`',

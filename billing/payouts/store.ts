@@ -1,3 +1,4 @@
+import { Temporal } from 'temporal-polyfill';
 import type { Act } from '../acts/act.ts';
 import { recordAct } from '../acts/queries.ts';
 import { raiseAlert } from '../alerts/queries.ts';
@@ -26,6 +27,8 @@ import {
 export type StoredPayout = 'posted' | 'withheld' | 'waits_for_report' | 'known';
 
 const findingsPerBatch = 1_000;
+/** Reports come the next day; one that is late has its own alert before this. */
+const waitsForReportDays = 7;
 
 /** Whose turn it is: what the gateway says of its own money it has to mend, what we do not know we have to look up. */
 const ownerOf: Readonly<Record<Exclude<LineFinding, 'matched' | 'unreported'>, FindingOwner>> = {
@@ -86,7 +89,19 @@ export async function storePayout(
     }
     return 'withheld';
   }
-  if ((found.get('unreported') ?? 0) > 0) return 'waits_for_report';
+  const unreported = found.get('unreported') ?? 0;
+  if (unreported > 0) {
+    const since = Temporal.PlainDate.from(payout.valueDate);
+    if (since.add({ days: waitsForReportDays }).toString() < work.today) {
+      await raiseAlert(tx, ids.uuid(), act.at, {
+        merchantId,
+        level: 'daily',
+        cause: `PAYOUT_WAITS ${payout.id}`,
+        message: `${unreported} charges of the payout ${payout.id} of ${payout.valueDate} stand in no settlement report; it is booked once they do`,
+      });
+    }
+    return 'waits_for_report';
+  }
   assertState((await movePayouts(tx, act, [id], 'posted')) === 1, `payout ${payout.id} could not be posted`);
   await post(tx, act, work.today, postings(payout, id));
   return 'posted';

@@ -404,6 +404,11 @@ describe('days that overlap', () => {
     await world.run(reconcile);
     expect(await findings()).toEqual([]);
     world.clock.advance(day);
+    world.gateway.reportsReady = false;
+    await world.run(reconcile);
+    expect(await findings()).toEqual([]);
+    // Known with the report of the next day, whichever run reads it.
+    world.gateway.reportsReady = true;
     await world.run(reconcile);
     expect(await findings()).toEqual(['missing_there ch_1 5000 -']);
   });
@@ -480,11 +485,11 @@ describe('days that overlap', () => {
   test('a charge that is captured again days later', async () => {
     await chargedYesterday('A', 'B');
     await world.run(reconcile);
-    world.clock.advance(4 * day);
-    reports({ '2026-12-05': () => lineOf(0).map((line) => ({ ...line, gatewayChargeId: 'ch_again' })) });
+    world.clock.advance(20 * day);
+    reports({ '2026-12-21': () => lineOf(0).map((line) => ({ ...line, gatewayChargeId: 'ch_again' })) });
     expect(await world.run(reconcile)).toMatchObject({ outcome: 'attention', counts: { captured_twice: 1 } });
     expect(await findings()).toEqual(['captured_twice ch_again 5000 5000']);
-    expect(await watermark()).toBe('2026-12-04');
+    expect(await watermark()).toBe('2026-12-20');
     world.gateway.reportLines = null;
     await world.run(reconcile);
     expect(await findings()).toEqual(['captured_twice ch_again 5000 5000: the reports have it once']);

@@ -541,7 +541,7 @@ describe('settings', () => {
 test('each alert that is raised has its entry in the table of causes', () => {
   const raised = filesUnder('billing', /\.ts$/)
     .concat(filesUnder('jobs', /\.ts$/), filesUnder('web', /\.tsx?$/))
-    .flatMap((path) => [...read(path).matchAll(/\b(?:cause|Cause)\b[^\n]*?['`]([A-Z][A-Z_]{3,})/g)])
+    .flatMap((path) => [...read(path).matchAll(/\b(?:cause|Cause)\b[^\n]*?['`]([A-Z][A-Z_]{3,})(?!-)/g)])
     .map((match) => match[1] ?? '');
   expect(raised.length).toBeGreaterThan(15);
   expect(raised.filter((cause) => cause !== 'TEST' && causeOf(cause) === undefined)).toEqual([]);

@@ -128,8 +128,9 @@ async function findAfter(sql: string, options: CheckOptions = { schema: false })
   await database.db
     .transaction(async (tx) => {
       // The books are closed to their owner too, who opens them here to break them.
-      if (sql !== '')
-        await tx.run(`grant update, delete on transfers, state_history to current_user; ${sql}`);
+      const opened =
+        options.schema === false ? 'grant update, delete on transfers, state_history to current_user; ' : '';
+      if (sql !== '') await tx.run(`${opened}${sql}`);
       found = (await checkInvariants(insideOf(tx), options)).invariants;
       throw new RolledBack();
     })
@@ -302,6 +303,7 @@ const breaks: readonly Break[] = [
     `update charges set amount = amount + 1 where id = ${chargeOf('PAID')}`,
     'charge',
     /^0/,
+    [9],
   ],
   [
     6,
@@ -367,7 +369,7 @@ const breaks: readonly Break[] = [
   [
     9,
     'a line that is unknown here',
-    `update settlement_lines set finding = 'missing_here', charge_id = null where charge_id = ${chargeOf('PAID')}`,
+    `update settlement_lines set charge_id = null where charge_id = ${chargeOf('PAID')}`,
     'charge',
     /./,
   ],

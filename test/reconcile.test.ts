@@ -326,7 +326,7 @@ describe('what differs', () => {
     await rows(`update watermarks set complete_to = '2026-12-02' where merchant_id = $1`);
     expect((await ninth())?.map((example) => example.detail)).toEqual([
       expect.stringContaining('in no settlement report'),
-      'charge of 2026-12-01: charge succeeded',
+      'charge of 1 JPY in the report of 2026-12-01: our charge is succeeded',
     ]);
   });
 

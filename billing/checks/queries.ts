@@ -167,6 +167,10 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
       left join state_history h on h.merchant_id = p.merchant_id and h.subject = 'charge' and h.subject_id = p.id
         and h.to_state in ('succeeded', 'failed', 'canceled')
       where c.attempt_no > 1
+        -- Not written down before it began: put back from the gateway's list after a restore.
+        and not exists (select from state_history n
+                        where n.merchant_id = c.merchant_id and n.subject = 'charge' and n.subject_id = c.id and n.version = 1
+                          and n.at > c.started_at + ${clockTolerance})
       group by c.merchant_id, c.invoice_id, c.attempt_no, p.attempt_no, c.started_at
       having min(h.at) is null or min(h.at) > c.started_at + ${clockTolerance}`,
     },

@@ -128,8 +128,9 @@ async function findAfter(sql: string, options: CheckOptions = { schema: false })
   await database.db
     .transaction(async (tx) => {
       // The books are closed to their owner too, who opens them here to break them.
-      if (sql !== '')
-        await tx.run(`grant update, delete on transfers, state_history to current_user; ${sql}`);
+      if (options.schema === false)
+        await tx.run('grant update, delete on transfers, state_history to current_user');
+      if (sql !== '') await tx.run(sql);
       found = (await checkInvariants(insideOf(tx), options)).invariants;
       throw new RolledBack();
     })
@@ -302,6 +303,7 @@ const breaks: readonly Break[] = [
     `update charges set amount = amount + 1 where id = ${chargeOf('PAID')}`,
     'charge',
     /^0/,
+    [9],
   ],
   [
     6,
@@ -367,7 +369,7 @@ const breaks: readonly Break[] = [
   [
     9,
     'a line that is unknown here',
-    `update settlement_lines set finding = 'missing_here', charge_id = null where charge_id = ${chargeOf('PAID')}`,
+    `update settlement_lines set charge_id = null where charge_id = ${chargeOf('PAID')}`,
     'charge',
     /./,
   ],
@@ -837,6 +839,7 @@ describe('broken by hand', () => {
     ],
     [20, 'grant update (amount) on transfers to seikyu_web', /^transfers$/],
     [20, 'grant delete on state_history to seikyu_web', /^state_history$/],
+    [20, 'grant update on closed_months to current_user', /^closed_months$/],
   ])('%i: the schema after: %s', async (id, sql, subject) => {
     const found = await findAfter(sql, {});
     expect(found.map((invariant) => invariant.id)).toEqual([id]);
@@ -895,12 +898,12 @@ describe('broken by hand', () => {
     '11: a %s that waits too long is named unless a person is called for it: %s',
     async (kind, sql, cause) => {
       const now = world.clock.now();
-      const found = await findAfter(sql, { only: [11], now });
+      const found = await findAfter(sql, { only: [11], now, schema: false });
       expect(found.map(({ violations, examples }) => [violations, examples[0]?.kind])).toEqual([[1, kind]]);
       const called = `${sql};
       insert into alerts (merchant_id, id, level, cause, message, occurrences, first_at, last_at)
       select id, '${newId}', 'now', '${cause}', '', 1, created_at, created_at from merchants`;
-      expect(await findAfter(called, { only: [11], now })).toEqual([]);
+      expect(await findAfter(called, { only: [11], now, schema: false })).toEqual([]);
     },
   );
 });

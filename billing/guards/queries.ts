@@ -14,10 +14,12 @@ export const uniqueKeys: readonly string[] = [
   'charges_merchant_id_invoice_id_attempt_no_key',
   'charges_pkey',
   'chunks_pkey',
+  'closed_months_pkey',
   'collection_locks_pkey',
   'credits_pkey',
   'customers_merchant_id_customer_number_key',
   'enrolments_one_active',
+  'findings_one_open',
   'invoices_merchant_id_billing_number_key',
   'invoices_merchant_id_payment_number_key',
   'invoices_pkey',
@@ -28,6 +30,8 @@ export const uniqueKeys: readonly string[] = [
   'outward_files_one_receipt',
   'payment_intents_one_auto',
   'payments_pkey',
+  'payouts_merchant_id_gateway_payout_id_key',
+  'payouts_pkey',
   'result_rows_one_final',
   'result_rows_pkey',
   'run_passes_pkey',
@@ -41,10 +45,13 @@ export const uniqueKeys: readonly string[] = [
 export const references: Readonly<Record<string, readonly string[]>> = {
   agenda: ['invoices'],
   allocations: ['invoices', 'payments'],
+  audit_heads: ['merchants'],
   billing_files: ['merchants'],
   charges: ['invoices', 'payment_intents', 'payment_methods'],
   checkout_sessions: ['invoices'],
   chunks: ['run_passes'],
+  closed_month_accounts: ['merchants'],
+  closed_months: ['merchants'],
   collection_locks: ['charges', 'invoices'],
   contacts: ['customers'],
   contracts: ['customers'],
@@ -55,6 +62,7 @@ export const references: Readonly<Record<string, readonly string[]>> = {
   findings: ['merchants'],
   invoice_tax_lines: ['invoices'],
   invoices: ['billing_files', 'contacts', 'contracts'],
+  ledger_heads: ['merchants'],
   line_findings: ['billing_files'],
   links: ['invoices'],
   merchant_counters: ['merchants'],
@@ -66,18 +74,27 @@ export const references: Readonly<Record<string, readonly string[]>> = {
   payment_intents: ['invoices'],
   payment_methods: ['customers'],
   payments: ['charges', 'invoices'],
+  payout_checks: ['merchants'],
+  payout_lines: ['payouts'],
+  payouts: ['merchants', 'outward_files'],
+  restore_steps: ['merchants'],
   result_rows: ['invoices', 'outward_files'],
   run_passes: ['runs'],
   runs: ['merchants'],
-  settlement_lines: ['settlement_reports'],
   settlement_reports: ['merchants'],
   watermarks: ['merchants'],
   webhook_events: ['merchants'],
 };
 
 /** Rows of these are never changed or removed once they are written. */
-export const appendOnlyTables: readonly string[] = ['acts', 'state_history', 'transfers'];
-/** Roles that may add to them and nothing else; with closing months in the schema their owner, the jobs' role, is one too. */
+export const appendOnlyTables: readonly string[] = [
+  'acts',
+  'closed_month_accounts',
+  'closed_months',
+  'state_history',
+  'transfers',
+];
+/** Roles that may add to them and nothing else; their owner, the role of jobs, is one too. */
 const appendOnlyRoles: readonly string[] = ['seikyu_web'];
 
 const textRows = (rows: readonly (readonly string[])[]): string =>
@@ -159,7 +176,6 @@ export const changeableBooks = `
   select 0, 'schema', t.relname::text, 'its owner ' || t.relowner::regrole || ' may change or remove its rows'
   from pg_class t
   where t.relnamespace = 'public'::regnamespace and t.relname = any(array[${appendOnlyTables.map((name) => `'${name}'`).join(', ')}])
-    and to_regclass('public.closed_months') is not null
     and exists (
       select from aclexplode(coalesce(t.relacl, acldefault('r', t.relowner))) a
       where a.grantee = t.relowner and a.privilege_type in ('UPDATE', 'DELETE', 'TRUNCATE'))`;

@@ -126,7 +126,7 @@ const state = `case when ${paid} then 'paid' when ${fate.returned} then 'unpaid'
   when ${fate.parked} then 'parked' else 'open' end`;
 const isFinal = `n % 100 < 94`;
 const numbers = `generate_series(1, ${bills}) n`;
-const amount = `1000 + n * 7919 % 20000`;
+const amount = `1000 + n % 20000 * 7919 % 20000`;
 
 function world(m: number): string[] {
   const settings = `(select version from merchant_settings where merchant_id = ${m})`;
@@ -249,12 +249,14 @@ function world(m: number): string[] {
             case when ${paid} then ${day} + 9 end, ${at(10, 60)}, ${id('9', `(n / ${billsPerFile})`)},
             row_number() over (partition by n / ${billsPerFile} order by n)
      from ${numbers} where ${isFinal}`,
-    `insert into settlement_reports
-     select ${m}, 'simulator', date '2026-09-01' + d, 0, 0, 0, 0, timestamptz '2026-09-20T01:00:00Z' from generate_series(0, 60) d`,
-    `insert into settlement_lines
-     select ${m}, 'simulator', ${day} + 9, n, 'ch_' || case when ${fate.declinedFirst} then '2' else '1' end || n, null, ${paying}, 'charge',
-            ${amount}, 'JPY', 30, 3, ${at(10, 1)}, 'matched'
+    `insert into settlement_lines (merchant_id, gateway, report_date, line_no, gateway_charge_id, charge_id, kind, amount, currency,
+       fee, fee_tax, captured_at)
+     select ${m}, 'simulator', ${day} + 9, n, 'ch_' || case when ${fate.declinedFirst} then '2' else '1' end || n, ${paying}, 'charge',
+            ${amount}, 'JPY', 30, 3, ${at(10, 1)}
      from ${numbers} where ${paid}`,
+    `insert into settlement_reports (merchant_id, gateway, report_date, lines, amount, fee, fee_tax, stored_at)
+     select merchant_id, gateway, report_date, count(*), sum(amount), sum(fee), sum(fee_tax), timestamptz '2026-12-31T01:00:00Z'
+     from settlement_lines group by merchant_id, gateway, report_date`,
     `insert into watermarks values (${m}, 'card', date '2026-12-31')`,
     `drop table made_files`,
   ];

@@ -197,7 +197,7 @@ export async function explainCharge(
         where (x.id = $1::uuid or ($1::uuid is null and x.gateway_charge_id = $2)) and ($3::text is null or m.code = $3)
         union all
         select ${asFound}, 'capture ' || x.gateway_charge_id, null, x.gateway_charge_id,
-               array[x.gateway || ' reports ' || x.kind || ' of ' || x.amount || ' ' || x.currency || ', ' || x.finding]
+               array[x.gateway || ' reports ' || x.kind || ' of ' || x.amount || ' ' || x.currency || ' on ' || x.report_date]
         from settlement_lines x ${ofMerchant}
         where x.gateway_charge_id = $2 and x.charge_id is null and ($3::text is null or m.code = $3)
         order by merchant, subject`,
@@ -218,8 +218,11 @@ export async function explainCharge(
        where t.merchant_id = $1 and t.entry_id::text = $2
        union all
        select l.captured_at, 12, 'report of ' || l.report_date, l.kind || ' ' || l.gateway_charge_id || ', ' || l.amount || ' ' || l.currency
-                || ', fee ' || l.fee || ': ' || l.finding
+                || ', fee ' || l.fee
        from settlement_lines l where l.merchant_id = $1 and (l.charge_id::text = $2 or l.gateway_charge_id = $2)
+       union all
+       select f.found_at, 14, 'finding', f.kind || ', ' || f.state || coalesce(': ' || f.how, '')
+       from findings f where f.merchant_id = $1 and (f.charge_id::text = $2 or f.subject = $2)
        union all
        select r.known_at, 13, 'result', r.outcome || coalesce(' in ' || o.name || ' row ' || r.row_no, ', not yet in a file')
        from result_rows r left join outward_files o on o.merchant_id = r.merchant_id and o.id = r.outward_file_id

@@ -32,6 +32,7 @@ export const uniqueKeys: readonly string[] = [
   'payment_intents_one_auto',
   'payments_pkey',
   'payouts_merchant_id_gateway_payout_id_key',
+  'payouts_pkey',
   'result_rows_one_final',
   'result_rows_pkey',
   'run_passes_pkey',
@@ -87,8 +88,14 @@ export const references: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Rows of these are never changed or removed once they are written. */
-export const appendOnlyTables: readonly string[] = ['acts', 'state_history', 'transfers'];
-/** Roles that may add to them and nothing else; with closing months in the schema their owner, the jobs' role, is one too. */
+export const appendOnlyTables: readonly string[] = [
+  'acts',
+  'closed_month_accounts',
+  'closed_months',
+  'state_history',
+  'transfers',
+];
+/** Roles that may add to them and nothing else; their owner, the role of jobs, is one too. */
 const appendOnlyRoles: readonly string[] = ['seikyu_web'];
 
 const textRows = (rows: readonly (readonly string[])[]): string =>
@@ -170,7 +177,6 @@ export const changeableBooks = `
   select 0, 'schema', t.relname::text, 'its owner ' || t.relowner::regrole || ' may change or remove its rows'
   from pg_class t
   where t.relnamespace = 'public'::regnamespace and t.relname = any(array[${appendOnlyTables.map((name) => `'${name}'`).join(', ')}])
-    and to_regclass('public.closed_months') is not null
     and exists (
       select from aclexplode(coalesce(t.relacl, acldefault('r', t.relowner))) a
       where a.grantee = t.relowner and a.privilege_type in ('UPDATE', 'DELETE', 'TRUNCATE'))`;

@@ -174,11 +174,11 @@ function explainInvariant(id: number, output: Output): void {
   output.line(`  looks at:      ${invariant.looks}`);
   if (invariant.elsewhere !== '') output.line(`  elsewhere:     ${invariant.elsewhere}`);
   output.line(`  at stake:      ${invariant.matters}`);
-  output.line(`  what breaks it: ${invariant.breaks}`);
+  output.line(`  breaks it:     ${invariant.breaks}`);
   output.line(`  what to do:    ${invariant.next}`);
   if (!outside) return;
   output.line('');
-  output.line(`  with --outside: ${outside.name}`);
+  output.line(`  outside:       ${outside.name}`);
   output.line(`  at stake:      ${outside.matters}`);
   output.line(`  what to do:    ${outside.next}`);
 }

@@ -280,7 +280,10 @@ const breaks: readonly Break[] = [
   [
     4,
     'an attempt before the end of the one before',
-    `update charges set started_at = started_at - interval '2 days' where id = ${chargeOf('LATE', 2)}`,
+    [
+      `update charges set started_at = started_at - interval '2 days' where id = ${chargeOf('LATE', 2)}`,
+      `update state_history set at = at - interval '2 days' where subject_id = ${chargeOf('LATE', 2)} and version = 1`,
+    ],
     'bill',
     /^LATE$/,
   ],

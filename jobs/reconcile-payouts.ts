@@ -1,9 +1,14 @@
 import { Temporal } from 'temporal-polyfill';
 import { recordAct } from '../billing/acts/queries.ts';
-import { raiseAlert } from '../billing/alerts/queries.ts';
+import { raiseAlert, resolveAlerts } from '../billing/alerts/queries.ts';
 import type { Payout, PayoutLine } from '../billing/gateways/gateway.ts';
 import { checkPaidOut } from '../billing/payouts/check-paid-out.ts';
-import { type KnownPayout, knownPayouts, payoutDates } from '../billing/payouts/queries.ts';
+import {
+  type KnownPayout,
+  knownPayouts,
+  payoutDates,
+  settleMendedPayouts,
+} from '../billing/payouts/queries.ts';
 import { type StoredPayout, stagedPayoutLine, storePayout } from '../billing/payouts/store.ts';
 import { payoutChanged, withdrawPayout } from '../billing/payouts/withdraw.ts';
 import { reportsSince } from '../billing/reconciliation/watermark.ts';
@@ -46,11 +51,13 @@ export async function takePayouts(context: ChunkContext): Promise<Counts> {
     to: businessDate,
     payoutIds: listed.map((payout) => payout.id),
   });
+  const asBooked: string[] = [];
   for (const payout of listed) {
     if (stop.aborted) return counts;
     const before = known.get(payout.id);
     if (before?.state === 'posted') {
-      if (!isSame(before, payout)) count('payouts_changed', await tellChanged(context, before, payout.net));
+      if (isSame(before, payout)) asBooked.push(payout.id);
+      else count('payouts_changed', await tellChanged(context, before, payout.net));
       continue;
     }
     const taken = await take(context, payout);
@@ -61,7 +68,7 @@ export async function takePayouts(context: ChunkContext): Promise<Counts> {
     if (gone.state === 'posted') count('payouts_changed', await tellChanged(context, gone, null));
     if (gone.state === 'withheld') count('payouts_withdrawn', await withdraw(context, gone));
   }
-  count('not_paid_out', await lookForUnpaid(context));
+  count('not_paid_out', await settleAndLookForUnpaid(context, asBooked));
   return counts;
 }
 
@@ -181,12 +188,18 @@ async function withdraw(context: ChunkContext, known: KnownPayout): Promise<numb
   });
 }
 
-async function lookForUnpaid(context: ChunkContext): Promise<number> {
+async function settleAndLookForUnpaid(context: ChunkContext, asBooked: readonly string[]): Promise<number> {
   const { ports, merchant, businessDate, fence } = context;
   const since = await reportsSince(ports.db, merchant);
   const act = { ...context.act, at: ports.clock.now() };
   return ports.db.transaction(async (tx) => {
     await holdFence(tx, fence);
+    const mended = await settleMendedPayouts(tx, merchant.id, act.at, asBooked);
+    if (mended.length > 0) {
+      await recordAct(tx, act);
+      const causes = mended.map((payoutId) => `PAYOUT_CHANGED ${payoutId}`);
+      await resolveAlerts(tx, merchant.id, act.at, causes, 'the gateway tells it as it was booked again');
+    }
     const found = await checkPaidOut(tx, {
       act,
       ids: ports.ids,

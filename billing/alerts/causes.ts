@@ -67,14 +67,17 @@ export const causes: Readonly<Record<string, Cause>> = {
   PAYOUT_WITHHELD: {
     level: 'now',
     next: 'a payout does not add up, or holds what is not known here: not booked, not told to the merchant. `seikyu findings list` says what and whose turn it is; every run of `reconcile` looks again',
+    over: 'the payout is booked',
   },
   PAYOUT_WAITS: {
     level: 'daily',
     next: 'a payout holds charges that no settlement report has told of for a week: ask the gateway for the report; the payout is booked once it is here',
+    over: 'the payout is booked',
   },
   PAYOUT_CHANGED: {
     level: 'now',
     next: 'the gateway tells a payout otherwise than it was booked and told. Nothing was changed: clear it up with the gateway, then `seikyu findings settle`',
+    over: 'the gateway tells it as it was booked again',
   },
   NOT_PAID_OUT: {
     level: 'now',

@@ -305,6 +305,26 @@ export async function settlePayoutFindings(
   );
 }
 
+/** Payouts that the gateway tells again as they were booked: what it said in between is over. Returns their ids. */
+export async function settleMendedPayouts(
+  tx: Tx,
+  merchantId: number,
+  at: Temporal.Instant,
+  payoutIds: readonly string[],
+): Promise<string[]> {
+  const rows = await tx.query<{ subject: string }>(
+    `update findings f
+     set state = 'settled', settled_at = $3::timestamptz, settled_by = $4, how = 'the gateway tells it as it was booked again'
+     from payouts p
+     where f.merchant_id = $1 and f.source = 'payout' and f.kind = 'payout_differs' and f.state = 'open'
+       and f.subject = any($2::text[])
+       and p.merchant_id = f.merchant_id and p.gateway = f.gateway and p.payout_id = f.subject and p.state = 'posted'
+     returning f.subject`,
+    [merchantId, payoutIds, instantText(at), settledByNews],
+  );
+  return rows.map((row) => row.subject);
+}
+
 /** A person has seen exactly this difference of a whole payout, and settled it. */
 export async function changeIsSettled(
   tx: Pick<Tx, 'query'>,

@@ -1,7 +1,7 @@
 import { Temporal } from 'temporal-polyfill';
 import type { Act } from '../acts/act.ts';
 import { recordAct } from '../acts/queries.ts';
-import { raiseAlert } from '../alerts/queries.ts';
+import { raiseAlert, resolveAlerts } from '../alerts/queries.ts';
 import type { Tx } from '../db.ts';
 import type { Payout, PayoutLine } from '../gateways/gateway.ts';
 import { idBehind } from '../ids.ts';
@@ -103,6 +103,8 @@ export async function storePayout(
     return 'waits_for_report';
   }
   assertState((await movePayouts(tx, act, [id], 'posted')) === 1, `payout ${payout.id} could not be posted`);
+  const over = [`PAYOUT_WITHHELD ${payout.id}`, `PAYOUT_WAITS ${payout.id}`];
+  await resolveAlerts(tx, merchantId, act.at, over, 'the payout is booked');
   await post(tx, act, work.today, postings(payout, id));
   return 'posted';
 }

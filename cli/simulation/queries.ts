@@ -284,8 +284,8 @@ export interface FindingAtRest {
 export async function findingsAtRest(db: Pick<Db, 'query'>): Promise<FindingAtRest[]> {
   return db.query<FindingAtRest>(
     `select m.code as merchant, f.kind, f.subject, f.state, f.by_hand,
-            exists (select from alerts a where a.merchant_id = f.merchant_id and a.acknowledged_at is null
-                      and a.cause like 'SETTLEMENT%' || f.report_date) as called
+            exists (select from alerts a where a.merchant_id = f.merchant_id and a.resolved_at is null
+                      and (a.cause like 'SETTLEMENT%' || f.report_date or a.cause like 'PAYOUT%' || f.subject)) as called
      from findings f join merchants m on m.id = f.merchant_id order by 1, 2, 3, f.found_at`,
   );
 }

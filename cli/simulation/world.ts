@@ -1,4 +1,5 @@
 import { Temporal } from 'temporal-polyfill';
+import { acknowledgeAlerts, openAlerts } from '../../billing/alerts/queries.ts';
 import { sendDueAlerts } from '../../billing/alerts/send.ts';
 import { crashPoints } from '../../billing/crash-points.ts';
 import { CommitOutcomeUnknown, type Db } from '../../billing/db.ts';
@@ -302,9 +303,11 @@ class World {
     }
   }
 
-  /** A person finds out whose the charges are that nobody here made, and says so. */
+  /** A person finds out whose the charges are that nobody here made, says so, and has read what was sent. */
   async #clearUp(): Promise<void> {
     const { ports } = this.#livingLooker();
+    for (const cause of new Set((await openAlerts(ports.db)).map((alert) => alert.cause)))
+      await acknowledgeAlerts(ports.db, this.#baton.now(), cause, null, 'operator@simulation');
     for (const finding of await listFindings(ports.db, { merchant: null, settledToo: false, limit: 100 })) {
       if (!this.#outside.gateway.foreign.has(`${finding.merchant} ${finding.subject}`)) continue;
       await settleFindingByHand(ports, finding.id, 'another shop of the merchant', 'operator@simulation');

@@ -167,6 +167,7 @@ async function placing(
 ): Promise<Placed> {
   const { ports, merchant } = context;
   await keep(context, file, false);
+  await ports.crash('deliver.after_archive');
   let renameTried = file.rename_tried;
   const place = async () =>
     placeFile(

@@ -226,6 +226,7 @@ async function fetchOne(
     writeHead(ports.disk, ports.randomness, ports.sealer.archiveKey, archivePath, of);
   // Before the database has it: whatever becomes of the database, the file is not lost from here on.
   await keep(head);
+  await ports.crash('fetch.after_head');
   const isNew = await registerFile(ports, context, { ...head, archivePath }, ports.clock.now(), lookedAt);
   await ports.crash('fetch.after_register');
   if (isNew) await keep({ ...head, registered: true });

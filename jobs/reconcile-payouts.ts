@@ -61,6 +61,7 @@ export async function takePayouts(context: ChunkContext): Promise<Counts> {
       continue;
     }
     const taken = await take(context, payout);
+    await ports.crash('reconcile.after_payout');
     if (taken !== 'known') count(taken === 'unavailable' ? 'payouts_unavailable' : countOf[taken]);
   }
   const ids = new Set(listed.map((payout) => payout.id));
@@ -124,7 +125,7 @@ async function take(context: ChunkContext, payout: Payout): Promise<StoredPayout
     await ports.crash('reconcile.after_payout_download');
     await ports.clock.refresh();
     const act = { ...context.act, at: ports.clock.now() };
-    return await ports.db.transaction(async (tx) => {
+    const stored = await ports.db.transaction(async (tx) => {
       await holdFence(tx, fence);
       return storePayout(
         tx,
@@ -133,6 +134,8 @@ async function take(context: ChunkContext, payout: Payout): Promise<StoredPayout
         { count, content: numbered(unspool<PayoutLine>(ports.disk, path)) },
       );
     });
+    await ports.crash('reconcile.after_payout_store');
+    return stored;
   } finally {
     await ports.disk.remove(path);
   }

@@ -48,7 +48,7 @@ const log: Log = { debug: nothing, info: nothing, warn: toNote('warn'), error: t
 const settings = readSettings({ environment: process.env });
 const system = await openSystem(settings, log);
 // A call that gets no answer costs real time.
-await system.needGateway({ callDeadlineMs: 500 });
+await system.needGateway({ callDeadlineMs: 1_000 });
 const { ports, worker } = system;
 let passed = 0;
 watchPorts(ports, note, (point) => {

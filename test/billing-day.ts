@@ -110,6 +110,9 @@ const firstBills: readonly (readonly [customer: string, outcome: string | null, 
 ];
 const secondBills = firstBills.slice(0, 4);
 const dueOn = '2026-11-30';
+/** Nobody takes it, and somebody must hear of it. */
+const strangeName = 'read-me-first.txt';
+const alertsPath = '/operators/alerts';
 
 type Slot = { at: string } & ({ round: true } | { visits: 'duplicate' | 'normal' });
 
@@ -124,6 +127,7 @@ const slots: readonly Slot[] = [
   { at: '2026-11-30T09:30', round: true },
   { at: '2026-11-30T13:05', round: true },
   { at: '2026-12-01T09:30', round: true },
+  { at: '2026-12-01T11:00', visits: 'normal' },
   { at: '2026-12-03T09:30', round: true },
   { at: '2026-12-04T09:30', round: true },
   { at: '2026-12-04T13:05', round: true },
@@ -221,7 +225,7 @@ export class BillingDay {
       secret: simulatorSecret(secret),
       clockUrl: ours.url,
       webhookUrl: `${front.url}/webhooks/simulator/{account}`,
-      holdMs: 700,
+      holdMs: 1_200,
     });
     closers.push(() => gateway.close());
     const codes = Array.from({ length: options.merchants ?? 1 }, (_, index) => `minato-gas-${index + 1}`);
@@ -352,7 +356,10 @@ export class BillingDay {
           })),
           { merchant: code, businessDate: date },
         );
-      if (at === '2026-11-25T09:30') put('billing', 1, file(1, firstBills));
+      if (at === '2026-11-25T09:30') {
+        put('billing', 1, file(1, firstBills));
+        fs.writeFileSync(join(this.#home, 'server', code, 'inbound', strangeName), 'not for Seikyu');
+      }
       if (at === '2026-11-26T09:30') {
         put('cancel', 2, cancelFile(2, ['B1-8'], code));
         put('billing', 3, file(3, secondBills));
@@ -378,6 +385,8 @@ export class BillingDay {
         SIMULATOR_URL: this.#gateway.url,
         PORT: '0',
         ADMIN_PORT: '0',
+        SEIKYU_ALERT_WEBHOOK: `${this.#front.url}${alertsPath}`,
+        SEIKYU_ALERT_WEBHOOK_SECRET: secret,
       },
     });
     this.#processes.set(no, begun);
@@ -414,8 +423,8 @@ export class BillingDay {
           conduct,
           isFirstVisit: true,
         });
-        if (end.outcome !== 'waiting' && end.outcome !== 'declined' && this.deaths.length === before)
-          this.#answered.add(bill);
+        // Whoever was told to wait, because a process died at their payment, comes back another time.
+        if (end.outcome === 'paid' || end.outcome === 'left') this.#answered.add(bill);
       } catch (error) {
         // The page broke off under the customer: that happens when its process dies, and for no other reason.
         if (!(await this.#someoneDies(numbers))) throw error;
@@ -531,7 +540,7 @@ export class BillingDay {
   async #expectInput(): Promise<void> {
     const disk = openDisk(timeOrderedIds(this.#clock, seededRandomness('looking')));
     for (const code of this.#codes) {
-      expect(fs.readdirSync(join(this.#home, 'server', code, 'inbound'))).toEqual([]);
+      expect(fs.readdirSync(join(this.#home, 'server', code, 'inbound'))).toEqual([strangeName]);
       const files = await this.ours.db.query<{ name: string; sha256: string; archive_path: string }>(
         `select f.name, f.sha256, f.archive_path from billing_files f join merchants m on m.id = f.merchant_id
          where m.code = $1 order by f.sequence`,
@@ -678,6 +687,11 @@ async function openFront(): Promise<Front> {
       if (response.headersSent) response.destroy();
       else response.writeHead(502).end();
     };
+    // The operators' own address, where alerts arrive.
+    if (request.url === alertsPath) {
+      request.resume().on('end', () => response.writeHead(200).end());
+      return;
+    }
     turn += 1;
     const port = behind[turn % Math.max(1, behind.length)];
     if (port === undefined) return broken();

@@ -75,6 +75,8 @@ export function watchPorts(ports: Ports, note: Note, at: (point: CrashPoint) => 
   for (const [name, port] of Object.entries(ports)) {
     if (inside.has(name)) continue;
     if (typeof port === 'function') Object.assign(ports, { [name]: watchedFunction(note, name, port) });
+    else if (Array.isArray(port))
+      Object.assign(ports, { [name]: port.map((each: object) => watchedPort(note, name, each)) });
     else if (typeof port === 'object' && port !== null)
       Object.assign(ports, { [name]: watchedPort(note, name, port) });
   }

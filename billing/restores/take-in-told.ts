@@ -13,6 +13,7 @@ import {
   claimToldEnrolments,
   claimToldRows,
   insertToldFile,
+  type NewToldFile,
   outwardFileHere,
   raiseOutwardNumber,
   type ToldRow,
@@ -20,19 +21,7 @@ import {
 } from './queries.ts';
 
 /** An outward file as the archive knows it. */
-export interface ToldFile {
-  id: string;
-  kind: string;
-  sequence: number;
-  name: string;
-  businessDate: string;
-  inputFileId: string | null;
-  records: number;
-  sum: number;
-  sha256: string;
-  sizeBytes: number;
-  frozenAt: string;
-  delivered: boolean;
+export interface ToldFile extends NewToldFile {
   /** In pieces of at most a mebibyte. */
   content(): AsyncIterable<Buffer>;
   /** For results: what it told, in the order of its rows. */

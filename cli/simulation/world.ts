@@ -83,24 +83,19 @@ const slots: readonly (readonly [string, JobName])[] = [
   ['05:05', 'trace'],
   ['05:12', 'reconcile'],
   ['06:07', 'charge'],
-  ['06:09', 'trace'],
   ['06:13', 'trace'],
   ['07:05', 'trace'],
   ['08:17', 'dunning'],
   ['08:20', 'deliver'],
-  ['09:12', 'reconcile'],
   ['09:22', 'notify'],
-  ['09:25', 'notify'],
   ['09:25', 'fetch'],
   ['09:31', 'ingest'],
   ['10:07', 'charge'],
-  ['10:09', 'trace'],
   ['10:13', 'trace'],
   ['10:17', 'dunning'],
   ['11:05', 'trace'],
   ['11:12', 'reconcile'],
   ['12:02', 'notify'],
-  ['12:05', 'notify'],
   ['13:40', 'deliver'],
   ['14:05', 'trace'],
   ['14:07', 'charge'],
@@ -108,7 +103,6 @@ const slots: readonly (readonly [string, JobName])[] = [
   ['15:22', 'notify'],
   ['16:05', 'trace'],
   ['18:40', 'deliver'],
-  ['19:05', 'trace'],
   ['22:10', 'deliver'],
   ['23:05', 'trace'],
 ];
@@ -280,7 +274,7 @@ class World {
       });
     }
     for (const merchant of this.#merchants) {
-      for (const hour of [3, 6, 9, 12, 15, 18, 21])
+      for (const hour of [6, 9, 15, 21])
         this.#baton.at(
           midnight + hour * 3_600_000,
           `${merchant.code}: runs left over?`,
@@ -288,7 +282,7 @@ class World {
         );
     }
     // The schedule's tick, seldom: trace sends too.
-    for (const hour of [2, 8, 12, 17, 22])
+    for (const hour of [2, 8, 13, 20])
       this.#baton.at(midnight + hour * 3_600_000 + 30_000, 'alerts are due', () => this.#sendAlerts());
     this.#baton.at(
       midnight + 15.5 * 3_600_000,
@@ -381,10 +375,9 @@ class World {
       stop: new AbortController().signal,
       progress: () => undefined,
     };
-    const planned = await jobs[job].plan(context);
     if (job === 'reconcile')
       return !this.#chance.hits(0.1) && (await jobs[job].dryRun(context)).reports === 0;
-    return planned.length === 0;
+    return (await jobs[job].plan(context)).length === 0;
   }
 
   #livingLooker(): SimulatedProcess {

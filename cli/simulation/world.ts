@@ -1,5 +1,5 @@
 import { Temporal } from 'temporal-polyfill';
-import { acknowledgeAlerts, openAlerts } from '../../billing/alerts/queries.ts';
+import { acknowledgeAlerts } from '../../billing/alerts/queries.ts';
 import { sendDueAlerts } from '../../billing/alerts/send.ts';
 import { crashPoints } from '../../billing/crash-points.ts';
 import { CommitOutcomeUnknown, type Db } from '../../billing/db.ts';
@@ -133,6 +133,7 @@ class World {
   #web: SimulatedProcess | undefined;
   #looker: SimulatedProcess | undefined;
   #started = 0;
+  #noticesRead = 0;
 
   constructor(db: Db, webDb: Db, options: SeedOptions) {
     const { seed } = options;
@@ -300,8 +301,11 @@ class World {
   /** A person finds out whose the charges are that nobody here made, says so, and has read what was sent. */
   async #clearUp(): Promise<void> {
     const { ports } = this.#livingLooker();
-    for (const cause of new Set((await openAlerts(ports.db)).map((alert) => alert.cause)))
-      await acknowledgeAlerts(ports.db, this.#baton.now(), cause, null, 'operator@simulation');
+    const told = this.#outside.receiver.taken.slice(this.#noticesRead).flatMap(({ notice }) => notice.alerts);
+    this.#noticesRead = this.#outside.receiver.taken.length;
+    const causes = new Map(told.map((alert) => [`${alert.merchant} ${alert.cause}`, alert]));
+    for (const { merchant, cause } of causes.values())
+      await acknowledgeAlerts(ports.db, this.#baton.now(), cause, merchant || null, 'operator@simulation');
     for (const finding of await listFindings(ports.db, { merchant: null, settledToo: false, limit: 100 })) {
       if (!this.#outside.gateway.foreign.has(`${finding.merchant} ${finding.subject}`)) continue;
       await settleFindingByHand(ports, finding.id, 'another shop of the merchant', 'operator@simulation');

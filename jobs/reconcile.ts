@@ -1,6 +1,6 @@
 import { Temporal } from 'temporal-polyfill';
 import { recordAct } from '../billing/acts/queries.ts';
-import { raiseAlert } from '../billing/alerts/queries.ts';
+import { raiseStanding } from '../billing/alerts/queries.ts';
 import { takesWhatWasAsked } from '../billing/autopay/charge-batch.ts';
 import type { Learned } from '../billing/charges/charge.ts';
 import { recordOutcomes } from '../billing/charges/record-outcomes.ts';
@@ -176,12 +176,15 @@ async function notThere(
 ): Promise<Counts> {
   const lateByDays = Temporal.PlainDate.from(date).until(businessDate, { largestUnit: 'days' }).days;
   if (lateByDays <= reportLateDays) return { [why]: 1 };
-  await raiseAlert(ports.db, ports.ids.uuid(), ports.clock.now(), {
-    merchantId: merchant.id,
-    level: 'now',
-    cause: `SETTLEMENT_REPORT_LATE ${date}`,
-    message: `the gateway's report of ${date} is ${lateByDays} days late; reminders and retries wait for it`,
-  });
+  await raiseStanding(ports.db, merchant.id, ports.clock.now(), [
+    {
+      id: ports.ids.uuid(),
+      level: 'now',
+      cause: `SETTLEMENT_REPORT_LATE ${date}`,
+      message: `the gateway's report of ${date} is ${lateByDays} days late; reminders and retries wait for it`,
+      occurrences: lateByDays,
+    },
+  ]);
   return { [why]: 1, report_late: 1 };
 }
 
@@ -233,13 +236,15 @@ async function learnFromReports(context: ChunkContext): Promise<Counts> {
     const unconfirmed = lines.length - booked;
     if (unconfirmed <= 0) continue;
     // Asked about again by the next run; the watermark waits.
-    await raiseAlert(ports.db, ports.ids.uuid(), act.at, {
-      merchantId: merchant.id,
-      level: 'now',
-      cause: 'SETTLEMENT_UNCONFIRMED',
-      message: `the gateway reports money for charge ${lines[0]?.charge_id} and perhaps others, but does not confirm it when asked: seikyu findings list --merchant ${merchant.code}`,
-      occurrences: unconfirmed,
-    });
+    await raiseStanding(ports.db, merchant.id, act.at, [
+      {
+        id: ports.ids.uuid(),
+        level: 'now',
+        cause: 'SETTLEMENT_UNCONFIRMED',
+        message: `the gateway reports money for charge ${lines[0]?.charge_id} and perhaps others, but does not confirm it when asked: seikyu findings list --merchant ${merchant.code}`,
+        occurrences: unconfirmed,
+      },
+    ]);
     return { learned_from_report: learnedCount, unconfirmed };
   }
   return learnedCount > 0 ? { learned_from_report: learnedCount } : {};

@@ -11,7 +11,6 @@ import {
   heartbeat,
   insertChunks,
   lockRun,
-  openChunks,
   openPass,
   othersAtTheJob,
   parkChunk,
@@ -158,8 +157,8 @@ async function workThrough(
     pulse.lost.throwIfAborted();
     await ports.clock.refresh();
     const chunk = await claimChunk(ports.db, key, pass, lease);
-    if (!chunk) {
-      if ((await openChunks(ports.db, key, pass)) === 0) {
+    if (chunk.chunk_no === null) {
+      if (chunk.open === 0) {
         if (failures.length > 0) throw failures[0];
         return;
       }

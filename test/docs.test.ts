@@ -11,6 +11,7 @@ import { findingRules } from '../billing/reconciliation/findings.ts';
 import { processes } from '../billing/trace/processes.ts';
 import { type OffSession, type OnPage, TEST_CARDS } from '../cli/demo/gateway-simulator/cards.ts';
 import { buildProgram, everyCommand } from '../cli/program.ts';
+import { sabotageByName, sabotages } from '../cli/simulation/sabotage.ts';
 import { catalogue } from '../files/standard/catalogue.ts';
 import { readableKinds } from '../files/standard/names.ts';
 import { jobNames } from '../jobs/job.ts';
@@ -371,6 +372,19 @@ describe('pages', () => {
     );
     // An example of a path, not a path.
     expect(wrong.filter((line) => !line.startsWith('docs/STYLE.md'))).toEqual([]);
+  });
+
+  test('the table of sabotages has each guard once, noticed by an invariant that is there for it', () => {
+    const [, table = ''] =
+      /<!-- sabotage:[^>]*-->([\s\S]*?)<!-- \/sabotage -->/.exec(read('docs/reliability.md')) ?? [];
+    const rows = [...table.matchAll(/^\| `(.+)` \| (.+) \| (\d+) \| (.+) \|$/gm)];
+    expect(rows.map(([, name, without]) => ({ name, without }))).toEqual(
+      sabotages.map(({ name, without }) => ({ name, without })),
+    );
+    for (const [, name, , seeds, invariant] of rows) {
+      expect(Number(seeds), name).toBeLessThanOrEqual(200);
+      expect(sabotageByName(name ?? '')?.expects, name).toContain(invariant);
+    }
   });
 
   test('each page has one title, and every page is linked from another', () => {

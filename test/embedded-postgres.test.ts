@@ -140,8 +140,12 @@ describe('the embedded PostgreSQL', () => {
       locale: 'C.UTF-8 UTF8',
       super: false,
     });
-    const sockets = `select current_setting('unix_socket_directories') as sockets`;
-    expect(await read(first.urlFor('postgres', 'postgres'), sockets)).toEqual([{ sockets: '' }]);
+    const url = first.urlFor('seikyu', 'seikyu');
+    const ways = `select inet_server_addr() as address`;
+    const sockets = join(fs.realpathSync(join(home, 'postgres')), 'socket');
+    expect(await read(url, ways)).toEqual([{ address: null }]);
+    expect(fs.statSync(sockets).mode & 0o777).toBe(0o700);
+    expect(await read(url.replace(/\?host=.*/, ''), ways)).toEqual([{ address: '127.0.0.1' }]);
     const web = await read(
       first.urlFor('seikyu', 'seikyu_web_login'),
       `select current_setting('statement_timeout') as statement, pg_has_role('seikyu_web', 'usage') as web,
@@ -149,9 +153,9 @@ describe('the embedded PostgreSQL', () => {
     );
     expect(web).toEqual([{ statement: '5s', web: true, simulator: false }]);
     await read(first.urlFor('seikyu_gateway_simulator', 'seikyu_simulator'), 'create table cards ()');
-    await expect(
-      read(first.urlFor('seikyu', 'seikyu').replace(/:[0-9a-f]{48}@/, ':wrong@'), 'select 1'),
-    ).rejects.toMatchObject({ code: 'DATABASE_UNREACHABLE' });
+    const without = url.replace(/:[0-9a-f]{48}@/, ':wrong@');
+    for (const way of [without, without.replace(/\?host=.*/, '')])
+      await expect(read(way, 'select 1')).rejects.toMatchObject({ code: 'DATABASE_UNREACHABLE' });
     await read(first.urlFor('seikyu', 'seikyu'), 'create table kept as select 7 as n');
     await first.stop();
     await first.stop();
@@ -162,6 +166,13 @@ describe('the embedded PostgreSQL', () => {
     expect(second).toMatchObject({ adopted: false, port: first.port });
     expect(await read(second.urlFor('seikyu', 'seikyu'), 'select n from kept')).toEqual([{ n: 7 }]);
     await second.stop();
+  });
+
+  test('serves its port alone where the path of a socket file would be too long', async () => {
+    const home = join(newHome(), 'h'.repeat(80));
+    const { urlFor } = await start(home);
+    expect(urlFor('seikyu', 'seikyu')).not.toContain('?host=');
+    expect(await read(urlFor('seikyu', 'seikyu'), 'select 1 as n')).toEqual([{ n: 1 }]);
   });
 
   test('outlives a killed parent and is adopted by the next start, whose stop ends it', async () => {

@@ -28,7 +28,7 @@ export async function storedReports(
   return new Map(rows.map((row) => [row.report_date, row.digest]));
 }
 
-/** Days since `from` with a difference that another report of the gateway may settle. */
+/** Days since `from` with a difference that another report of the gateway may settle; of a fee only where a payout has another. */
 export async function daysInDispute(
   db: Pick<Db, 'query'>,
   merchantId: number,
@@ -36,9 +36,12 @@ export async function daysInDispute(
   from: string,
 ): Promise<string[]> {
   const rows = await db.query<{ report_date: string }>(
-    `select distinct report_date from findings
-     where merchant_id = $1 and source = 'report' and gateway = $2 and state = 'open' and report_date >= $3::date and kind = any($4::text[])
-     order by report_date`,
+    `select distinct f.report_date from findings f
+     where f.merchant_id = $1 and f.source = 'report' and f.gateway = $2 and f.state = 'open' and f.report_date >= $3::date
+       and (f.kind = any($4::text[])
+            or exists (select from findings p
+                       where p.merchant_id = $1 and p.source = 'payout' and p.state = 'open' and p.charge_id = f.charge_id))
+     order by 1`,
     [merchantId, gateway, from, holdingDunning],
   );
   return rows.map((row) => row.report_date);

@@ -1,6 +1,7 @@
 import type { Temporal } from 'temporal-polyfill';
 import { instantText } from '../acts/act.ts';
 import type { Db, Tx } from '../db.ts';
+import { assertState } from '../refusal.ts';
 import { type Fence, FenceLost } from './fence.ts';
 import type { Lease, RunKey } from './run.ts';
 
@@ -125,34 +126,37 @@ export interface ClaimedChunk {
 }
 
 /** Takes the next chunk that nobody works on, or whose worker has gone silent. */
+export interface NoChunk {
+  chunk_no: null;
+  /** Of the pass and not done: others hold them. */
+  open: number;
+}
+
 export async function claimChunk(
   db: Pick<Db, 'query'>,
   key: RunKey,
   pass: number,
   lease: Lease,
-): Promise<ClaimedChunk | undefined> {
-  const rows = await db.query<ClaimedChunk>(
-    `update chunks c
-     set lease_owner = $5, lease_until = seikyu_now() + make_interval(secs => $6), fence = fence + 1,
-         attempts = attempts + 1
-     where c.merchant_id = $1 and c.job = $2 and c.business_date = $3::date and c.pass = $4 and c.chunk_no = (
-       select chunk_no from chunks
-       where merchant_id = $1 and job = $2 and business_date = $3::date and pass = $4 and state = 'ready'
-         and (lease_until is null or lease_until < seikyu_now())
-       order by chunk_no for update skip locked limit 1)
-     returning c.chunk_no, c.fence, c.payload`,
+): Promise<ClaimedChunk | NoChunk> {
+  const [row] = await db.query<ClaimedChunk | NoChunk>(
+    `with claimed as (
+       update chunks c
+       set lease_owner = $5, lease_until = seikyu_now() + make_interval(secs => $6), fence = fence + 1,
+           attempts = attempts + 1
+       where c.merchant_id = $1 and c.job = $2 and c.business_date = $3::date and c.pass = $4 and c.chunk_no = (
+         select chunk_no from chunks
+         where merchant_id = $1 and job = $2 and business_date = $3::date and pass = $4 and state = 'ready'
+           and (lease_until is null or lease_until < seikyu_now())
+         order by chunk_no for update skip locked limit 1)
+       returning c.chunk_no, c.fence, c.payload)
+     select claimed.*, pass.open
+     from (select count(*) as open from chunks
+           where merchant_id = $1 and job = $2 and business_date = $3::date and pass = $4 and state = 'ready') pass
+     left join claimed on true`,
     [key.merchantId, key.job, key.businessDate, pass, lease.owner, lease.seconds],
   );
-  return rows[0];
-}
-
-export async function openChunks(db: Pick<Db, 'query'>, key: RunKey, pass: number): Promise<number> {
-  const [row] = await db.query<{ open: number }>(
-    `select count(*) as open from chunks
-     where merchant_id = $1 and job = $2 and business_date = $3::date and pass = $4 and state = 'ready'`,
-    [key.merchantId, key.job, key.businessDate, pass],
-  );
-  return row?.open ?? 0;
+  assertState(row, 'a count has one row');
+  return row;
 }
 
 /** Prolongs the run's lease and the worker's chunk; false = another has taken it over. */

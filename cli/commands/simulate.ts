@@ -57,7 +57,7 @@ export function addSimulateCommand(program: Command, stop: Process): void {
       new Option(
         '--sabotage <name>',
         'takes one guard away, or each in turn; must name what broke within --seeds',
-      ).choices(['all', ...sabotages.map(({ name }) => name)]),
+      ).choices(['all', 'turn', ...sabotages.map(({ name }) => name)]),
     )
     .addOption(
       new Option('--turn <n>', 'with --sabotage turn: which three of the guards, counted from 0')

@@ -210,6 +210,8 @@ function drop(
   for (let piece = 1; piece <= pieces; piece += 1) {
     const afterMs = atMs + (piece - 1) * faults.between(1_000, 15_000);
     baton.at(afterMs, `${merchant.code} writes ${file.name} ${piece}/${pieces}`, () => {
+      // Of an earlier attempt: it would call complete what is being written.
+      if (piece === 1) merchant.store.files.delete(`${path}.done`);
       const now = merchant.store.files.get(path);
       const bytes = whole.subarray(0, Math.ceil((whole.length * piece) / pieces));
       // Pieces may be drawn out of order in time; a file only grows.

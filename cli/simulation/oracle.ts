@@ -164,6 +164,11 @@ export class Oracle {
     if (frozen === undefined) this.violated('I-18', `${path} is visible and not frozen in the database`);
     else if (frozen.sha256 !== sha256)
       this.violated('I-15', `${path} is visible with ${bytes.length} of ${frozen.size_bytes} bytes`);
+    else if (frozen.in_dispute > 0)
+      this.violated(
+        'I-9',
+        `${path} tells of ${frozen.in_dispute} bills that are in dispute with the gateway`,
+      );
   }
 
   /** What `seikyu check` asks, at any moment between transactions. */

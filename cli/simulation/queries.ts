@@ -1,5 +1,6 @@
 import type { Temporal } from 'temporal-polyfill';
 import type { Db } from '../../billing/db.ts';
+import { holdingResults } from '../../billing/reconciliation/findings.ts';
 
 /** Puts the virtual clock there; leases read it. */
 export async function setClock(db: Pick<Db, 'run'>, now: Temporal.Instant): Promise<void> {
@@ -96,15 +97,29 @@ export async function messageState(
   return row?.state;
 }
 
+export interface FrozenFile {
+  sha256: string;
+  size_bytes: number;
+  /** Bills that were told how they ended while a finding said that the gateway has it otherwise. */
+  in_dispute: number;
+}
+
 export async function frozenFile(
   db: Pick<Db, 'query'>,
   merchant: string,
   name: string,
-): Promise<{ sha256: string; size_bytes: number } | undefined> {
-  const [row] = await db.query<{ sha256: string; size_bytes: number }>(
-    `select o.sha256, o.size_bytes from outward_files o join merchants m on m.id = o.merchant_id
+): Promise<FrozenFile | undefined> {
+  const [row] = await db.query<FrozenFile>(
+    `select o.sha256, o.size_bytes,
+            (select count(*) from result_rows r
+             where r.merchant_id = o.merchant_id and r.outward_file_id = o.id and r.outcome <> 'pending'
+               and exists (
+                 select from findings f
+                 where f.merchant_id = r.merchant_id and f.invoice_id = r.invoice_id and f.kind = any($3::text[])
+                   and f.found_at < o.frozen_at and coalesce(f.settled_at, o.frozen_at) >= o.frozen_at)) as in_dispute
+     from outward_files o join merchants m on m.id = o.merchant_id
      where m.code = $1 and o.name = $2`,
-    [merchant, name],
+    [merchant, name, holdingResults],
   );
   return row;
 }

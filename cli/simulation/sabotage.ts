@@ -142,6 +142,26 @@ export const sabotages: readonly Sabotage[] = [
     statements: [['r.outward_file_id is null and i.file_id <> all', 'i.file_id <> all']],
   },
   {
+    name: 'disputes-hold-nothing',
+    without: 'what a finding says the gateway has otherwise is not told before that is settled',
+    expects: ['I-9'],
+    faults: gatewayFaults({ lineLate: 0.5 }),
+    statements: [
+      [
+        "where merchant_id = $1 and state = 'open' and invoice_id is not null\n    and kind in",
+        'where merchant_id = $1 and false and kind in',
+      ],
+    ],
+  },
+  {
+    name: 'chain-begins-anew',
+    without: 'an entry of the audit log carries the hash of the one before',
+    expects: ['audit'],
+    statements: [
+      ["encode(hash, 'hex') as hash from audit_heads", "repeat('00', 32) as hash from audit_heads"],
+    ],
+  },
+  {
     name: 'no-temporary-name',
     without: 'a file is uploaded under a temporary name',
     expects: ['I-15'],
@@ -173,7 +193,7 @@ export const sabotages: readonly Sabotage[] = [
   {
     name: 'no-count-of-staging',
     without: 'staged lines are counted before each part of a load',
-    expects: ['I-1', 'I-2', 'I-14'],
+    expects: ['I-1', 'I-2', 'I-11', 'I-14'],
     faults: (profile) => ({ ...profile, stagingLost: 0.5 }),
     statements: [
       [
@@ -186,7 +206,7 @@ export const sabotages: readonly Sabotage[] = [
   {
     name: 'nobody-is-told',
     without: 'alerts for a person now are sent',
-    expects: ['I-11'],
+    expects: ['alerts'],
     ports: () => ({ alertSenders: [] }),
   },
   {

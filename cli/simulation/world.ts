@@ -1,5 +1,5 @@
 import { Temporal } from 'temporal-polyfill';
-import { acknowledgeAlerts, openAlerts } from '../../billing/alerts/queries.ts';
+import { acknowledgeAlerts } from '../../billing/alerts/queries.ts';
 import { sendDueAlerts } from '../../billing/alerts/send.ts';
 import { crashPoints } from '../../billing/crash-points.ts';
 import { CommitOutcomeUnknown, type Db } from '../../billing/db.ts';
@@ -83,24 +83,19 @@ const slots: readonly (readonly [string, JobName])[] = [
   ['05:05', 'trace'],
   ['05:12', 'reconcile'],
   ['06:07', 'charge'],
-  ['06:09', 'trace'],
   ['06:13', 'trace'],
   ['07:05', 'trace'],
   ['08:17', 'dunning'],
   ['08:20', 'deliver'],
-  ['09:12', 'reconcile'],
   ['09:22', 'notify'],
-  ['09:25', 'notify'],
   ['09:25', 'fetch'],
   ['09:31', 'ingest'],
   ['10:07', 'charge'],
-  ['10:09', 'trace'],
   ['10:13', 'trace'],
   ['10:17', 'dunning'],
   ['11:05', 'trace'],
   ['11:12', 'reconcile'],
   ['12:02', 'notify'],
-  ['12:05', 'notify'],
   ['13:40', 'deliver'],
   ['14:05', 'trace'],
   ['14:07', 'charge'],
@@ -108,7 +103,6 @@ const slots: readonly (readonly [string, JobName])[] = [
   ['15:22', 'notify'],
   ['16:05', 'trace'],
   ['18:40', 'deliver'],
-  ['19:05', 'trace'],
   ['22:10', 'deliver'],
   ['23:05', 'trace'],
 ];
@@ -139,6 +133,7 @@ class World {
   #web: SimulatedProcess | undefined;
   #looker: SimulatedProcess | undefined;
   #started = 0;
+  #noticesRead = 0;
 
   constructor(db: Db, webDb: Db, options: SeedOptions) {
     const { seed } = options;
@@ -280,7 +275,7 @@ class World {
       });
     }
     for (const merchant of this.#merchants) {
-      for (const hour of [3, 6, 9, 12, 15, 18, 21])
+      for (const hour of [6, 9, 15, 21])
         this.#baton.at(
           midnight + hour * 3_600_000,
           `${merchant.code}: runs left over?`,
@@ -288,7 +283,7 @@ class World {
         );
     }
     // The schedule's tick, seldom: trace sends too.
-    for (const hour of [2, 8, 12, 17, 22])
+    for (const hour of [2, 8, 13, 20])
       this.#baton.at(midnight + hour * 3_600_000 + 30_000, 'alerts are due', () => this.#sendAlerts());
     this.#baton.at(
       midnight + 15.5 * 3_600_000,
@@ -306,8 +301,11 @@ class World {
   /** A person finds out whose the charges are that nobody here made, says so, and has read what was sent. */
   async #clearUp(): Promise<void> {
     const { ports } = this.#livingLooker();
-    for (const cause of new Set((await openAlerts(ports.db)).map((alert) => alert.cause)))
-      await acknowledgeAlerts(ports.db, this.#baton.now(), cause, null, 'operator@simulation');
+    const told = this.#outside.receiver.taken.slice(this.#noticesRead).flatMap(({ notice }) => notice.alerts);
+    this.#noticesRead = this.#outside.receiver.taken.length;
+    const causes = new Map(told.map((alert) => [`${alert.merchant} ${alert.cause}`, alert]));
+    for (const { merchant, cause } of causes.values())
+      await acknowledgeAlerts(ports.db, this.#baton.now(), cause, merchant || null, 'operator@simulation');
     for (const finding of await listFindings(ports.db, { merchant: null, settledToo: false, limit: 100 })) {
       if (!this.#outside.gateway.foreign.has(`${finding.merchant} ${finding.subject}`)) continue;
       await settleFindingByHand(ports, finding.id, 'another shop of the merchant', 'operator@simulation');
@@ -381,10 +379,9 @@ class World {
       stop: new AbortController().signal,
       progress: () => undefined,
     };
-    const planned = await jobs[job].plan(context);
     if (job === 'reconcile')
       return !this.#chance.hits(0.1) && (await jobs[job].dryRun(context)).reports === 0;
-    return planned.length === 0;
+    return (await jobs[job].plan(context)).length === 0;
   }
 
   #livingLooker(): SimulatedProcess {

@@ -24,7 +24,8 @@ export interface SimulatorOptions {
 }
 
 interface Noted {
-  pid: number;
+  /** Who started it: when that process dies, it ends a moment later. */
+  ownerPid: number;
   url: string;
 }
 
@@ -40,7 +41,7 @@ const program = () => {
 export async function startSimulator(options: SimulatorOptions): Promise<SimulatorProcess> {
   const note = join(options.home, 'simulator.json');
   const running = await findRunning(note);
-  if (running) return { url: running.url, stop: async () => undefined };
+  if (running !== undefined) return { url: running, stop: async () => undefined };
   const child = spawn(process.execPath, program().args, {
     stdio: ['pipe', 'pipe', 'inherit'],
     // A group of its own: Ctrl-C reaches it through us, after the jobs have ended.
@@ -59,7 +60,7 @@ export async function startSimulator(options: SimulatorOptions): Promise<Simulat
   });
   const port = await listening(child);
   const url = `http://127.0.0.1:${port}`;
-  fs.writeFileSync(note, JSON.stringify({ pid: child.pid, url } satisfies Partial<Noted>), { mode: 0o600 });
+  fs.writeFileSync(note, JSON.stringify({ ownerPid: process.pid, url } satisfies Noted), { mode: 0o600 });
   child.unref();
   return {
     url,
@@ -75,14 +76,16 @@ export async function startSimulator(options: SimulatorOptions): Promise<Simulat
   };
 }
 
-async function findRunning(note: string): Promise<Noted | undefined> {
+async function findRunning(note: string): Promise<string | undefined> {
   if (!fs.existsSync(note)) return undefined;
-  const { url } = JSON.parse(fs.readFileSync(note, 'utf8')) as Noted;
+  const { ownerPid, url } = JSON.parse(fs.readFileSync(note, 'utf8')) as Noted;
   try {
+    // It still answers for a moment after its owner was killed.
+    process.kill(ownerPid, 0);
     const answer = await fetch(`${url}/health`, { signal: AbortSignal.timeout(2_000) });
-    return answer.ok ? { pid: 0, url } : undefined;
+    return answer.ok ? url : undefined;
   } catch {
-    // Its process died without removing the note.
+    // Its owner died without removing the note.
     return undefined;
   }
 }

@@ -1,8 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { setTimeout as wait } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Refusal } from '../../billing/refusal.ts';
 
@@ -42,6 +44,7 @@ export async function startSimulator(options: SimulatorOptions): Promise<Simulat
   const note = join(options.home, 'simulator.json');
   const running = await findRunning(note);
   if (running !== undefined) return { url: running, stop: async () => undefined };
+  const portFile = join(options.home, 'simulator-port');
   const child = spawn(process.execPath, program().args, {
     stdio: ['pipe', 'pipe', 'inherit'],
     // A group of its own: Ctrl-C reaches it through us, after the jobs have ended.
@@ -53,13 +56,14 @@ export async function startSimulator(options: SimulatorOptions): Promise<Simulat
       SIMULATOR_DATABASE_URL: options.databaseUrl,
       SIMULATOR_CLOCK_URL: options.clockUrl,
       SIMULATOR_SECRET: options.secret,
-      SIMULATOR_PORT: '0',
+      SIMULATOR_PORT: String(await portToTake(portFile)),
       ...(options.webhookUrl === null ? {} : { SIMULATOR_WEBHOOK_URL: options.webhookUrl }),
       ...(options.holdMs === undefined ? {} : { SIMULATOR_HOLD_MS: String(options.holdMs) }),
     },
   });
   const port = await listening(child);
   const url = `http://127.0.0.1:${port}`;
+  fs.writeFileSync(portFile, `${port}\n`);
   fs.writeFileSync(note, JSON.stringify({ ownerPid: process.pid, url } satisfies Noted), { mode: 0o600 });
   child.unref();
   return {
@@ -89,6 +93,24 @@ async function findRunning(note: string): Promise<string | undefined> {
     return undefined;
   }
 }
+
+/** The one it had: customers come back to pages that it has opened. 0 = any, where another program has it now. */
+async function portToTake(portFile: string): Promise<number> {
+  const port = fs.existsSync(portFile) ? Number(fs.readFileSync(portFile, 'utf8')) : 0;
+  // One whose owner was killed takes a moment to end.
+  for (let attempt = 1; port > 0 && attempt <= 50; attempt += 1) {
+    if (await isFree(port)) return port;
+    await wait(100);
+  }
+  return 0;
+}
+
+const isFree = (port: number): Promise<boolean> =>
+  new Promise((settle) => {
+    const probe = createServer();
+    probe.once('error', () => settle(false));
+    probe.listen({ port, host: '127.0.0.1', exclusive: true }, () => probe.close(() => settle(true)));
+  });
 
 async function listening(child: ChildProcess): Promise<number> {
   const { stdout } = child;

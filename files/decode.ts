@@ -121,6 +121,19 @@ function firstBadOffset(encoding: FileEncoding, bytes: Uint8Array): number {
   return good;
 }
 
+// Shift_JIS rows F0 to F9, for characters of a firm's own: they decode to private use and have no agreed meaning.
+const privateUse = /[\ue000-\uf8ff]/;
+const everyPrivateUse = /[\ue000-\uf8ff]/g;
+
+/**
+ * Decoded text with a control character, which no field may hold, in place of each character that the encoding could
+ * not write back.
+ */
+export function withoutUnwritable(text: string, encoding: FileEncoding): string {
+  if (encoding === 'utf-8' || !privateUse.test(text)) return text;
+  return text.replace(everyPrivateUse, '\u0080');
+}
+
 let shiftJisBytes: Map<number, number> | undefined;
 
 /**

@@ -136,12 +136,16 @@ export function withoutUnwritable(text: string, encoding: FileEncoding): string 
 
 let shiftJisBytes: Map<number, number> | undefined;
 
+// biome-ignore lint/suspicious/noControlCharactersInRegex: ASCII has them
+const asciiOnly = /^[\u0000-\u007f]*$/;
+
 /**
  * Text to bytes in the merchant's encoding. Throws on a character that Shift_JIS lacks: a question mark in its place
  * would be a silent loss.
  */
 export function encodeText(text: string, encoding: FileEncoding): Buffer {
-  if (encoding === 'utf-8') return Buffer.from(text, 'utf8');
+  // ASCII is the same in both, and nearly all of what goes out.
+  if (encoding === 'utf-8' || asciiOnly.test(text)) return Buffer.from(text, 'utf8');
   shiftJisBytes ??= shiftJisTable();
   const bytes = Buffer.allocUnsafe(text.length * 2);
   let length = 0;
@@ -161,6 +165,14 @@ export function encodeText(text: string, encoding: FileEncoding): Buffer {
     bytes[length++] = code & 0xff;
   }
   return bytes.subarray(0, length);
+}
+
+/** Whether one character has a form in the encoding. */
+export function canEncode(character: string, encoding: FileEncoding): boolean {
+  const codePoint = character.codePointAt(0) ?? 0;
+  if (encoding === 'utf-8') return codePoint < 0xd800 || codePoint > 0xdfff;
+  shiftJisBytes ??= shiftJisTable();
+  return codePoint < 0x80 || shiftJisBytes.has(codePoint);
 }
 
 function shiftJisTable(): Map<number, number> {

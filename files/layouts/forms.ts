@@ -59,7 +59,7 @@ function readDate(format: DateFormat, form: FieldForm): Convert {
       .map((part) =>
         (tokens as readonly string[]).includes(part)
           ? `(?<${part}>\\d{${part.length}})`
-          : part.replace(/[^\p{L}\p{N} ]/gu, '\\$&'),
+          : part.replace(/[$()*+.?[\\\]^{|}/]/g, '\\$&'),
       )
       .join('')}$`,
     'u',

@@ -31,8 +31,8 @@ export function namePattern(text: string): NamePattern | { reason: string } {
   if (new Set(tokens).size < tokens.length) return { reason: 'has one of {date} and {seq4} twice' };
   const rest = parts.filter((part) => !part.startsWith('{')).join('');
   if (!/^[A-Za-z0-9._-]*$/.test(rest)) return { reason: 'takes letters, digits, dot, hyphen and underscore' };
-  if (/^\.|\.(tmp|part|done)$/i.test(text))
-    return { reason: 'must not look like a temporary or control file' };
+  if (!/^[A-Za-z0-9{]/.test(text)) return { reason: 'begins with a letter or a digit' };
+  if (/\.(tmp|part|done)$/i.test(text)) return { reason: 'must not look like a temporary or control file' };
   const source = parts
     .map((part) =>
       part === '{date}'

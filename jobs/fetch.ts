@@ -11,6 +11,7 @@ import { type Archived, archiveFile, type InwardHead, removeArchived, writeHead 
 import { classifyInboundName, doneName, type FileName, readDoneFile } from '../files/standard/names.ts';
 import type { RemoteEntry, RemoteStore } from '../files/store.ts';
 import type { ChunkContext, Counts, Job, JobContext } from './job.ts';
+import { layoutOf } from './layout.ts';
 
 /** Between the two looks at a folder whose files have no control files. */
 const stableAfterMs = 30_000;
@@ -108,23 +109,20 @@ async function look(context: JobContext, store: RemoteStore): Promise<Inbox> {
   const files = regularFiles(await store.list(inbound));
   const inbox: Inbox = { complete: [], waiting: 0, unknownNames: [], notHandled: [], files, lookedAt };
   const known: Complete[] = [];
+  const own = layoutOf(merchant.settings)?.inwardNames(merchant.code);
   for (const entry of files.values()) {
-    const name = classifyInboundName(entry.name, merchant.code);
+    const name = classifyInboundName(entry.name, merchant.code, own);
     if (name.type === 'unknown') inbox.unknownNames.push(entry.name);
     else if (name.type === 'not_handled') inbox.notHandled.push(name.kind);
     else if (name.type === 'data') {
-      // A file of ours in another layout would be read with the wrong encoding.
-      if (merchant.settings.layout !== 'standard/1') inbox.notHandled.push(`${name.kind} in the layout`);
-      else {
-        const control = files.get(doneName(entry.name));
-        known.push({
-          entry,
-          kind: name.kind,
-          name: name.name,
-          hasControl: control !== undefined,
-          controlBytes: control?.sizeBytes ?? 0,
-        });
-      }
+      const control = files.get(doneName(entry.name));
+      known.push({
+        entry,
+        kind: name.kind,
+        name: name.name,
+        hasControl: control !== undefined,
+        controlBytes: control?.sizeBytes ?? 0,
+      });
     }
   }
   let complete = known.filter((file) => file.hasControl);

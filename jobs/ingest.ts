@@ -20,10 +20,11 @@ import { park } from '../billing/parked/queries.ts';
 import { assertState, Refusal } from '../billing/refusal.ts';
 import { holdFence } from '../billing/runs/queries.ts';
 import { openArchive } from '../files/archive.ts';
-import { parseFileName, type ReadableKind } from '../files/standard/names.ts';
+import { classifyInboundName, type FileName, type ReadableKind } from '../files/standard/names.ts';
 import { readStandardFile } from '../files/standard/read.ts';
 import type { LineOf } from '../files/standard/validate.ts';
 import type { ChunkContext, Counts, Job, JobContext } from './job.ts';
+import { layoutOf } from './layout.ts';
 
 /**
  * Files become bills. One chunk takes all waiting files of the merchant, one after the other in the order of their
@@ -49,7 +50,7 @@ export const ingest: Job = {
     const counts: Counts = {};
     for (;;) {
       stop.throwIfAborted();
-      const [file] = inOrder(await waitingFiles(ports.db, merchant.id));
+      const file = await nextFile(context);
       if (file === undefined) return counts;
       await ingestFile(context, file, (name, amount) => {
         counts[name] = (counts[name] ?? 0) + amount;
@@ -65,11 +66,27 @@ export const ingest: Job = {
 /** From here on a load changes what the planner should know of the merchant; below, autovacuum does in its time. */
 const manyLines = 10_000;
 
-/** A file that was begun is finished first; then by the sequence in the name, as far as there is one. */
-function inOrder(files: readonly BillingFile[]): BillingFile[] {
-  const place = (file: BillingFile): number =>
-    file.state === 'loading' ? -1 : (parseFileName(file.name)?.sequence ?? Number.MAX_SAFE_INTEGER);
-  return [...files].sort((one, other) => place(one) - place(other));
+/** A file that was begun is finished first; then by the names, read as they were when each file came. */
+async function nextFile({ ports, merchant }: JobContext): Promise<BillingFile | undefined> {
+  const files = await waitingFiles(ports.db, merchant.id);
+  const versions = await settingsByVersion(
+    ports.db,
+    merchant.id,
+    files.map((file) => file.settings_version),
+  );
+  const places = new Map(
+    files.map((file) => [file, place(file, merchant.code, versions.get(file.settings_version))]),
+  );
+  return [...files].sort((one, other) => (places.get(one) ?? 0) - (places.get(other) ?? 0))[0];
+}
+
+function place(file: BillingFile, merchant: string, settings: MerchantSettings | undefined): number {
+  if (file.state === 'loading') return -1;
+  const name = settings && nameOf(file, merchant, settings);
+  if (name === undefined || settings === undefined) return Number.MAX_SAFE_INTEGER;
+  if (layoutOf(settings)?.kinds.get('billing')?.hasSequence !== false) return name.sequence;
+  // No number runs over all kinds: by day, and bills before what takes them back.
+  return Number(name.businessDate.replaceAll('-', '')) * 2 + (file.kind === 'billing' ? 0 : 1);
 }
 
 type Count = (name: string, amount: number) => void;
@@ -118,7 +135,7 @@ async function ingestBills(
       fence,
       act,
       file,
-      read: readerOf(context, file, 'billing'),
+      read: readerOf(context, file, 'billing', settings),
       rejectFile: settings.exchange.reject === 'file',
       stop,
     });
@@ -192,7 +209,7 @@ async function ingestCancels(
     fence,
     act,
     file,
-    read: readerOf(context, file, 'cancel'),
+    read: readerOf(context, file, 'cancel', settings),
     rejectFile: settings.exchange.reject === 'file',
     today: context.businessDate,
     timezone: settings.timezone,
@@ -214,14 +231,25 @@ function readerOf<K extends ReadableKind>(
   { ports, merchant }: JobContext,
   file: BillingFile,
   kind: K,
+  settings: MerchantSettings,
 ): ReadFile<LineOf[K]> {
+  const layout = layoutOf(settings);
+  const businessDate = nameOf(file, merchant.code, settings)?.businessDate ?? '';
   return () =>
     readStandardFile(openArchive(ports.disk, [ports.sealer.archiveKey], file.archive_path), {
-      encoding: 'utf-8',
+      encoding: layout?.encoding ?? 'utf-8',
+      layout: (kind === 'billing' && layout?.kinds.get('billing')) || null,
+      businessDate,
       merchant: merchant.code,
       kind,
       fileBytesMax,
     });
+}
+
+/** What the name says, read as it was when the file came. */
+function nameOf(file: BillingFile, merchant: string, settings: MerchantSettings): FileName | undefined {
+  const name = classifyInboundName(file.name, merchant, layoutOf(settings)?.inwardNames(merchant));
+  return name.type === 'data' ? name.name : undefined;
 }
 
 function refused({ ports }: JobContext, file: BillingFile, code: string, count: Count): void {

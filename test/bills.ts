@@ -103,7 +103,7 @@ ${more}`;
   const { settings } = parseMerchantSettings(yaml, {
     path: `${code}.yaml`,
     readable: () => 'ok',
-    fileExists: () => true,
+    layout: () => undefined,
   });
   await applyMerchant(ports, settings, 'test');
   return merchantByCode(ports.db, code);

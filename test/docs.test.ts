@@ -154,7 +154,7 @@ describe('settings', () => {
     const stranger = 'zzzzzzzzzzzz';
     const yaml = [...path, stranger].map((key, depth) => `${'  '.repeat(depth)}${key}:`).join('\n');
     try {
-      parseMerchantSettings(`${yaml} 1\n`, { path: 'x', readable: () => 'ok', fileExists: () => true });
+      parseMerchantSettings(`${yaml} 1\n`, { path: 'x', readable: () => 'ok', layout: () => undefined });
     } catch (error) {
       if (!(error instanceof SettingsRefusal)) throw error;
       const told = error.problems.find((problem) => problem.path === [...path, stranger].join('.'));

@@ -14,6 +14,7 @@ import { type MerchantSettings, parseMerchantSettings } from '../billing/merchan
 import type { Log } from '../billing/ports.ts';
 import { deriveKeys, makeSealer } from '../billing/sealing.ts';
 import { makeKeyPair, type SftpServer, startSftpServer } from '../cli/demo/sftp-server.ts';
+import { layoutBeside } from '../cli/layout-file.ts';
 import { openDisk } from '../files/disk.ts';
 import { openSftpStore } from '../files/sftp.ts';
 import { fetch } from '../jobs/fetch.ts';
@@ -76,7 +77,7 @@ export async function openOffice(sample = 'minato-gas', at = '2026-11-25T00:00:0
   const userKey = makeKeyPair();
   const { settings } = parseMerchantSettings(
     fs.readFileSync(join(samplesFolder, sample, 'merchant.yaml'), 'utf8'),
-    { path: `${sample}.yaml`, readable: () => 'ok', fileExists: () => true },
+    { path: `${sample}.yaml`, readable: () => 'ok', layout: layoutBeside(join(samplesFolder, sample)) },
   );
   const root = join(folder, 'server');
   const inbox = join(root, settings.exchange.inbound);

@@ -166,7 +166,7 @@ export async function world(): Promise<World> {
       const { settings } = parseMerchantSettings(yaml, {
         path: sample,
         readable: () => 'ok',
-        fileExists: () => true,
+        layout: () => undefined,
       });
       const changed = change(settings);
       await applyMerchant({ db: database.db, clock, ids }, changed, 'test');

@@ -571,7 +571,7 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
       where name !~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$' or (archive_path <> '' and right(archive_path, 36) <> id::text)
       union all
       select merchant_id, 'file', id::text, 'its name is not one that may be'
-      from outward_files where name !~ '^[a-z]+_[a-z0-9-]+_[0-9]{8}_[0-9]{4,9}\\.(csv|json)$'`,
+      from outward_files where name !~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$'`,
     },
   ],
   18: [

@@ -87,7 +87,8 @@ export type ReadLine<L> =
 export interface FileVerdict {
   /** Null: it may be loaded. */
   readonly fileCode: string | null;
-  readonly header: { readonly businessDate: string; readonly sequence: number } | null;
+  /** `sequence` null: the layout has none. */
+  readonly header: { readonly businessDate: string; readonly sequence: number | null } | null;
   readonly trailer: { readonly count: number; readonly total: number } | null;
   readonly linesRead: number;
 }

@@ -86,7 +86,7 @@ async function decide(tx: Tx, input: StageBills, verdict: FileVerdict): Promise<
   await lockMerchant(tx, act.merchantId);
   const locked = await lockFile(tx, act.merchantId, file.id);
   assertState(locked.state === 'fetched' || locked.state === 'held', `file ${file.id} is ${locked.state}`);
-  if (await sequenceUsed(tx, act.merchantId, file.id, header.sequence))
+  if (header.sequence !== null && (await sequenceUsed(tx, act.merchantId, file.id, header.sequence)))
     throw new FileRefused('F_DUPLICATE_SEQUENCE', verdict);
   // Two files loading at once could both bring one billing number, and neither would see the other's.
   if (await anotherLoading(tx, act.merchantId, file.id)) {

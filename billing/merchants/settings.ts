@@ -27,8 +27,10 @@ export interface MerchantSettings {
   timezone: string;
   currency: 'JPY';
   publicCharge: boolean;
-  /** `standard/1`, `standard/2` or a file beside the settings. */
+  /** `standard/1`, `standard/2`, or the name that a layout file gives itself: `kita-denryoku/1`. */
   layout: string;
+  /** The layout file as it was when the settings were applied; null: built in. Absent in settings of before. */
+  layoutText?: string | null;
   exchange: ExchangeSettings & { completion: 'done_file' | 'stable'; reject: 'line' | 'file' };
   notify: {
     hours: Hours;
@@ -116,8 +118,18 @@ export interface SettingsSurroundings {
   /** The settings file's name, for messages. */
   path: string;
   readable(keyFile: string): 'ok' | 'missing' | 'readable_by_others';
-  fileExists(file: string): boolean;
+  /** The layout file, judged; undefined: there is none of that name. */
+  layout(file: string): LayoutFile | undefined;
 }
+
+/** What this room knows of a layout: its name, its text to keep, and what is wrong with it. */
+export interface LayoutFile {
+  name: string;
+  text: string;
+  problems: readonly SettingsProblem[];
+}
+
+const builtInLayouts = ['standard/1', 'standard/2'];
 
 /** The built-in defaults: what a merchant gets who says nothing else. */
 const DEFAULT_REMINDERS = ['-3bd', '+1bd', '+7bd'];
@@ -334,11 +346,12 @@ export function parseMerchantSettings(
     throw new SettingsRefusal(around.path, problems);
   }
   const read = parsed.data;
+  const layout = judgeLayout(read.layout, around, refuse);
   judgeFiles(read, around, refuse, warn);
   judgeDunning(read, refuse, warn);
   judgeRest(read, refuse, warn);
   if (problems.length > 0) throw new SettingsRefusal(around.path, problems);
-  return { settings: settingsFrom(read), warnings };
+  return { settings: settingsFrom(read, layout), warnings };
 }
 
 /** The part of the settings by which `decideNext` decides, for cards or for bank debits. */
@@ -490,16 +503,19 @@ function editDistance(one: string, other: string): number {
 
 type Say = (path: string, reason: string) => void;
 
-function judgeFiles(read: Read, around: SettingsSurroundings, refuse: Say, warn: Say): void {
-  if (read.layout !== 'standard/1') {
-    if (/^standard\//.test(read.layout)) {
-      warn('layout', `${read.layout} is not read by this version, only standard/1`);
-    } else if (!around.fileExists(read.layout)) {
-      refuse('layout', `the file ${read.layout} does not exist; built in is standard/1`);
-    } else {
-      warn('layout', `this version reads only standard/1; files in the layout ${read.layout} are not taken`);
-    }
+function judgeLayout(layout: string, around: SettingsSurroundings, refuse: Say): LayoutFile | null {
+  if (builtInLayouts.includes(layout)) return null;
+  const file = around.layout(layout);
+  if (file === undefined) {
+    refuse('layout', `the file ${layout} does not exist; built in are ${builtInLayouts.join(' and ')}`);
+    return null;
   }
+  for (const { path, reason } of file.problems)
+    refuse('layout', `${layout}: ${path === '' ? reason : `${path}: ${reason}`}`);
+  return file;
+}
+
+function judgeFiles(read: Read, around: SettingsSurroundings, refuse: Say, warn: Say): void {
   const exchanges: [string, { sftp: Read['exchange']['sftp']; inbound: string; outbound: string }][] = [
     ['exchange', read.exchange],
   ];
@@ -742,7 +758,7 @@ function exchangeFrom(exchange: z.infer<z.ZodObject<typeof exchangeShape>>): Exc
   };
 }
 
-function settingsFrom(read: Read): MerchantSettings {
+function settingsFrom(read: Read, layout: LayoutFile | null): MerchantSettings {
   const debit = read.autopay.direct_debit;
   const fee = read.gateway.fee;
   return {
@@ -753,7 +769,8 @@ function settingsFrom(read: Read): MerchantSettings {
     timezone: read.timezone,
     currency: read.currency,
     publicCharge: read.public_charge,
-    layout: read.layout,
+    layout: layout?.name ?? read.layout,
+    ...(layout === null ? {} : { layoutText: layout.text }),
     exchange: {
       ...exchangeFrom(read.exchange),
       completion: read.exchange.completion,

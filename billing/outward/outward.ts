@@ -18,6 +18,8 @@ export interface ReceiptFile {
   inputName: string;
   sha256: string;
   state: 'released' | 'refused';
+  /** Its layout is that of these settings. */
+  settingsVersion: number;
   fileCode: string | null;
   linesRead: number;
   linesAccepted: number;

@@ -42,7 +42,8 @@ export async function receiptFileOf(
   fileId: string,
 ): Promise<ReceiptFile | undefined> {
   const rows = await tx.query<ReceiptFile>(
-    `select f.name as "inputName", f.sha256, f.state, f.file_code as "fileCode",
+    `select f.name as "inputName", f.sha256, f.state, f.settings_version as "settingsVersion",
+            f.file_code as "fileCode",
             coalesce(f.lines_read, 0) as "linesRead", coalesce(f.lines_accepted, 0) as "linesAccepted",
             coalesce(f.amount_accepted, 0) as "amountAccepted", coalesce(f.lines_rejected, 0) as "linesRejected"
      from billing_files f
@@ -183,17 +184,20 @@ const inDispute = `
 const mayBeTold = `(d.invoice_id is null or r.outcome = 'pending')`;
 
 /** Input files with a bill among the result rows that are in no file yet and may be told. */
-export async function filesTouched(tx: Tx, merchantId: number): Promise<string[]> {
-  const rows = await tx.query<{ file_id: string }>(
-    `select distinct i.file_id
+export async function filesTouched(
+  tx: Tx,
+  merchantId: number,
+): Promise<{ file_id: string; settings_version: number }[]> {
+  return tx.query<{ file_id: string; settings_version: number }>(
+    `select distinct i.file_id, f.settings_version
      from result_rows r
      join invoices i on i.merchant_id = r.merchant_id and i.id = r.invoice_id
+     join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id
      left join (${inDispute}) d on d.invoice_id = r.invoice_id
      where r.merchant_id = $1 and r.outward_file_id is null and ${mayBeTold}
      order by i.file_id`,
     [merchantId],
   );
-  return rows.map((row) => row.file_id);
 }
 
 export interface Claimed {

@@ -14,7 +14,7 @@ import { messageOf } from '../../billing/messages/message.ts';
 import type { Baton } from './baton.ts';
 import type { TakenSms } from './carrier.ts';
 import type { Capture, GatewayTruth } from './gateway.ts';
-import type { SimulatedMerchant } from './merchants.ts';
+import { resultRows, type SimulatedMerchant } from './merchants.ts';
 import {
   alertOf,
   bills,
@@ -222,7 +222,7 @@ export class Oracle {
         this.violated('audit', `${code}: ${what}: ${detail} (${actor})`);
       const sealed = await this.#look(() => sealedHashes(this.#db, code));
       for (const file of received.filter(({ name }) => name.startsWith('tieout_'))) {
-        const { audit } = JSON.parse(file.content) as { audit: ChainHead };
+        const { audit } = JSON.parse(file.content.toString()) as { audit: ChainHead };
         if (audit.no > 0 && sealed.get(audit.no) !== audit.hash)
           this.violated('audit', `${file.name} names a head ${audit.no} that is not in the chain`);
       }
@@ -300,7 +300,9 @@ export class Oracle {
           continue;
         }
         const told = merchant.received.find((file) => file.name === ours.file);
-        const rows = (told?.content.split('\n') ?? []).filter((line) => line.startsWith('R,'));
+        const rows = (told?.content.toString('latin1').split(/\r?\n/) ?? []).filter((line) =>
+          line.startsWith('R,'),
+        );
         const sum = rows.reduce((total, line) => total + Number(line.split(',')[7]), 0);
         if (told === undefined || rows.length !== lines.length || sum !== payout.net)
           this.violated(
@@ -370,10 +372,9 @@ export class Oracle {
       if (new Set(names).size !== names.length) this.violated('I-14', `${merchant.code} got a name twice`);
 
       const finalRows = new Map<string, string[]>();
-      for (const file of merchant.received.filter(({ name }) => name.startsWith('result_'))) {
-        for (const line of file.content.split('\n')) {
-          const [record, number = '', , outcome = ''] = line.split(',');
-          if (record !== 'R' || !['paid', 'unpaid', 'cancelled'].includes(outcome)) continue;
+      for (const file of merchant.received) {
+        for (const [, number = '', , outcome = ''] of (await resultRows(merchant, file)) ?? []) {
+          if (!['paid', 'unpaid', 'cancelled'].includes(outcome)) continue;
           finalRows.set(number, [...(finalRows.get(number) ?? []), outcome]);
         }
       }
@@ -408,7 +409,7 @@ export class Oracle {
 
       const tieOuts = new Map<string, { closes: boolean; lines: { accepted: number } }>();
       for (const file of merchant.received.filter(({ name }) => name.startsWith('tieout_'))) {
-        const tieOut = JSON.parse(file.content) as {
+        const tieOut = JSON.parse(file.content.toString()) as {
           inputFile: string;
           closes: boolean;
           lines: { accepted: number };

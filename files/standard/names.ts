@@ -75,23 +75,35 @@ export function outwardFileName(
   });
 }
 
-export function classifyInboundName(text: string, merchant: string): InboundName {
+/** A merchant's own names, by its layout. A kind that they know has no standard name beside them. */
+export interface OwnNames {
+  has(kind: string): boolean;
+  /** Blank date and number 0 where the name has none. */
+  read(text: string): FileName | undefined;
+}
+
+export function classifyInboundName(text: string, merchant: string, own?: OwnNames): InboundName {
   if (isTemporaryName(text)) return { type: 'temporary' };
   if (text.endsWith(doneSuffix)) {
     const dataName = text.slice(0, -doneSuffix.length);
-    const data = classifyInboundName(dataName, merchant);
+    const data = classifyInboundName(dataName, merchant, own);
     const completes = data.type === 'data' || data.type === 'not_handled';
     return completes ? { type: 'control', dataName } : { type: 'unknown' };
   }
-  const name = parseFileName(text);
-  if (name === undefined || name.merchant !== merchant || name.extension !== 'csv')
-    return { type: 'unknown' };
+  const name = own?.read(text) ?? standardName(text, merchant, own);
+  if (name === undefined) return { type: 'unknown' };
   const kind = inwardKinds.find((known) => known === name.kind);
   if (kind === undefined) return { type: 'unknown' };
   const readable = readableKinds.find((known) => known === kind);
   return readable === undefined
     ? { type: 'not_handled', kind, name }
     : { type: 'data', kind: readable, name };
+}
+
+function standardName(text: string, merchant: string, own: OwnNames | undefined): FileName | undefined {
+  const name = parseFileName(text);
+  const isKnown = name?.merchant === merchant && name.extension === 'csv' && !own?.has(name.kind);
+  return isKnown ? name : undefined;
 }
 
 export function isTemporaryName(text: string): boolean {

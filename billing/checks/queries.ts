@@ -4,6 +4,7 @@ import { transitions as chargeTransitions } from '../charges/charge.ts';
 import type { Db, Tx } from '../db.ts';
 import { ceilings, defaultCeilings } from '../dunning/card-retry-rules.ts';
 import { changeableBooks, missingKeys, openBorders } from '../guards/queries.ts';
+import { isHeld } from '../holds/queries.ts';
 import { transitions as invoiceTransitions } from '../invoices/invoice.ts';
 import { events } from '../ledger/ledger.ts';
 import {
@@ -366,6 +367,7 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
                '^(SMS_OUTCOME_UNKNOWN|MESSAGES|CARRIER|RUN_)'
         from messages m join invoices i on i.merchant_id = m.merchant_id and i.id = m.invoice_id and i.state <> 'parked'
         where m.state = 'planned' and m.planned_on < ($1::timestamptz - interval '5 days')::date
+          and not ${isHeld('i', "($1::timestamptz - interval '5 days')")}
           and not exists (select from collection_locks l where l.merchant_id = m.merchant_id and l.invoice_id = m.invoice_id)
         union all
         select i.merchant_id, 'bill', i.billing_number, a.act || ' was due on ' || a.act_on, '^BILLS_'

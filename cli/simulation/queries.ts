@@ -35,7 +35,7 @@ export async function tableDigest(db: Pick<Db, 'query'>, table: string): Promise
 
 /** What a crash of the server does to unlogged tables. */
 export async function emptyAllStaging(db: Pick<Db, 'run'>): Promise<void> {
-  await db.run(`truncate staged_bills, staged_cancels`);
+  await db.run(`truncate staged_bills`);
 }
 
 /** Whether trace would find a charge to ask about or a webhook to handle. */

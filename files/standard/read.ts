@@ -3,7 +3,15 @@ import { FatalDecoder, type FileEncoding, UndecodableBytes } from '../decode.ts'
 import { type CsvRecord, CsvSplitter } from '../split.ts';
 import type { FileCode } from './catalogue.ts';
 import { isRealDate, type ReadableKind } from './names.ts';
-import { isBillingNumber, type LineOf, type Rejection, validateLine } from './validate.ts';
+import {
+  isBillingNumber,
+  type LineOf,
+  type Rejection,
+  taxLinesMax,
+  type Validated,
+  validateDetailedBilling,
+  validateLine,
+} from './validate.ts';
 
 export interface ReadOptions<K extends ReadableKind> {
   readonly encoding: FileEncoding;
@@ -28,7 +36,7 @@ export interface AcceptedLine<L> {
 export interface RejectedLine {
   /** Physical line on which the record starts, from 1. */
   readonly line: number;
-  /** Position among the records between H and T, from 1. */
+  /** Position among the lines, from 1: records between H and T, in `standard/2` without the tax lines. */
   readonly record: number;
   readonly ok?: undefined;
   readonly rejected: Rejection;
@@ -92,7 +100,7 @@ const defaultBatchLines = 2_000;
 const pieceBytes = 131_072;
 
 /**
- * Reads a `standard/1` file in one pass and bounded memory. Bad input never throws: it ends in a rejected line or in
+ * Reads a `standard/1` or `standard/2` file in one pass and bounded memory. Bad input never throws: it ends in a rejected line or in
  * the verdict's file code, the first in the contract's order even where the pass meets a later one first. Only
  * errors of `content` itself come through.
  */
@@ -143,6 +151,9 @@ class StandardReader<K extends ReadableKind> {
   #firstBillingNumber = '';
   #lastBillingNumber = '';
   #sawBilling = false;
+  /** `standard/2`: a bill is whole only when the record after it is no `L`. */
+  #detailed = false;
+  #open: { line: number; fields: string[]; below: CsvRecord[] } | null = null;
 
   constructor(options: ReadOptions<K>) {
     this.#options = options;
@@ -171,6 +182,7 @@ class StandardReader<K extends ReadableKind> {
     if (this.#encodingOffset === null) {
       this.#splitter.end(this.#records);
       this.#handleRecords();
+      this.#closeBill();
     }
     return this.#verdict(this.#fileCode(), this.#hash.digest('hex'));
   }
@@ -212,6 +224,7 @@ class StandardReader<K extends ReadableKind> {
       // Blank lines at the very end hold nothing that could be lost.
       if (fields.length !== 1 || fields[0] !== '') this.#trailerFault = true;
     } else if (fields[0] === 'T') {
+      this.#closeBill();
       this.#sawTrailer = true;
       this.#trailerLine = line;
       this.#readTrailer(fields);
@@ -226,7 +239,7 @@ class StandardReader<K extends ReadableKind> {
     const valid =
       fields.length === 6 &&
       type === 'H' &&
-      version === '1' &&
+      (version === '1' || (version === '2' && kind === 'billing')) &&
       isRealDate(businessDate) &&
       /^[1-9][0-9]{0,8}$/.test(sequence);
     if (!valid) {
@@ -235,6 +248,7 @@ class StandardReader<K extends ReadableKind> {
     }
     if (merchant !== this.#options.merchant) this.#headerFault = 'F_WRONG_MERCHANT';
     else if (kind !== this.#options.kind) this.#headerFault = 'F_KIND';
+    this.#detailed = version === '2';
     this.#header = { merchant, kind, businessDate, sequence: Number(sequence) };
   }
 
@@ -261,16 +275,38 @@ class StandardReader<K extends ReadableKind> {
     }
     // Refused for certain: the caller would only store lines to throw them away.
     if (this.#headerFault !== null || this.#splitter.fault !== undefined) return;
+    if (!this.#detailed) {
+      this.#judge(line, this.#recordsBetween, fields, validateLine(this.#options.kind, fields));
+    } else if (fields[0] === 'L' && this.#open !== null) {
+      // One too many is kept, which refuses the bill: memory does not grow with what stands under it.
+      if (this.#open.below.length <= taxLinesMax) this.#open.below.push({ line, fields });
+    } else {
+      this.#closeBill();
+      this.#open = { line, fields, below: [] };
+    }
+  }
+
+  /** Its tax lines are parts of a bill, not lines of their own: lines read are bills, and each has one outcome. */
+  #closeBill(): void {
+    if (this.#open === null) return;
+    const { line, fields, below } = this.#open;
+    this.#open = null;
+    const record = this.#linesRead + 1;
+    const validated = validateDetailedBilling(fields, below);
+    this.#judge(validated.faultLine ?? line, record, fields, validated as Validated<LineOf[K]>);
+  }
+
+  #judge(line: number, record: number, fields: string[], validated: Validated<LineOf[K]>): void {
+    const billing = this.#options.kind === 'billing';
+    const amountText = fields[6] ?? '';
     this.#linesRead += 1;
-    const record = this.#recordsBetween;
-    const validated = validateLine(this.#options.kind, fields);
     if ('ok' in validated) {
       this.#linesAccepted += 1;
       if (billing) this.#amountAccepted += (validated.ok as LineOf['billing']).amount;
       this.lines.push({ line, record, ok: validated.ok });
       return;
     }
-    const number = fields[1] ?? '';
+    const number = billing || this.#options.kind === 'cancel' ? (fields[1] ?? '') : '';
     this.lines.push({
       line,
       record,

@@ -5,6 +5,7 @@ import { addCheckCommand } from './commands/check.ts';
 import { addDbCommands } from './commands/db.ts';
 import { addDemoCommand } from './commands/demo.ts';
 import { addExplainCommand } from './commands/explain.ts';
+import { addFileCommands } from './commands/file.ts';
 import { addFindingsCommands } from './commands/findings.ts';
 import { addHoldCommands } from './commands/hold.ts';
 import { addLedgerCommand } from './commands/ledger.ts';
@@ -52,6 +53,7 @@ Examples:
   addLedgerCommand(program);
   addAuditCommands(program);
   addAlertsCommands(program);
+  addFileCommands(program);
   addParkedCommands(program);
   addHoldCommands(program);
   addFindingsCommands(program);

@@ -767,3 +767,38 @@ export async function correctingBills(
     [merchantId, fileId],
   );
 }
+
+export interface ListedFile {
+  id: string;
+  way: 'in' | 'out';
+  name: string;
+  state: string;
+  /** Why it was refused or is held. */
+  code: string | null;
+  lines: number | null;
+  accepted: number | null;
+  rejected: number | null;
+  amount: number | null;
+  at: string;
+}
+
+/** A merchant's files in and out, the newest first; with a name, those of that name. */
+export async function listFiles(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  limit: number,
+  name: string | null = null,
+): Promise<ListedFile[]> {
+  return db.query<ListedFile>(
+    `select * from (
+       select id, 'in' as way, name, state, file_code as code, lines_read as lines, lines_accepted as accepted,
+              lines_rejected as rejected, amount_accepted as amount, fetched_at as at
+       from billing_files where merchant_id = $1 and ($3::text is null or name = $3)
+       union all
+       select id, 'out', name, state, null, records, null, null, sum, frozen_at
+       from outward_files where merchant_id = $1 and ($3::text is null or name = $3)
+     ) file
+     order by at desc, id desc limit $2`,
+    [merchantId, limit, name],
+  );
+}

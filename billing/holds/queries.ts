@@ -5,8 +5,7 @@ import type { HoldReason } from './hold.ts';
 
 /** Whether a bill (an alias of `invoices`) is held on a day (a parameter or column). */
 export function isHeld(bill: string, day: string): string {
-  return `exists (select from holds h
-                  where h.merchant_id = ${bill}.merchant_id and h.customer_id = ${bill}.customer_id
+  return `exists (select from holds h where h.merchant_id = ${bill}.merchant_id and h.customer_id = ${bill}.customer_id
                     and (h.contract_id is null or h.contract_id = ${bill}.contract_id)
                     and h.lifted_at is null and (h.until_on is null or h.until_on >= ${day}::date))`;
 }

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Temporal } from 'temporal-polyfill';
+import type { InwardKind } from '../../files/standard/names.ts';
 import { draw, person } from './people.ts';
 
 export interface DemoMerchant {
@@ -61,7 +62,7 @@ export interface InboundFile {
 /** A standard/1 file with its control file. */
 export function inboundFile(
   merchant: string,
-  kind: 'billing' | 'cancel',
+  kind: InwardKind,
   businessDate: string,
   sequence: number,
   records: readonly string[],

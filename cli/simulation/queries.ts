@@ -219,9 +219,10 @@ export async function unfinished(db: Pick<Db, 'query'>, before: Temporal.Instant
        where handled_at is null and received_at < $1::timestamptz
        union all
        select merchant_id, 'input file ' || state, name from billing_files f
-       where state in ('fetched', 'loading') and fetched_at < $1::timestamptz
-         and not exists (select from parked_items p where p.merchant_id = f.merchant_id and p.subject = 'file'
-                           and p.subject_id = f.id::text and p.resolved_at is null)
+       where (state in ('fetched', 'loading') or (state = 'held' and file_code = 'F_SEQUENCE_GAP')) and fetched_at < $1::timestamptz
+         and (state = 'held' or not exists (
+           select from parked_items p where p.merchant_id = f.merchant_id and p.subject = 'file'
+             and p.subject_id = f.id::text and p.resolved_at is null))
        union all
        select merchant_id, 'input file not removed', name from billing_files
        where removed_at is null and fetched_at < $1::timestamptz

@@ -19,6 +19,7 @@ import { holdFence } from '../billing/runs/queries.ts';
 import { type OutwardHead as ArchivedHead, archiveFile, writeHead } from '../files/archive.ts';
 import { outwardName, writeOutward } from '../files/layouts/write.ts';
 import {
+  adjustmentRow,
   enrolmentRow,
   formatTieout,
   type OutwardCsvKind,
@@ -39,7 +40,7 @@ import { layoutOf } from './layout.ts';
 /** One chunk for a merchant: its files have gapless numbers and go over one connection. */
 export const deliver: Job = {
   name: 'deliver',
-  does: 'freezes receipts, results, enrolments, settlements and tie-outs, and uploads what is not delivered yet',
+  does: 'freezes receipts, results, enrolments, adjustments, settlements and tie-outs, and uploads what is not delivered yet',
   attention: ['parked'],
 
   async plan({ ports, merchant }) {
@@ -81,6 +82,11 @@ function render(settings: MerchantSettings): RenderOutward {
         mapped(lines, (line) => enrolmentRow({ ...line, change: line.what, means: line.method })),
       ),
     settlement: (head, lines) => write(head, mapped(lines, settlementRow)),
+    adjustment: (head, lines) =>
+      write(
+        head,
+        mapped(lines, (line) => adjustmentRow({ ...line, type: line.kind })),
+      ),
     tieout: (tieOut) => Buffer.from(formatTieout(tieOut), 'utf8'),
   };
 }

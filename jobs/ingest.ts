@@ -1,6 +1,10 @@
 import { raiseAlert } from '../billing/alerts/queries.ts';
 import { cancelBills } from '../billing/exchanges/cancel.ts';
+import { applyContacts } from '../billing/exchanges/contacts.ts';
+import { applyEnrolments } from '../billing/exchanges/enrolments.ts';
 import { type BillingFile, fileBytesMax, type ReadFile } from '../billing/exchanges/file.ts';
+import type { SetAside } from '../billing/exchanges/hold.ts';
+import { applyHolds } from '../billing/exchanges/holds.ts';
 import { loadChunk } from '../billing/exchanges/load.ts';
 import {
   countLoaded,
@@ -15,7 +19,7 @@ import { refuseFile } from '../billing/exchanges/refuse.ts';
 import { clearStaging, releaseFile } from '../billing/exchanges/release.ts';
 import { stageBills } from '../billing/exchanges/stage.ts';
 import { settingsByVersion } from '../billing/merchants/queries.ts';
-import type { MerchantSettings } from '../billing/merchants/settings.ts';
+import { gatesOf, type MerchantSettings } from '../billing/merchants/settings.ts';
 import { park } from '../billing/parked/queries.ts';
 import { assertState, Refusal } from '../billing/refusal.ts';
 import { holdFence } from '../billing/runs/queries.ts';
@@ -27,14 +31,14 @@ import type { ChunkContext, Counts, Job, JobContext } from './job.ts';
 import { layoutOf } from './layout.ts';
 
 /**
- * Files become bills. One chunk takes all waiting files of the merchant, one after the other in the order of their
- * sequence: what one brings, the next must see. Within a file the work is done in transactions of 50,000 records.
- * Numbers that are missing in the sequence do not hold a file back in this version.
+ * Files become bills, cancellations, holds, agreements and contacts. One chunk takes all waiting files of the merchant, one
+ * after the other in the order of their sequence: what one brings, the next must see. Bills are made in transactions of
+ * 50,000 records; the other kinds are applied whole. A file beyond a gap in the sequence is held until the gap is filled.
  */
 export const ingest: Job = {
   name: 'ingest',
   does: 'reads fetched files, refuses or loads them, and releases their bills in one step',
-  attention: ['files_refused', 'files_parked'],
+  attention: ['files_refused', 'files_held', 'files_parked', 'bills_parked'],
 
   async plan({ ports, merchant }) {
     const waiting = (await waitingFiles(ports.db, merchant.id)).length > 0;
@@ -107,8 +111,8 @@ async function ingestFile(context: ChunkContext, file: BillingFile, count: Count
     return;
   }
   try {
-    if (file.kind === 'cancel') await ingestCancels(context, file, settings, count);
-    else await ingestBills(context, file, settings, count);
+    if (file.kind === 'billing') await ingestBills(context, file, settings, count);
+    else await applyLines(context, file, settings, count);
   } catch (error) {
     if (!(error instanceof Refusal && error.code === 'ARCHIVE_DAMAGED')) throw error;
     await parkDamaged(context, file, error);
@@ -137,14 +141,15 @@ async function ingestBills(
       file,
       read: readerOf(context, file, 'billing', settings),
       rejectFile: settings.exchange.reject === 'file',
+      gates: gatesOf(settings),
       stop,
     });
-  if (waiting.state === 'fetched') {
+  if (waiting.state !== 'loading') {
     const staged = await stage(waiting);
     // Another worker is at another file of this merchant: that one is taken up first.
     if (staged === 'busy') return;
     if (staged !== 'staged') {
-      refused(context, waiting, staged.refused, count);
+      tellSetAside(context, waiting, staged, count);
       return;
     }
     await ports.crash('ingest.after_stage');
@@ -170,6 +175,7 @@ async function ingestBills(
       continue;
     }
     await ports.crash('ingest.after_chunk');
+    if (loaded.parked > 0) count('bills_parked', loaded.parked);
     const file = await current();
     context.progress(file.loaded_to_record, file.lines_read, file.name);
     if (loaded.done) break;
@@ -197,35 +203,52 @@ async function ingestBills(
   count('bills', file.lines_accepted ?? 0);
 }
 
-async function ingestCancels(
+/** Kinds that bring no bills: one transaction, so its crash points stand before and after it. */
+async function applyLines(
   context: ChunkContext,
   file: BillingFile,
   settings: MerchantSettings,
   count: Count,
 ): Promise<void> {
   const { ports, fence, act, stop } = context;
-  await ports.crash('ingest.before_release');
-  const done = await cancelBills(ports, {
+  const work = <K extends ReadableKind>(kind: K) => ({
     fence,
     act,
     file,
-    read: readerOf(context, file, 'cancel', settings),
+    read: readerOf(context, file, kind, settings),
     rejectFile: settings.exchange.reject === 'file',
+    gates: gatesOf(settings),
     today: context.businessDate,
     timezone: settings.timezone,
     stop,
   });
+  await ports.crash('ingest.before_release');
+  const applied =
+    file.kind === 'cancel'
+      ? await cancelBills(ports, work('cancel'))
+      : file.kind === 'hold'
+        ? await applyHolds(ports, work('hold'))
+        : file.kind === 'enrolment'
+          ? await applyEnrolments(ports, work('enrolment'))
+          : await applyContacts(ports, work('contact'));
   await ports.crash('ingest.after_release');
-  if ('refused' in done) {
-    refused(context, file, done.refused, count);
+  if (!('accepted' in applied)) {
+    tellSetAside(context, file, applied, count);
     return;
   }
   count('files', 1);
-  count('lines_read', done.cancelled + done.rejected);
-  count('lines_accepted', done.cancelled);
-  count('lines_rejected', done.rejected);
-  count('cancelled', done.cancelled);
+  count('lines_read', applied.accepted + applied.rejected);
+  count('lines_accepted', applied.accepted);
+  count('lines_rejected', applied.rejected);
+  count(effects[file.kind] ?? 'applied', applied.accepted);
 }
+
+const effects: Readonly<Record<string, string>> = {
+  cancel: 'cancelled',
+  hold: 'holds',
+  enrolment: 'enrolments',
+  contact: 'contacts',
+};
 
 function readerOf<K extends ReadableKind>(
   { ports, merchant }: JobContext,
@@ -250,6 +273,15 @@ function readerOf<K extends ReadableKind>(
 function nameOf(file: BillingFile, merchant: string, settings: MerchantSettings): FileName | undefined {
   const name = classifyInboundName(file.name, merchant, layoutOf(settings)?.inwardNames(merchant));
   return name.type === 'data' ? name.name : undefined;
+}
+
+function tellSetAside(context: JobContext, file: BillingFile, done: SetAside, count: Count): void {
+  if ('refused' in done) {
+    refused(context, file, done.refused, count);
+    return;
+  }
+  context.ports.log.warn({ file: file.id, code: done.held }, 'a file is held for a person');
+  count('files_held', 1);
 }
 
 function refused({ ports }: JobContext, file: BillingFile, code: string, count: Count): void {

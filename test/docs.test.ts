@@ -231,6 +231,16 @@ describe('files', () => {
     expect([...explained, ...mentioned].filter((code) => !(code in catalogue))).toEqual([]);
   });
 
+  test('the page of codes has each of them once, with what everybody does', () => {
+    expect(tableColumn('docs/files/codes.md', 0).sort()).toEqual(Object.keys(catalogue).sort());
+    const rows = read('docs/files/codes.md')
+      .split('\n')
+      .filter((row) => /^\| `[FEW]_/.test(row));
+    expect(
+      rows.filter((row) => row.split('|').some((cell, at) => at > 0 && at < 5 && cell.trim() === '')),
+    ).toEqual([]);
+  });
+
   test('what the program gives stands in the tables; what it never gives is said to be reserved', () => {
     const explained = new Set(filePages().flatMap((path) => tableColumn(path, 0)));
     const given = Object.keys(catalogue).filter((code) =>

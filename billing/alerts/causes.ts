@@ -149,6 +149,40 @@ export const causes: Readonly<Record<string, Cause>> = {
     next: 'counts or amounts of a file do not close. Nothing of it goes out until they do: `seikyu parked`',
     over: 'no file is parked for it',
   },
+  F_SEQUENCE_GAP: {
+    level: 'now',
+    next: 'a file is held because one with a lower number has not come. Ask the merchant for the missing one; it then loads by itself. If there is none: `seikyu parked release --file <name>`',
+    over: 'no file is held for it',
+  },
+  F_LOOKS_RESENT: {
+    level: 'now',
+    next: 'a file is held because it looks like one that was loaded, with other bytes. Ask the merchant which is meant, then `seikyu parked release --file <name>` or `seikyu parked return --file <name>`',
+    over: 'no file is held for it',
+  },
+  F_UNUSUAL: {
+    level: 'now',
+    next: 'a file is held because it has far more bills or money than the merchant’s usual one. Ask the merchant, then `seikyu parked release --file <name>` or `seikyu parked return --file <name>`',
+    over: 'no file is held for it',
+  },
+  AMOUNT_UNUSUAL: {
+    level: 'daily',
+    next: 'bills are parked because their amount is far above what the contract is usually billed; nobody was told of them. Show them to the merchant, then `seikyu parked release` or `seikyu parked return`',
+    over: 'no bill is parked for it',
+  },
+  BILLED_TWICE: {
+    level: 'daily',
+    next: 'bills are parked because their contract has one for the same billing period already; nobody was told of them. Show them to the merchant, then `seikyu parked release` or `seikyu parked return`',
+    over: 'no bill is parked for it',
+  },
+  REPLACED_TOO_LATE: {
+    level: 'now',
+    next: 'a bill was paid, or began to be, while its correction was loaded: the correction is parked. Ask the merchant whether the difference is owed, then `seikyu parked release` or `seikyu parked return`',
+    over: 'no bill is parked for it',
+  },
+  BANK_BY_LINK: {
+    level: 'daily',
+    next: 'bank mandates came by file and are kept; until this version debits accounts, their bills go by link. Tell the merchant',
+  },
   OUTWARD_NAME_TAKEN: {
     level: 'now',
     next: 'another file lies under the name of ours, which was not uploaded: `seikyu parked`; ask the merchant who wrote it',

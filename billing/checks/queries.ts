@@ -4,6 +4,7 @@ import { transitions as chargeTransitions } from '../charges/charge.ts';
 import type { Db, Tx } from '../db.ts';
 import { ceilings, defaultCeilings } from '../dunning/card-retry-rules.ts';
 import { changeableBooks, missingKeys, openBorders } from '../guards/queries.ts';
+import { isHeld } from '../holds/queries.ts';
 import { transitions as invoiceTransitions } from '../invoices/invoice.ts';
 import { events } from '../ledger/ledger.ts';
 import {
@@ -338,6 +339,19 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
         and not exists (select from parked_items p where p.merchant_id = i.merchant_id and p.subject = 'invoice'
                           and p.subject_id = i.id::text and p.resolved_at is null)
       union all
+      -- Its history begins with it: the gate has parked it, and nobody but a person lets it go.
+      select i.merchant_id, 'bill', i.billing_number, 'parked before anybody saw it, and there is a message or charge'
+      from invoices i
+      where i.state = 'parked' and i.version = 1
+        and (exists (select from messages m where m.merchant_id = i.merchant_id and m.invoice_id = i.id)
+          or exists (select from charges c where c.merchant_id = i.merchant_id and c.invoice_id = i.id))
+      union all
+      select f.merchant_id, 'file', f.name, 'held for ' || f.file_code || ', and nobody is asked'
+      from billing_files f
+      where f.state = 'held' and not f.file_code = any(f.waived)
+        and not exists (select from parked_items p where p.merchant_id = f.merchant_id and p.subject = 'file'
+                          and p.subject_id = f.id::text and p.resolved_at is null)
+      union all
       select i.merchant_id, 'bill', i.billing_number, i.state || ' with a next step'
       from agenda a join invoices i on i.merchant_id = a.merchant_id and i.id = a.invoice_id
       where i.state in ${finalStates}
@@ -366,6 +380,7 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
                '^(SMS_OUTCOME_UNKNOWN|MESSAGES|CARRIER|RUN_)'
         from messages m join invoices i on i.merchant_id = m.merchant_id and i.id = m.invoice_id and i.state <> 'parked'
         where m.state = 'planned' and m.planned_on < ($1::timestamptz - interval '5 days')::date
+          and not ${isHeld('i', "($1::timestamptz - interval '5 days')")}
           and not exists (select from collection_locks l where l.merchant_id = m.merchant_id and l.invoice_id = m.invoice_id)
         union all
         select i.merchant_id, 'bill', i.billing_number, a.act || ' was due on ' || a.act_on, '^BILLS_'
@@ -423,6 +438,27 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
         and p.payment_method_id = c.payment_method_id and p.retry_not_before > c.started_at
       where c.origin = 'auto' and c.state <> 'canceled' and c.attempt_no > 1
 `,
+    },
+    {
+      violations: `
+      select c.merchant_id, 'charge' as kind, c.id::text as subject, 'began while the customer was held for ' || h.reason as detail
+      from holds h
+      join invoices i on i.merchant_id = h.merchant_id and i.customer_id = h.customer_id
+        and (h.contract_id is null or h.contract_id = i.contract_id)
+      join charges c on c.merchant_id = i.merchant_id and c.invoice_id = i.id
+      where c.origin = 'auto' and c.started_at > h.placed_at + ${clockTolerance}
+        and (h.lifted_at is null or c.started_at < h.lifted_at - ${clockTolerance})
+        and (h.until_on is null or c.business_date <= h.until_on)
+      union all
+      select m.merchant_id, 'message', m.invoice_id || ' ' || m.step, 'was sent while the customer was held for ' || h.reason
+      from holds h
+      join invoices i on i.merchant_id = h.merchant_id and i.customer_id = h.customer_id
+        and (h.contract_id is null or h.contract_id = i.contract_id)
+      join messages m on m.merchant_id = i.merchant_id and m.invoice_id = i.id
+      where m.state in ('sending', 'sent', 'unknown') and m.claimed_at > h.placed_at + ${clockTolerance}
+        and (h.lifted_at is null or m.claimed_at < h.lifted_at - ${clockTolerance})
+        -- A day less: the day on which a hold ends is the merchant's.
+        and (h.until_on is null or m.claimed_at < h.until_on)`,
     },
     {
       // The numbers alone: settings are wide, and would be carried along with each bill.
@@ -512,13 +548,29 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
         union all
         select merchant_id, outward_file_id, count(*), 0, count(distinct row_no), min(row_no), max(row_no)
         from enrolment_rows where outward_file_id is not null group by merchant_id, outward_file_id
+        union all
+        select merchant_id, outward_file_id, count(*),
+               sum(case sign when '-' then -amount else amount end)::bigint, count(distinct row_no), min(row_no), max(row_no)
+        from adjustment_rows where outward_file_id is not null group by merchant_id, outward_file_id
       ) r on r.merchant_id = o.merchant_id and r.outward_file_id = o.id
-      where o.kind in ('result', 'enrolment')
+      where o.kind in ('result', 'enrolment', 'adjustment')
         and (o.records, o.records, 1, o.records, o.sum) is distinct from (r.records, r.numbers, r.first, r.last, r.sum)
       union all
       select merchant_id, 'file', max(name), kind || ' files have numbers ' || min(sequence) || ' to ' || max(sequence)
                || ' and are ' || count(*)
-      from outward_files group by merchant_id, kind having min(sequence) <> 1 or max(sequence) <> count(*)`,
+      from outward_files group by merchant_id, kind having min(sequence) <> 1 or max(sequence) <> count(*)
+      union all
+      select merchant_id, 'adjustments', min(number) || ' to ' || max(number), 'are ' || count(*)
+      from adjustment_rows where number is not null
+      group by merchant_id having min(number) <> 1 or max(number) <> count(*)
+      union all
+      select coalesce(t.merchant_id, a.merchant_id), 'charge', coalesce(t.entry_id, a.cause_id)::text,
+             'in the ledger ' || coalesce(t.event, 'nothing') || ', told as ' || coalesce(a.kind, 'nothing')
+      from (select merchant_id, entry_id, event, amount from transfers where event in ('overpaid', 'paid_after_return')) t
+      full join (select * from adjustment_rows where kind in ('late_payment', 'overpayment')) a
+        on a.merchant_id = t.merchant_id and a.cause_id = t.entry_id
+      where (a.kind, a.amount) is distinct from
+            (case t.event when 'overpaid' then 'overpayment' when 'paid_after_return' then 'late_payment' end, t.amount)`,
     },
   ],
   15: [

@@ -5,6 +5,8 @@
 
 /** Unique keys and indexes that make a second run, a second process or a second answer change nothing. */
 export const uniqueKeys: readonly string[] = [
+  'adjustment_rows_once_by_number',
+  'adjustment_rows_pkey',
   'agenda_pkey',
   'allocations_pkey',
   'audit_log_pkey',
@@ -21,6 +23,7 @@ export const uniqueKeys: readonly string[] = [
   'customers_merchant_id_customer_number_key',
   'enrolments_one_active',
   'findings_one_open',
+  'holds_one_standing',
   'invoices_merchant_id_billing_number_key',
   'invoices_merchant_id_payment_number_key',
   'invoices_pkey',
@@ -44,6 +47,7 @@ export const uniqueKeys: readonly string[] = [
 
 /** Which tables each table refers to. */
 export const references: Readonly<Record<string, readonly string[]>> = {
+  adjustment_rows: ['invoices', 'outward_files'],
   agenda: ['invoices'],
   allocations: ['invoices', 'payments'],
   audit_heads: ['merchants'],
@@ -61,6 +65,7 @@ export const references: Readonly<Record<string, readonly string[]>> = {
   enrolment_rows: ['enrolments', 'outward_files'],
   enrolments: ['contracts', 'payment_methods'],
   findings: ['merchants'],
+  holds: ['billing_files', 'contracts', 'customers'],
   invoice_tax_lines: ['invoices'],
   invoices: ['billing_files', 'contacts', 'contracts'],
   ledger_heads: ['merchants'],

@@ -54,8 +54,26 @@ export interface MerchantSettings {
     returnAfter: CountedOffset;
     paydayDay: number;
   };
+  /** Absent in settings that were applied before the key was known: `gatesOf` fills in. */
+  gates?: GateSettings;
   /** Absent in settings that were applied before the key was known. */
   gateway?: { fee: FeeSettings | null };
+}
+
+/** From when on a file or bill is so unusual that a person looks first. A factor of 0: never. */
+export interface GateSettings {
+  /** Count or total of a billing file, against the median of the merchant's last ones. */
+  fileTimes: number;
+  /** Amount of a bill, against the median of its contract's last ones. */
+  billTimes: number;
+  /** More bills of one contract for one billing period than it ever had. */
+  twice: boolean;
+}
+
+const defaultGates: GateSettings = { fileTimes: 5, billTimes: 10, twice: true };
+
+export function gatesOf(settings: Pick<MerchantSettings, 'gates'>): GateSettings {
+  return settings.gates ?? defaultGates;
 }
 
 /** What the gateway takes for a charge: percent of the amount, and tax in percent of that; each rounded down to a yen. */
@@ -212,6 +230,9 @@ const percent = z
   .max(100, 'must be 100 or less')
   .refine((value) => Number(value.toFixed(4)) === value, 'must have four decimals at most');
 
+/** 1 would hold every second file. */
+const gateTimes = wholeNumber(0, 1_000).refine((times) => times !== 1, 'must be 0 (never), or 2 or more');
+
 const languages = z.enum(['ja', 'en']);
 const methods = z.enum(['card', 'barcode', 'wallet']);
 
@@ -307,6 +328,13 @@ const settingsSchema = z.strictObject({
       then: z.literal('link', { error: 'must be link' }).default('link'),
       return_after: countedOffset.default(() => builtInCounted('+30d')),
       payday: wholeNumber(1, 31).default(25),
+    })
+    .prefault({}),
+  gates: z
+    .strictObject({
+      file_times: gateTimes.default(defaultGates.fileTimes),
+      bill_times: gateTimes.default(defaultGates.billTimes),
+      twice: z.boolean({ error: 'must be true or false' }).default(defaultGates.twice),
     })
     .prefault({}),
   gateway: z
@@ -817,6 +845,7 @@ function settingsFrom(read: Read, layout: LayoutFile | null): MerchantSettings {
       returnAfter: read.dunning.return_after,
       paydayDay: read.dunning.payday,
     },
+    gates: { fileTimes: read.gates.file_times, billTimes: read.gates.bill_times, twice: read.gates.twice },
     gateway: {
       fee:
         fee === undefined

@@ -1,6 +1,7 @@
 import type { Temporal } from 'temporal-polyfill';
 import { type Act, instantText, monthOf } from '../acts/act.ts';
 import type { Db, Tx } from '../db.ts';
+import { isHeld } from '../holds/queries.ts';
 import { notInSafeMode } from '../restores/queries.ts';
 import type { MessageState } from './message.ts';
 
@@ -41,7 +42,7 @@ export interface NoticeSubject {
 }
 
 /**
- * Bills of a file that are still owed and go by link, read once from end to end: asked batch by batch, a database without
+ * Bills of a file that are owed and go by link, parked ones left out (released, they are dunning's to begin with), read once from end to end: asked batch by batch, a database without
  * fresh statistics sorts the whole file anew for each. Whether a bill has its notice already is left to the insert.
  */
 export function billsByLink(
@@ -54,7 +55,7 @@ export function billsByLink(
     `select i.id as invoice_id, i.business_date, i.due_on, i.settings_version, c.phone_kind
      from invoices i
      join contacts c on c.merchant_id = i.merchant_id and c.customer_id = i.customer_id and c.version = i.contact_version
-     where i.merchant_id = $1 and i.file_id = $2::uuid and i.collection = 'link' and i.state in ('open', 'parked')`,
+     where i.merchant_id = $1 and i.file_id = $2::uuid and i.collection = 'link' and i.state = 'open'`,
     [merchantId, fileId],
     batchRows,
   );
@@ -151,7 +152,7 @@ export interface ClaimedMessage {
 
 /**
  * Takes due messages for sending, and looks at the bill once more: a final bill or a link that ended makes the message
- * `skipped`; a parked bill, or one being paid at this moment, waits. Whoever settles a bill skips its planned messages in
+ * `skipped`; a bill that is parked or held, or being paid at this moment, waits. Whoever settles a bill skips its planned messages in
  * the same transaction, so the lock on the message row alone keeps "paid" and "sent" in order.
  */
 export async function claimMessages(
@@ -176,6 +177,7 @@ export async function claimMessages(
          and not exists (
            select from collection_locks k where k.merchant_id = m.merchant_id and k.invoice_id = m.invoice_id
          )
+         and not ${isHeld('i', '$3')}
          and ${notInSafeMode}
        order by m.planned_on, m.invoice_id, m.step
        limit $4
@@ -306,7 +308,7 @@ export async function messagesToAsk(
   );
 }
 
-/** Planned messages whose day has come and whose bill is not parked or being paid. */
+/** Planned messages whose day has come and whose bill is not parked, held or being paid. */
 export async function countDue(db: Pick<Db, 'query'>, merchantId: number, dueOn: string): Promise<number> {
   const rows = await db.query<{ due: number }>(
     `select count(*) as due
@@ -315,7 +317,8 @@ export async function countDue(db: Pick<Db, 'query'>, merchantId: number, dueOn:
      where m.merchant_id = $1 and m.state = 'planned' and m.planned_on <= $2::date and i.state <> 'parked'
        and not exists (
          select from collection_locks k where k.merchant_id = m.merchant_id and k.invoice_id = m.invoice_id
-       )`,
+       )
+       and not ${isHeld('i', '$2')}`,
     [merchantId, dueOn],
   );
   return rows[0]?.due ?? 0;

@@ -20,9 +20,12 @@ import { holdFence } from '../runs/queries.ts';
 import type { OutwardHead, OutwardKind, RenderOutward, SettlementFileLine } from './outward.ts';
 import {
   addPendingRows,
+  adjustmentLines,
+  claimAdjustmentRows,
   claimEnrolmentRows,
   claimResultRows,
   closeOutwardFile,
+  countAdjustments,
   countFindings,
   enrolmentLines,
   filesTouched,
@@ -60,6 +63,7 @@ export interface FreezeCounts extends Record<string, number> {
   results: number;
   result_rows: number;
   enrolments: number;
+  adjustments: number;
   settlements: number;
   tieouts: number;
   parked: number;
@@ -78,6 +82,7 @@ export async function freezeDue(ports: FreezePorts, work: FreezeWork): Promise<F
     results: 0,
     result_rows: 0,
     enrolments: 0,
+    adjustments: 0,
     settlements: 0,
     tieouts: 0,
     parked: 0,
@@ -96,6 +101,10 @@ export async function freezeDue(ports: FreezePorts, work: FreezeWork): Promise<F
   }
   if (waiting.enrolment_rows > 0 && !work.stop.aborted) {
     await inSnapshot(ports, work, counts, freezeEnrolment);
+  }
+  // Asked again: the result file just made may be what one of them waited for.
+  if (!work.stop.aborted && (await countAdjustments(ports.db, work.merchant.id)) > 0) {
+    await inSnapshot(ports, work, counts, freezeAdjustment);
   }
   for (const payout of waiting.payouts > 0 ? await payoutsToFile(ports.db, work.merchant.id) : []) {
     if (work.stop.aborted) return counts;
@@ -211,6 +220,19 @@ async function freezeEnrolment(freezing: Freezing): Promise<Partial<FreezeCounts
   const lines = enrolmentLines(tx, act.merchantId, file.id, merchant.settings.timezone);
   await keep(freezing, file, { records, sum: 0 }, file.render.enrolment(file.head, lines));
   return { enrolments: 1 };
+}
+
+async function freezeAdjustment(freezing: Freezing): Promise<Partial<FreezeCounts>> {
+  const { tx, act, merchant } = freezing;
+  const due = await countAdjustments(tx, act.merchantId);
+  if (due === 0) return {};
+  const file = await open(freezing, 'adjustment', null, merchant.settings);
+  const numberBase = await takeNumbers(tx, act.merchantId, 'adjustment', due);
+  const claimed = await claimAdjustmentRows(tx, act.merchantId, file.id, numberBase);
+  assertState(claimed.records === due, `${claimed.records} adjustments were claimed, ${due} were due`);
+  const lines = adjustmentLines(tx, act.merchantId, file.id, merchant.settings.timezone);
+  await keep(freezing, file, claimed, file.render.adjustment(file.head, lines));
+  return { adjustments: 1 };
 }
 
 /** One file for each payout. Only what adds up was posted; that its rows do too is seen once more while they are written. */

@@ -1,6 +1,7 @@
 import { type Act, instantText, monthOf } from '../acts/act.ts';
 import type { ChargeState } from '../charges/charge.ts';
 import type { Db, Tx } from '../db.ts';
+import { isHeld } from '../holds/queries.ts';
 
 export interface OpenCharge {
   id: string;
@@ -143,8 +144,10 @@ export async function standingStill(
              select invoice_id, step, state from messages
              where merchant_id = $1 and state = 'unknown' and ask_at < $6::timestamptz
              union all
-             select invoice_id, step, state from messages
-             where merchant_id = $1 and state = 'planned' and planned_on < $7::date) m
+             select p.invoice_id, p.step, p.state from messages p
+             join invoices b on b.merchant_id = p.merchant_id and b.id = p.invoice_id
+             where p.merchant_id = $1 and p.state = 'planned' and p.planned_on < $7::date and b.state <> 'parked'
+               and not ${isHeld('b', '$7')}) m
        join invoices i on i.merchant_id = $1 and i.id = m.invoice_id
        union all
        select 'FILES_WAITING', name from billing_files f

@@ -3,6 +3,7 @@ import type { Temporal } from 'temporal-polyfill';
 import { encodeText } from '../../files/decode.ts';
 import type { Layout } from '../../files/layouts/layout.ts';
 import { billingBytes } from '../../files/layouts/write.ts';
+import type { InwardKind } from '../../files/standard/names.ts';
 import { draw, person } from './people.ts';
 
 export interface DemoMerchant {
@@ -70,14 +71,15 @@ export interface InboundFile {
 /** A file in the merchant's layout with its control file. Rows are D records of `standard/1`, without quotes. */
 export function inboundFile(
   merchant: { code: string; layout: Layout | null },
-  kind: 'billing' | 'cancel',
+  kind: InwardKind,
   businessDate: string,
   sequence: number,
   rows: readonly (readonly string[])[],
 ): InboundFile {
   const { code, layout } = merchant;
   const numbered = `${kind}_${code}_${businessDate.replaceAll('-', '')}_${String(sequence).padStart(4, '0')}.csv`;
-  const name = layout?.inwardName(kind, businessDate, sequence) ?? numbered;
+  const own = kind === 'enrolment' ? undefined : layout?.inwardName(kind, businessDate, sequence);
+  const name = own ?? numbered;
   const sum = rows.reduce((total, row) => total + (/^[0-9]+$/.test(row[6] ?? '') ? Number(row[6]) : 0), 0);
   const content =
     kind === 'billing' && layout?.kinds.has('billing')

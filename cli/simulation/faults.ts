@@ -67,6 +67,10 @@ export interface FaultProfile {
     hostileName: number;
     sendsAgain: number;
     brokenFile: number;
+    /** Between two files of bills, one of holds, contacts or agreements that end. */
+    holds: number;
+    contacts: number;
+    endings: number;
   };
   /** Clocks of processes differ by up to so many milliseconds. */
   skewMs: number;
@@ -118,7 +122,15 @@ export const wild: FaultProfile = {
   },
   disk: { full: 0.05 },
   receiver: { timeoutBefore: 0.1, timeoutAfter: 0.1, error500: 0.1 },
-  merchant: { slowWrite: 0.5, hostileName: 0.1, sendsAgain: 0.15, brokenFile: 0.1 },
+  merchant: {
+    slowWrite: 0.5,
+    hostileName: 0.1,
+    sendsAgain: 0.15,
+    brokenFile: 0.1,
+    holds: 0.4,
+    contacts: 0.2,
+    endings: 0.2,
+  },
   skewMs: 400,
 };
 
@@ -162,7 +174,15 @@ export const calm: FaultProfile = {
   store: { unreachable: 0, brokenBefore: 0, brokenAfter: 0, halfTransfer: 0, shortDownload: 0, refused: 0 },
   disk: { full: 0 },
   receiver: { timeoutBefore: 0, timeoutAfter: 0, error500: 0 },
-  merchant: { slowWrite: 0, hostileName: 0, sendsAgain: 0, brokenFile: 0 },
+  merchant: {
+    slowWrite: 0,
+    hostileName: 0,
+    sendsAgain: 0,
+    brokenFile: 0,
+    holds: 0,
+    contacts: 0,
+    endings: 0,
+  },
   skewMs: 400,
 };
 

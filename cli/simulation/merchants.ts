@@ -3,6 +3,7 @@ import { parseDocument } from 'yaml';
 import { type MerchantSettings, parseMerchantSettings } from '../../billing/merchants/settings.ts';
 import type { Layout } from '../../files/layouts/layout.ts';
 import { readRows } from '../../files/layouts/rows.ts';
+import type { InwardKind } from '../../files/standard/names.ts';
 import { type DemoMerchant, demoMerchants, type InboundFile, inboundFile } from '../demo/bills.ts';
 import { type Person, person } from '../demo/people.ts';
 import { sample, sampleFolder, sampleLayout } from '../demo/samples.ts';
@@ -22,7 +23,7 @@ export interface SentBill {
 
 export interface SentFile {
   name: string;
-  kind: 'billing' | 'cancel';
+  kind: InwardKind;
   /** Broken on purpose: it must be refused whole. */
   isBroken: boolean;
   bills: SentBill[];
@@ -46,6 +47,8 @@ export interface SimulatedMerchant {
   nextSequence: number;
   /** In the names of bills whose layout has no sequence. */
   nextUnnumbered: number;
+  /** Numbers of refused files that it has used again. */
+  mended: Set<number>;
 }
 
 /** So that a month of days sees whole lives of bills, and enrolled customers charged three times. */
@@ -66,6 +69,7 @@ export function simulatedMerchants(count: number, chance: Chance): SimulatedMerc
     received: [],
     nextSequence: 1,
     nextUnnumbered: 1,
+    mended: new Set(),
   }));
 }
 
@@ -94,6 +98,8 @@ function settingsOf(demo: DemoMerchant): MerchantSettings {
   document.setIn(['dunning', 'return_after'], '+12d');
   document.setIn(['notify', 'reminders'], ['-2bd', '+2bd']);
   document.setIn(['checkout', 'link_valid_days'], 30);
+  // Bills come every eighth day: a second one in a month is usual, but to one merchant, whose operator looks each time.
+  document.setIn(['gates', 'twice'], demo.code === 'minato-gas');
   document.setIn(['gateway', 'fee'], { rate_percent: 3.25, tax_percent: 10 });
   return parseMerchantSettings(document.toString(), {
     path: `${demo.code}.yaml`,
@@ -102,7 +108,10 @@ function settingsOf(demo: DemoMerchant): MerchantSettings {
   }).settings;
 }
 
-/** What the merchant does on a day: a file of bills every eighth, one that takes some back two days later. */
+/**
+ * What the merchant does on a day: a file of bills every eighth, one that takes some back two days later, and now and then
+ * one of another kind after that.
+ */
 export function planDay(
   merchant: SimulatedMerchant,
   day: Temporal.PlainDate,
@@ -110,6 +119,7 @@ export function planDay(
   baton: Baton,
   faults: Faults,
   chance: Chance,
+  kinds: Chance,
 ): void {
   const offset = merchant.demo.no - 1;
   const inbox = merchant.settings.exchange.inbound;
@@ -146,6 +156,16 @@ export function planDay(
       send(file, { name: file.name, kind: 'cancel', isBroken: false, bills: [] });
     }
   }
+  if (dayNo % daysBetweenFiles === offset + 4) {
+    const told = otherKind(merchant, day, odds, kinds);
+    if (told !== null) {
+      const { kind, record } = told;
+      const file = inboundFile(merchant, kind, day.toString(), merchant.nextSequence, [record.split(',')]);
+      merchant.nextSequence += 1;
+      send(file, { name: file.name, kind, isBroken: false, bills: [] });
+    }
+  }
+  mendGaps(merchant, day, baton, faults);
   if (faults.hits(odds.hostileName)) {
     const name = chance.oneOf([
       '../../etc/passwd',
@@ -161,6 +181,57 @@ export function planDay(
   }
   for (const hour of [7, 13, 19])
     baton.at(at(hour), `${merchant.code} looks for files`, () => collect(merchant));
+}
+
+const reasons = ['dispute', 'hardship', 'disaster', 'paid_elsewhere'];
+
+/** One line about one customer whom an earlier file has brought. */
+function otherKind(
+  merchant: SimulatedMerchant,
+  day: Temporal.PlainDate,
+  odds: Faults['profile']['merchant'],
+  kinds: Chance,
+): { kind: InwardKind; record: string } | null {
+  const { customerNumber, phone } = kinds.oneOf(merchant.people);
+  const drawn = kinds.next();
+  if (drawn < odds.holds) {
+    const until = day.add({ days: kinds.between(1, 6) });
+    return { kind: 'hold', record: `D,${customerNumber},,place,${kinds.oneOf(reasons)},${until}` };
+  }
+  if (drawn < odds.holds + odds.contacts)
+    return {
+      kind: 'contact',
+      record: `D,${customerNumber},${phone},${customerNumber.toLowerCase()}@example.jp`,
+    };
+  if (drawn < odds.holds + odds.contacts + odds.endings)
+    return { kind: 'enrolment', record: `D,${customerNumber},,end,card,,,${day}` };
+  return null;
+}
+
+/**
+ * A refused file has not used its number up, and everything after it is held: the merchant reads its receipts and sends an
+ * empty file under the number. Bills are sent again by themselves.
+ */
+export function mendGaps(
+  merchant: SimulatedMerchant,
+  day: Temporal.PlainDate,
+  baton: Baton,
+  faults: Faults,
+): void {
+  const { layout } = merchant;
+  const own = layout?.outwardNames.get('receipt');
+  for (const { name, content } of merchant.received) {
+    if (!(own ? own.read(name) !== undefined : name.startsWith('receipt_'))) continue;
+    const text = new TextDecoder(layout?.encoding ?? 'utf-8').decode(content);
+    const [, input = '', , status = ''] = /^F,.*$/m.exec(text)?.[0].split(',') ?? [];
+    const sequence = Number(/_(\d+)\.csv$/.exec(input)?.[1]);
+    const isBilling = !/^(cancel|hold|enrolment|contact)_/.test(input);
+    if (status !== 'rejected' || isBilling || merchant.mended.has(sequence)) continue;
+    merchant.mended.add(sequence);
+    const file = inboundFile(merchant, 'contact', day.toString(), sequence, []);
+    merchant.sent.push({ name: file.name, kind: 'contact', isBroken: false, bills: [] });
+    drop(merchant, file, baton.nowMs + 5 * 3_600_000, baton, faults);
+  }
 }
 
 function billingFile(

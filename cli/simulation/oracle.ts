@@ -327,8 +327,9 @@ export class Oracle {
         const released = taken.filter((file) => file.state === 'released');
         if (taken.length === 0) this.violated('I-1', `${sent.name} was sent and never taken`);
         if (sent.isBroken) continue;
-        // One bill that was paid meanwhile refuses a whole file of cancels, where the merchant wants it so.
-        if (sent.kind === 'cancel' && merchant.settings.exchange.reject === 'file' && released.length === 0)
+        // One bill that was paid meanwhile refuses a whole file of cancels, where the merchant wants it so; one customer
+        // whose first file is late, a file about him.
+        if (sent.kind !== 'billing' && merchant.settings.exchange.reject === 'file' && released.length === 0)
           continue;
         if (released.length !== 1) this.violated('I-1', `${sent.name} was released ${released.length} times`);
         const valid = sent.bills.filter((bill) => bill.isValid).length;

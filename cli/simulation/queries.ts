@@ -36,7 +36,7 @@ export async function tableDigest(db: Pick<Db, 'query'>, table: string): Promise
 
 /** What a crash of the server does to unlogged tables. */
 export async function emptyAllStaging(db: Pick<Db, 'run'>): Promise<void> {
-  await db.run(`truncate staged_bills, staged_cancels`);
+  await db.run(`truncate staged_bills`);
 }
 
 /** Whether trace would find a charge to ask about or a webhook to handle. */
@@ -234,9 +234,10 @@ export async function unfinished(db: Pick<Db, 'query'>, before: Temporal.Instant
        where handled_at is null and received_at < $1::timestamptz
        union all
        select merchant_id, 'input file ' || state, name from billing_files f
-       where state in ('fetched', 'loading') and fetched_at < $1::timestamptz
-         and not exists (select from parked_items p where p.merchant_id = f.merchant_id and p.subject = 'file'
-                           and p.subject_id = f.id::text and p.resolved_at is null)
+       where (state in ('fetched', 'loading') or (state = 'held' and file_code = 'F_SEQUENCE_GAP')) and fetched_at < $1::timestamptz
+         and (state = 'held' or not exists (
+           select from parked_items p where p.merchant_id = f.merchant_id and p.subject = 'file'
+             and p.subject_id = f.id::text and p.resolved_at is null))
        union all
        select merchant_id, 'input file not removed', name from billing_files
        where removed_at is null and fetched_at < $1::timestamptz

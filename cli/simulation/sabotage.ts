@@ -122,6 +122,29 @@ export const sabotages: readonly Sabotage[] = [
     ],
   },
   {
+    name: 'no-look-for-holds',
+    without: 'a customer who is held is not charged and gets no SMS: nobody looks, at the moment of either',
+    expects: ['I-12'],
+    faults: (profile) => ({
+      ...profile,
+      merchant: { ...profile.merchant, holds: 1, contacts: 0, endings: 0 },
+    }),
+    statements: [
+      ['(select from holds h where h.merchant_id', '(select from holds h where false and h.merchant_id'],
+    ],
+  },
+  {
+    name: 'parked-are-told',
+    without: 'a bill that the gate has parked is not planned for its first notice',
+    expects: ['I-11'],
+    statements: [
+      [
+        "and i.collection = 'link' and i.state = 'open'",
+        "and i.collection = 'link' and i.state in ('open', 'parked')",
+      ],
+    ],
+  },
+  {
     name: 'files-taken-twice',
     without: 'the same bytes are taken in once: no look for them and no unique index',
     expects: ['I-1', 'I-3'],

@@ -6,6 +6,8 @@ import { CommitOutcomeUnknown, type Db } from '../../billing/db.ts';
 import { applyMerchant } from '../../billing/merchants/apply.ts';
 import type { Merchant } from '../../billing/merchants/merchant.ts';
 import { merchantByCode } from '../../billing/merchants/queries.ts';
+import { parkedItems } from '../../billing/parked/queries.ts';
+import { releaseParked } from '../../billing/parked/release.ts';
 import { listFindings } from '../../billing/reconciliation/queries.ts';
 import { settleFindingByHand } from '../../billing/reconciliation/settle.ts';
 import { Refusal } from '../../billing/refusal.ts';
@@ -24,7 +26,7 @@ import { type ConsumerWorld, visit } from './consumers.ts';
 import type { DiskContent } from './disk.ts';
 import { calm, Faults, wild } from './faults.ts';
 import { GatewayTruth, type WebhookToSend } from './gateway.ts';
-import { collect, planDay, type SimulatedMerchant, simulatedMerchants } from './merchants.ts';
+import { collect, mendGaps, planDay, type SimulatedMerchant, simulatedMerchants } from './merchants.ts';
 import { Oracle } from './oracle.ts';
 import { type ProcessWorld, type SimulatedProcess, startProcess } from './process.ts';
 import { somethingToAsk, tableDigest, tableNames } from './queries.ts';
@@ -118,6 +120,8 @@ class World {
   readonly #db: Db;
   readonly #trace: Trace;
   readonly #chance: Chance;
+  /** Of its own, so that the rest of a seed stays as it was. */
+  readonly #kinds: Chance;
   readonly #faults: Faults;
   readonly #baton: Baton;
   readonly #merchants: SimulatedMerchant[];
@@ -141,6 +145,7 @@ class World {
     this.#db = db;
     this.#trace = new Trace(options.say);
     this.#chance = chanceOf(seed, 'world');
+    this.#kinds = chanceOf(seed, 'kinds');
     this.#faults = new Faults(options.sabotage?.faults?.(wild) ?? wild, chanceOf(seed, 'faults'));
     const start = this.#firstDay().toZonedDateTime(zone);
     this.#baton = new Baton({
@@ -259,8 +264,9 @@ class World {
     const midnight = day.toZonedDateTime(zone).epochMilliseconds;
     if (!isQuiet) {
       for (const merchant of this.#merchants)
-        planDay(merchant, day, dayNo, this.#baton, this.#faults, this.#chance);
+        planDay(merchant, day, dayNo, this.#baton, this.#faults, this.#chance, this.#kinds);
     } else {
+      for (const merchant of this.#merchants) mendGaps(merchant, day, this.#baton, this.#faults);
       for (const hour of [7, 13, 19, 23])
         for (const merchant of this.#merchants)
           this.#baton.at(midnight + hour * 3_600_000, `${merchant.code} looks for files`, () =>
@@ -306,10 +312,26 @@ class World {
     const causes = new Map(told.map((alert) => [`${alert.merchant} ${alert.cause}`, alert]));
     for (const { merchant, cause } of causes.values())
       await acknowledgeAlerts(ports.db, this.#baton.now(), cause, merchant || null, 'operator@simulation');
+    await this.#releaseParked(ports);
     for (const finding of await listFindings(ports.db, { merchant: null, settledToo: false, limit: 100 })) {
       if (!this.#outside.gateway.foreign.has(`${finding.merchant} ${finding.subject}`)) continue;
       await settleFindingByHand(ports, finding.id, 'another shop of the merchant', 'operator@simulation');
       this.#count('findings settled by hand');
+    }
+  }
+
+  /** What the gate has parked turns out to be right. */
+  async #releaseParked(ports: SimulatedProcess['ports']): Promise<void> {
+    const parked = (await parkedItems(ports.db)).filter(
+      ({ reason }) => reason === 'BILLED_TWICE' || reason === 'AMOUNT_UNUSUAL',
+    );
+    const rule = { reason: null, file: null, amountAtMost: null, timesAtMost: null };
+    for (const code of new Set(parked.map(({ merchant }) => merchant))) {
+      const merchant = this.#applied.get(code);
+      if (merchant === undefined) continue;
+      const what = { billingNumbers: [], files: [], rule };
+      const { bills } = await releaseParked(ports, merchant, what, 'operator@simulation');
+      if (bills.length > 0) this.#count('bills released by hand');
     }
   }
 

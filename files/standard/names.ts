@@ -1,9 +1,15 @@
-/** What a merchant may send. `hold`, `enrolment` and `contact` are known by name before their records are read. */
+/** What a merchant may send. */
 export const inwardKinds = ['billing', 'cancel', 'hold', 'enrolment', 'contact'] as const;
 export type InwardKind = (typeof inwardKinds)[number];
 
 /** Kinds whose records `read.ts` understands today. */
-export const readableKinds = ['billing', 'cancel'] as const satisfies readonly InwardKind[];
+export const readableKinds = [
+  'billing',
+  'cancel',
+  'hold',
+  'enrolment',
+  'contact',
+] as const satisfies readonly InwardKind[];
 export type ReadableKind = (typeof readableKinds)[number];
 
 export const outwardKinds = [

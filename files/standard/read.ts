@@ -3,7 +3,15 @@ import { FatalDecoder, type FileEncoding, UndecodableBytes, withoutUnwritable } 
 import { type CsvRecord, CsvSplitter, type RecordCutter } from '../split.ts';
 import type { FileCode } from './catalogue.ts';
 import { isRealDate, type ReadableKind } from './names.ts';
-import { isBillingNumber, type LineOf, type Rejection, validateLine } from './validate.ts';
+import {
+  isBillingNumber,
+  type LineOf,
+  type Rejection,
+  taxLinesMax,
+  type Validated,
+  validateDetailedBilling,
+  validateLine,
+} from './validate.ts';
 
 /** A merchant's own layout, as far as reading needs it: how its text is cut, and what its records are in `standard/1`. */
 export interface InwardLayout {
@@ -53,7 +61,7 @@ export interface AcceptedLine<L> {
 export interface RejectedLine {
   /** Physical line on which the record starts, from 1. */
   readonly line: number;
-  /** Position among the records between H and T, from 1. */
+  /** Position among the lines, from 1: records between H and T, in `standard/2` without the tax lines. */
   readonly record: number;
   readonly ok?: undefined;
   readonly rejected: Rejection;
@@ -172,6 +180,9 @@ class StandardReader<K extends ReadableKind> {
   #lastBillingNumber = '';
   #sawBilling = false;
   #blankLines = 0;
+  /** `standard/2`: a bill is whole only when the record after it is no `L`. */
+  #detailed = false;
+  #open: { line: number; fields: string[]; below: CsvRecord[] } | null = null;
 
   constructor(options: ReadOptions<K>) {
     this.#options = options;
@@ -205,6 +216,7 @@ class StandardReader<K extends ReadableKind> {
     if (this.#encodingOffset === null) {
       this.#splitter.end(this.#records);
       this.#handleRecords();
+      this.#closeBill();
     }
     if (this.#layout?.hasTotals === false && this.#sawHeader)
       this.#trailer = { count: this.#recordsBetween, total: this.#amountSum };
@@ -251,6 +263,7 @@ class StandardReader<K extends ReadableKind> {
       // Blank lines at the very end hold nothing that could be lost.
       if (!isBlank(fields)) this.#trailerFault = true;
     } else if (fields[0] === 'T') {
+      this.#closeBill();
       this.#sawTrailer = true;
       this.#trailerLine = line;
       this.#readTrailer(fields);
@@ -272,7 +285,7 @@ class StandardReader<K extends ReadableKind> {
     const valid =
       fields.length === 6 &&
       type === 'H' &&
-      version === '1' &&
+      (version === '1' || (version === '2' && kind === 'billing')) &&
       isRealDate(businessDate) &&
       (/^[1-9][0-9]{0,8}$/.test(sequence) || this.#layout?.hasSequence === false);
     if (!valid) {
@@ -282,6 +295,7 @@ class StandardReader<K extends ReadableKind> {
     if (merchant !== this.#options.merchant) this.#headerFault = 'F_WRONG_MERCHANT';
     else if (kind !== this.#options.kind) this.#headerFault = 'F_KIND';
     const isNumbered = this.#layout?.hasSequence !== false;
+    this.#detailed = version === '2';
     this.#header = { merchant, kind, businessDate, sequence: isNumbered ? Number(sequence) : null };
   }
 
@@ -308,16 +322,38 @@ class StandardReader<K extends ReadableKind> {
     }
     // Refused for certain: the caller would only store lines to throw them away.
     if (this.#headerFault !== null || this.#splitter.fault !== undefined) return;
+    if (!this.#detailed) {
+      this.#judge(line, this.#recordsBetween, fields, validateLine(this.#options.kind, fields));
+    } else if (fields[0] === 'L' && this.#open !== null) {
+      // One too many is kept, which refuses the bill: memory does not grow with what stands under it.
+      if (this.#open.below.length <= taxLinesMax) this.#open.below.push({ line, fields });
+    } else {
+      this.#closeBill();
+      this.#open = { line, fields, below: [] };
+    }
+  }
+
+  /** Its tax lines are parts of a bill, not lines of their own: lines read are bills, and each has one outcome. */
+  #closeBill(): void {
+    if (this.#open === null) return;
+    const { line, fields, below } = this.#open;
+    this.#open = null;
+    const record = this.#linesRead + 1;
+    const validated = validateDetailedBilling(fields, below);
+    this.#judge(validated.faultLine ?? line, record, fields, validated as Validated<LineOf[K]>);
+  }
+
+  #judge(line: number, record: number, fields: string[], validated: Validated<LineOf[K]>): void {
+    const billing = this.#options.kind === 'billing';
+    const amountText = fields[6] ?? '';
     this.#linesRead += 1;
-    const record = this.#recordsBetween;
-    const validated = validateLine(this.#options.kind, fields);
     if ('ok' in validated) {
       this.#linesAccepted += 1;
       if (billing) this.#amountAccepted += (validated.ok as LineOf['billing']).amount;
       this.lines.push({ line, record, ok: validated.ok });
       return;
     }
-    const number = fields[1] ?? '';
+    const number = billing || this.#options.kind === 'cancel' ? (fields[1] ?? '') : '';
     this.lines.push({
       line,
       record,

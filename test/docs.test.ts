@@ -235,7 +235,9 @@ describe('files', () => {
     const rows = read('docs/files/codes.md')
       .split('\n')
       .filter((row) => /^\| `[FEW]_/.test(row));
-    expect(rows.filter((row) => row.split('|').some((cell, at) => at > 0 && at < 5 && cell.trim() === ''))).toEqual([]);
+    expect(
+      rows.filter((row) => row.split('|').some((cell, at) => at > 0 && at < 5 && cell.trim() === '')),
+    ).toEqual([]);
   });
 
   test('what the program gives stands in the tables; what it never gives is said to be reserved', () => {

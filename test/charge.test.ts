@@ -88,6 +88,7 @@ describe('the charge job', () => {
       waiting_for_reports: 0,
       no_method: 1,
       not_automatic: 0,
+      held: 0,
     });
     expect(world.gateway.calls).toEqual([]);
   });

@@ -179,3 +179,21 @@ export async function parkedByRule(
   );
   return rows.map((row) => row.billing_number);
 }
+
+/** Files in or out of these names that are parked for another reason than being held. */
+export async function parkedFiles(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  names: readonly string[],
+): Promise<{ id: string; name: string }[]> {
+  return tx.query<{ id: string; name: string }>(
+    `select f.id, f.name
+     from (select id, name from billing_files where merchant_id = $1 and name = any($2::text[]) and state <> 'held'
+           union all
+           select id, name from outward_files where merchant_id = $1 and name = any($2::text[])) f
+     join parked_items p on p.merchant_id = $1 and p.subject = 'file' and p.subject_id = f.id::text
+       and p.resolved_at is null
+     order by f.id`,
+    [merchantId, names],
+  );
+}

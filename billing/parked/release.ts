@@ -2,18 +2,17 @@ import type { Act } from '../acts/act.ts';
 import { recordAct } from '../acts/queries.ts';
 import type { Db, Tx } from '../db.ts';
 import { fallBackToLink } from '../dunning/queries.ts';
-import { isHoldCode } from '../exchanges/file.ts';
 import { moveFile } from '../exchanges/queries.ts';
 import { lockInvoices, moveInvoices, setAgenda } from '../invoices/queries.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import type { Clock, Ids } from '../ports.ts';
-import { heldFiles, parkedByRule, parkedReasonsOf, unpark, waiveHolds } from './queries.ts';
+import { heldFiles, parkedByRule, parkedFiles, parkedReasonsOf, unpark, waiveHolds } from './queries.ts';
 import type { ReleaseRule } from './rule.ts';
 
 export interface ReleasedParked {
   /** Billing numbers that go on. */
   bills: string[];
-  /** Files that the next pass of `ingest` loads. */
+  /** Files that the next pass of `ingest` loads, or of `deliver` uploads. */
   files: string[];
   /** What stays, with the reason. */
   kept: { name: string; why: 'not_parked' | 'payment_under_way' }[];
@@ -21,7 +20,7 @@ export interface ReleasedParked {
 
 export interface ReleaseWhat {
   billingNumbers: readonly string[];
-  /** Names of held files. */
+  /** Names of files that are held or parked. */
   files: readonly string[];
   rule: ReleaseRule | null;
 }
@@ -65,14 +64,17 @@ async function releaseFiles(
   released: ReleasedParked,
 ): Promise<void> {
   const held = await heldFiles(tx, act.merchantId, names);
+  // What could not be read, did not close or could not be uploaded is tried once more.
+  const parked = await parkedFiles(tx, act.merchantId, names);
+  const known = new Set([...held, ...parked].map((file) => file.name));
   for (const name of names) {
-    const file = held.find((each) => each.name === name);
-    if (file === undefined || !isHoldCode(file.file_code)) released.kept.push({ name, why: 'not_parked' });
-    else released.files.push(name);
+    if (known.has(name)) released.files.push(name);
+    else released.kept.push({ name, why: 'not_parked' });
   }
   const ids = held.map((file) => file.id);
   await waiveHolds(tx, act.merchantId, ids);
-  await unpark(tx, act.merchantId, act.at, 'file', ids, 'released');
+  const all = [...ids, ...parked.map((file) => file.id)];
+  await unpark(tx, act.merchantId, act.at, 'file', all, 'released');
   // The history says who did it.
   for (const id of ids) await moveFile(tx, act, id, 'held');
 }

@@ -53,7 +53,7 @@ export function addParkedCommands(program: Command): void {
     .command('release')
     .argument('[billing number...]', 'parked bills')
     .requiredOption('--merchant <code>', 'whose bills and files they are')
-    .option('--file <name...>', 'held files, by name: the next run of ingest loads them')
+    .option('--file <name...>', 'held or parked files, by name: the next run of ingest or deliver tries them')
     .option(
       '--rule <conditions>',
       'all bills that the gate has parked and for which each condition holds: reason=, file=, amount<=, times<=',
@@ -85,7 +85,8 @@ Examples:
         const done = await releaseParked(ports, merchant, { billingNumbers, files, rule }, operatorName());
         output.document(done);
         for (const number of done.bills) output.line(`${number} goes on`);
-        for (const name of done.files) output.line(`${name} is loaded by the next run of ingest`);
+        for (const name of done.files)
+          output.line(`${name} is taken up by the next run of ingest or deliver`);
         for (const { name, why } of done.kept) output.line(`${name} stays as it is: ${reasons[why]}`);
         return done.kept.length > 0 ? 3 : 0;
       }),

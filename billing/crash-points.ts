@@ -21,6 +21,8 @@ export const crashPoints = [
   'charge.after_outcome',
   'trace.before_lookup',
   'trace.after_lookup',
+  'trace.before_sweep',
+  'trace.after_sweep',
   'webhook.after_inbox',
   'reconcile.after_download',
   'reconcile.before_payouts',

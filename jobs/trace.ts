@@ -14,6 +14,7 @@ import { resolveCharges } from '../billing/trace/resolve.ts';
 import { findStuckRows } from '../billing/trace/stuck.ts';
 import { handleWaitingWebhooks } from '../billing/webhooks/handle.ts';
 import type { ChunkContext, Counts, Job } from './job.ts';
+import { sweepArchive } from './sweep-archive.ts';
 
 type Payload = Record<string, unknown> &
   (({ what: 'charges' } & ChargeRange) | { what: 'webhooks' } | { what: 'stuck' });
@@ -109,15 +110,24 @@ async function askAboutCharges(context: ChunkContext, range: ChargeRange): Promi
   return counts;
 }
 
-async function findStuck({ ports, fence, act }: ChunkContext): Promise<Counts> {
+async function findStuck(context: ChunkContext): Promise<Counts> {
+  const { ports, fence, act } = context;
   await ports.clock.refresh();
+  // What reads much is done once a business date.
+  const swept = fence.pass === 1 ? await sweepOnce(context) : 0;
   const now = { ...act, at: ports.clock.now() };
   const counts = await ports.db.transaction(async (tx) => {
     await holdFence(tx, fence);
-    // The looks that read every open bill: once a business date is enough.
     const { businessDate, pass } = fence;
     return findStuckRows(tx, { act: now, ids: ports.ids, businessDate, withBills: pass === 1 });
   });
   await sendDueAlerts(ports);
-  return counts;
+  return swept > 0 ? { ...counts, leftovers_removed: swept } : counts;
+}
+
+async function sweepOnce(context: ChunkContext): Promise<number> {
+  await context.ports.crash('trace.before_sweep');
+  const swept = await sweepArchive(context);
+  await context.ports.crash('trace.after_sweep');
+  return swept;
 }

@@ -214,6 +214,16 @@ export const causes: Readonly<Record<string, Cause>> = {
     next: 'files could not be uploaded; they wait and go in a later pass. Ask the merchant whether the server is in order',
     over: 'a later pass of `deliver` ends well',
   },
+  FILE_NOT_TAKEN: {
+    level: 'daily',
+    next: 'the server refuses the file, or does not give what it lists; the others are taken. Ask the merchant to send it again, or for the right to read and delete it',
+    over: 'the file is taken',
+  },
+  DISK_FULL: {
+    level: 'now',
+    next: 'the disk of SEIKYU_HOME is full: nothing is half-taken, files stay with the merchant. Make room; the next run carries on',
+    over: 'a later pass of the job ends well',
+  },
   UNKNOWN_FILE_NAME: { level: 'daily', next: 'the file stays in the inbox. Tell the merchant' },
   UNKNOWN_FILE_NAMES: { level: 'daily', next: 'the files stay in the inbox. Tell the merchant' },
   FILE_KIND_NOT_READ: { level: 'daily', next: 'the files stay in the inbox. Tell the merchant' },

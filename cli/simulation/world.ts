@@ -425,8 +425,7 @@ class World {
   #judgeFailure(what: string, error: unknown): void {
     this.#count('failures explained');
     if (error instanceof CommitOutcomeUnknown || error instanceof FenceLost) return;
-    if (error instanceof Refusal && /^(SFTP_|UPLOAD_INCOMPLETE$)/.test(error.code)) return;
-    if ((error as { code?: string } | null)?.code === 'ENOSPC') return;
+    if (error instanceof Refusal && /^(SFTP_|UPLOAD_INCOMPLETE$|DISK_FULL$)/.test(error.code)) return;
     if (/lease was lost|another process has taken it over/.test(messageOf(error))) return;
     const at = error instanceof Error ? (error.stack?.split('\n').slice(0, 6).join('\n') ?? '') : '';
     this.#oracle.violated('no failure without a cause', `${what}: ${messageOf(error)}\n${at}`);

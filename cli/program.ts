@@ -5,6 +5,7 @@ import { addCheckCommand } from './commands/check.ts';
 import { addDbCommands } from './commands/db.ts';
 import { addDemoCommand } from './commands/demo.ts';
 import { addExplainCommand } from './commands/explain.ts';
+import { addFileCommands } from './commands/file.ts';
 import { addFindingsCommands } from './commands/findings.ts';
 import { addLedgerCommand } from './commands/ledger.ts';
 import { addMerchantCommands } from './commands/merchant.ts';
@@ -50,6 +51,7 @@ Examples:
   addLedgerCommand(program);
   addAuditCommands(program);
   addAlertsCommands(program);
+  addFileCommands(program, process);
   addFindingsCommands(program);
   addRestoreCommands(program, process);
   addSimulateCommand(program, process);

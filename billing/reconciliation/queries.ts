@@ -233,6 +233,10 @@ export async function newDifferences(
        from line l
        left join charges c on c.merchant_id = $1 and c.id = l.charge_id
        where l.kind <> 'charge'
+         -- Money that we gave back ourselves; what is unknown here is a finding until it is known.
+         and not (l.kind = 'refund' and exists (
+           select from refunds r where r.merchant_id = $1 and r.id = l.charge_id and r.gateway = $2 and r.state = 'succeeded'
+             and r.amount = l.amount and r.currency = l.currency))
        group by l.gateway_charge_id, l.kind, l.report_date, l.charge_id, c.invoice_id, l.currency
      )
      select distinct on (d.kind, d.subject) d.kind, d.subject, $2 as gateway, d.report_date as "reportDate", d.charge_id as "chargeId",
@@ -333,6 +337,12 @@ export async function contradictedFindings(
          select sum(l.amount)::bigint from settlement_lines l
          where l.merchant_id = $1 and l.gateway = $2 and l.report_date = o.report_date and l.kind <> 'charge'
            and l.gateway_charge_id || ' ' || l.kind || ' ' || l.report_date = o.subject)
+     union all
+     select o.id, 'the refund is known here by now'
+     from open o
+     join refunds r on r.merchant_id = $1 and r.id = o.charge_id and r.gateway = $2 and r.state = 'succeeded'
+       and r.amount = o.theirs and r.currency = o.currency
+     where o.kind = 'unexpected_kind'
      union all
      select o.id, 'the reports have it once'
      from open o

@@ -234,7 +234,10 @@ function serve(
   let queue: Promise<void> = Promise.resolve();
   const answer = (operation: SftpOperation, request: number, work: () => Promise<void>): void => {
     if (faults.silent?.includes(operation)) return;
-    if (faults.cut?.includes(operation)) return cut();
+    if (faults.cut?.includes(operation)) {
+      cut();
+      return;
+    }
     queue = queue.then(async () => {
       try {
         if (faults.deny?.includes(operation)) throw new Refused(STATUS_CODE.PERMISSION_DENIED);

@@ -250,6 +250,9 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
       from settlement_lines s
       left join charges c on c.merchant_id = s.merchant_id and c.id = s.charge_id
       where (s.kind <> 'charge' or c.id is null or c.state <> 'succeeded' or c.amount <> s.amount or c.currency <> s.currency)
+        and not (s.kind = 'refund' and exists (
+          select from refunds r where r.merchant_id = s.merchant_id and r.id = s.charge_id and r.gateway = s.gateway
+            and r.state = 'succeeded' and r.amount = s.amount and r.currency = s.currency))
         and not exists (select from said f where f.merchant_id = s.merchant_id and f.gateway = s.gateway
                           and f.subject in (s.gateway_charge_id, s.gateway_charge_id || ' ' || s.kind || ' ' || s.report_date))
       union all

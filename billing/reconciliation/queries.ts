@@ -372,6 +372,22 @@ export async function contradictedFindings(
   );
 }
 
+/** Open findings about money that went back, of refunds whose outcome is known by now. */
+export async function findingsRefunded(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  refundIds: readonly string[],
+): Promise<SettledFinding[]> {
+  if (refundIds.length === 0) return [];
+  return tx.query<SettledFinding>(
+    `select f.id, 'the refund is known here by now' as how from findings f
+     join refunds r on r.merchant_id = f.merchant_id and r.id = f.charge_id and r.amount = f.theirs
+     where f.merchant_id = $1 and f.source = 'report' and f.state = 'open' and f.kind = 'unexpected_kind'
+       and f.charge_id = any($2::uuid[])`,
+    [merchantId, refundIds],
+  );
+}
+
 /** Findings of charges that have succeeded by now: what was only in the report is booked. */
 export async function findingsBooked(
   tx: Pick<Tx, 'query'>,

@@ -7,6 +7,7 @@ import type { Tx } from '../db.ts';
 import type { Posting } from '../ledger/ledger.ts';
 import { post } from '../ledger/queries.ts';
 import type { Ids } from '../ports.ts';
+import { findingsRefunded, settleFindings } from '../reconciliation/queries.ts';
 import { askRefundsLater, decideRefunds, type RefundDecision } from './queries.ts';
 import type { LearnedRefund, OpenRefund } from './refund.ts';
 
@@ -96,6 +97,12 @@ export async function recordRefunds(tx: Tx, input: RecordRefunds): Promise<Recor
       collectedOn: day(refund.id),
     })),
   );
+  const told = await findingsRefunded(
+    tx,
+    act.merchantId,
+    done.map((refund) => refund.id),
+  );
+  await settleFindings(tx, act, told, false);
   const refused = await decideRefunds(tx, act, 'failed', of('failed'));
   const canceled = await decideRefunds(tx, act, 'canceled', of('canceled'));
   const unknown = await decideRefunds(tx, act, 'unknown', of('unknown'));

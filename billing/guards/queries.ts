@@ -5,6 +5,7 @@
 
 /** Unique keys and indexes that make a second run, a second process or a second answer change nothing. */
 export const uniqueKeys: readonly string[] = [
+  'adjustment_rows_pkey',
   'agenda_pkey',
   'allocations_pkey',
   'audit_log_pkey',
@@ -33,6 +34,10 @@ export const uniqueKeys: readonly string[] = [
   'payments_pkey',
   'payouts_merchant_id_gateway_payout_id_key',
   'payouts_pkey',
+  'recall_bills_pkey',
+  'recalls_one_of_a_file',
+  'refunds_one_open',
+  'refunds_pkey',
   'result_rows_one_final',
   'result_rows_pkey',
   'run_passes_pkey',
@@ -44,6 +49,7 @@ export const uniqueKeys: readonly string[] = [
 
 /** Which tables each table refers to. */
 export const references: Readonly<Record<string, readonly string[]>> = {
+  adjustment_rows: ['invoices', 'outward_files'],
   agenda: ['invoices'],
   allocations: ['invoices', 'payments'],
   audit_heads: ['merchants'],
@@ -78,6 +84,9 @@ export const references: Readonly<Record<string, readonly string[]>> = {
   payout_checks: ['merchants'],
   payout_lines: ['payouts'],
   payouts: ['merchants', 'outward_files'],
+  recall_bills: ['invoices', 'recalls'],
+  recalls: ['billing_files', 'merchants'],
+  refunds: ['charges', 'invoices', 'recalls'],
   restore_steps: ['merchants'],
   result_rows: ['invoices', 'outward_files'],
   run_passes: ['runs'],

@@ -310,13 +310,7 @@ export class GatewayTruth {
       lines.push({ gatewayChargeId, reference, kind: 'charge', amount, currency, ...feesOf(amount) });
       byPeriod.set(period, lines);
     }
-    for (const each of this.refunds.filter((refund) => refund.account === account)) {
-      const period = Math.floor(dayOf(each.refundedAtMs) / payoutEveryDays);
-      const lines = byPeriod.get(period) ?? [];
-      const { gatewayRefundId: gatewayChargeId, reference, amount, currency } = each;
-      lines.push({ gatewayChargeId, reference, kind: 'refund', amount, currency, fee: 0, feeTax: 0 });
-      byPeriod.set(period, lines);
-    }
+    this.#takeOff(account, byPeriod);
     return [...byPeriod].flatMap(([period, lines]) => {
       const valueDay = (period + 1) * payoutEveryDays + payoutAfterDays;
       if (valueDay > today) return [];
@@ -330,6 +324,22 @@ export class GatewayTruth {
       const net = gross - fee - feeTax;
       return [{ payout: { id: `po_${period}`, valueDate, currency: 'JPY', gross, fee, feeTax, net }, lines }];
     });
+  }
+
+  /** What went back comes off the first payout from then on that is still worth something after it. */
+  #takeOff(account: string, byPeriod: Map<number, PayoutLine[]>): void {
+    const periods = [...byPeriod].sort(([one], [other]) => one - other);
+    for (const each of this.refunds.filter((refund) => refund.account === account)) {
+      const since = Math.floor(dayOf(each.refundedAtMs) / payoutEveryDays);
+      const { gatewayRefundId: gatewayChargeId, reference, amount, currency } = each;
+      const worth = (lines: readonly PayoutLine[]) =>
+        lines.reduce(
+          (sum, line) => sum + (line.kind === 'refund' ? -line.amount : line.amount - line.fee - line.feeTax),
+          0,
+        );
+      const into = periods.find(([period, lines]) => period >= since && worth(lines) >= amount);
+      into?.[1].push({ gatewayChargeId, reference, kind: 'refund', amount, currency, fee: 0, feeTax: 0 });
+    }
   }
 
   /** Its own list of what it took, in the order of taking. */

@@ -276,6 +276,11 @@ export function chargeRoutes(app: FastifyInstance, simulation: Simulation): void
         now: new Date(await clock.now()),
       }),
     );
+    if (row !== null && known === null && settings.refundsUnanswered > 0) {
+      settings.refundsUnanswered -= 1;
+      hold(reply, simulation.holdMs);
+      return reply;
+    }
     if (row !== null) return refundBody(name, row);
     return reply
       .code(402)

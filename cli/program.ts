@@ -53,7 +53,7 @@ Examples:
   addLedgerCommand(program);
   addAuditCommands(program);
   addAlertsCommands(program);
-  addFileCommands(program);
+  addFileCommands(program, process);
   addParkedCommands(program);
   addHoldCommands(program);
   addFindingsCommands(program);

@@ -1,5 +1,7 @@
 import { instantText } from '../billing/acts/act.ts';
 import { sendDueAlerts } from '../billing/alerts/send.ts';
+import { carryOnRecalls } from '../billing/recalls/carry-on.ts';
+import { runningRecalls } from '../billing/recalls/queries.ts';
 import { holdFence } from '../billing/runs/queries.ts';
 import { askAbout, atMostAtOnce, judgeAnswer } from '../billing/trace/ask.ts';
 import { processes } from '../billing/trace/processes.ts';
@@ -14,9 +16,10 @@ import { resolveCharges } from '../billing/trace/resolve.ts';
 import { findStuckRows } from '../billing/trace/stuck.ts';
 import { handleWaitingWebhooks } from '../billing/webhooks/handle.ts';
 import type { ChunkContext, Counts, Job } from './job.ts';
+import { sweepArchive } from './sweep-archive.ts';
 
 type Payload = Record<string, unknown> &
-  (({ what: 'charges' } & ChargeRange) | { what: 'webhooks' } | { what: 'stuck' });
+  (({ what: 'charges' } & ChargeRange) | { what: 'webhooks' } | { what: 'recalls' } | { what: 'stuck' });
 
 const chargesPerChunk = 200;
 const chargesPerBatch = 32;
@@ -25,8 +28,13 @@ const asksAtOnce = 16;
 /** Finds out what nobody recorded. Never guesses: what the gateway does not prove is asked about again. */
 export const trace: Job<Payload> = {
   name: 'trace',
-  does: 'asks the gateway about charges with an unknown outcome, handles waiting webhooks, finds what stands still, sends alerts',
-  attention: ['differs', ...processes.flatMap(({ count }) => count ?? [])],
+  does: 'asks the gateway about charges with an unknown outcome, handles waiting webhooks, carries on recalls and their refunds, finds what stands still, sends alerts',
+  attention: [
+    'differs',
+    'refunds_refused',
+    'refunds_unknown',
+    ...processes.flatMap(({ count }) => count ?? []),
+  ],
 
   async plan({ ports, merchant }) {
     await ports.clock.refresh();
@@ -35,6 +43,10 @@ export const trace: Job<Payload> = {
     return [
       ...ranges.map((range): Payload => ({ what: 'charges', ...range })),
       ...(waiting > 0 ? [{ what: 'webhooks' } satisfies Payload] : []),
+      // After the charges: a bill whose charge has its outcome now can be taken back now.
+      ...((await runningRecalls(ports.db, merchant.id)).length > 0
+        ? [{ what: 'recalls' } satisfies Payload]
+        : []),
       { what: 'stuck' },
     ];
   },
@@ -45,6 +57,8 @@ export const trace: Job<Payload> = {
         return askAboutCharges(context, payload);
       case 'webhooks':
         return { webhooks: await handleWaitingWebhooks(context.ports.db, context.ports, context.merchant) };
+      case 'recalls':
+        return carryOnRecalls(context.ports, context);
       case 'stuck':
         return findStuck(context);
     }
@@ -109,15 +123,24 @@ async function askAboutCharges(context: ChunkContext, range: ChargeRange): Promi
   return counts;
 }
 
-async function findStuck({ ports, fence, act }: ChunkContext): Promise<Counts> {
+async function findStuck(context: ChunkContext): Promise<Counts> {
+  const { ports, fence, act } = context;
   await ports.clock.refresh();
+  // What reads much is done once a business date.
+  const swept = fence.pass === 1 ? await sweepOnce(context) : 0;
   const now = { ...act, at: ports.clock.now() };
   const counts = await ports.db.transaction(async (tx) => {
     await holdFence(tx, fence);
-    // The looks that read every open bill: once a business date is enough.
     const { businessDate, pass } = fence;
     return findStuckRows(tx, { act: now, ids: ports.ids, businessDate, withBills: pass === 1 });
   });
   await sendDueAlerts(ports);
-  return counts;
+  return swept > 0 ? { ...counts, leftovers_removed: swept } : counts;
+}
+
+async function sweepOnce(context: ChunkContext): Promise<number> {
+  await context.ports.crash('trace.before_sweep');
+  const swept = await sweepArchive(context);
+  await context.ports.crash('trace.after_sweep');
+  return swept;
 }

@@ -5,7 +5,8 @@ import * as auditChain from './0003-audit-chain.ts';
 import * as findings from './0004-findings.ts';
 import * as alertDelivery from './0005-alert-delivery.ts';
 import * as safeMode from './0006-safe-mode.ts';
-import * as kindsGatesAdjustments from './0008-kinds-gates-adjustments.ts';
+import * as kindsGatesAdjustments from './0007-kinds-gates-adjustments.ts';
+import * as recalls from './0008-recalls.ts';
 
 export interface Migration {
   name: string;
@@ -21,4 +22,5 @@ export const migrations: readonly Migration[] = [
   alertDelivery,
   safeMode,
   kindsGatesAdjustments,
+  recalls,
 ];

@@ -248,6 +248,29 @@ export const causes: Readonly<Record<string, Cause>> = {
     next: 'files could not be uploaded; they wait and go in a later pass. Ask the merchant whether the server is in order',
     over: 'a later pass of `deliver` ends well',
   },
+  FILE_NOT_TAKEN: {
+    level: 'daily',
+    next: 'the server refuses the file, or does not give what it lists; the others are taken. Ask the merchant to send it again, or for the right to read and delete it',
+    over: 'the file is taken',
+  },
+  DISK_FULL: {
+    level: 'now',
+    next: 'the disk of SEIKYU_HOME is full: nothing is half-taken, files stay with the merchant. Make room; the next run carries on',
+    over: 'a later pass of the job ends well',
+  },
+  REFUND_UNKNOWN: {
+    level: 'now',
+    next: 'the gateway does not tell what became of a refund. Look it up there; `trace` goes on asking. Never refund it another way meanwhile: `seikyu file recall <name>` shows how far the recall is',
+    over: 'no refund is unknown for so long',
+  },
+  REFUND_REFUSED: {
+    level: 'now',
+    next: 'the gateway will not give money back for a recalled bill. Clear it up with the gateway; `seikyu file recall <name>` again tries once more',
+  },
+  REFUND_DIFFERS: {
+    level: 'now',
+    next: 'the gateway gave back another amount than was asked. Nothing was booked: clear it up with the gateway',
+  },
   UNKNOWN_FILE_NAME: { level: 'daily', next: 'the file stays in the inbox. Tell the merchant' },
   UNKNOWN_FILE_NAMES: { level: 'daily', next: 'the files stay in the inbox. Tell the merchant' },
   FILE_KIND_NOT_READ: { level: 'daily', next: 'the files stay in the inbox. Tell the merchant' },

@@ -12,7 +12,9 @@ const due = `
   from agenda a
   join invoices i on i.merchant_id = a.merchant_id and i.id = a.invoice_id and i.state = 'open'
   join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id and f.state = 'released'
-  where a.merchant_id = $1 and a.act = $2 and a.act_on <= $3::date`;
+  where a.merchant_id = $1 and a.act = $2 and a.act_on <= $3::date
+    -- What is being recalled is neither charged nor reminded of, also while a charge of before has no outcome.
+    and not exists (select from recall_bills rb where rb.merchant_id = a.merchant_id and rb.invoice_id = a.invoice_id)`;
 
 /** Bills whose agenda has come, cut into ranges of `billsPerRange`. */
 export async function rangesDue(

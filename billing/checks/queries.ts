@@ -13,6 +13,7 @@ import {
   customerCreditViolations,
   payoutViolations,
 } from '../ledger/queries.ts';
+import { recallNotice } from '../recalls/recall.ts';
 import { type Invariant, invariants } from './invariants.ts';
 
 /**
@@ -182,7 +183,7 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
       select m.merchant_id, 'message' as kind, m.invoice_id || ' ' || m.step as subject,
              'claimed at ' || m.claimed_at || ', the bill was ' || i.state || ' at ' || i.settled_at as detail
       from messages m join invoices i on i.merchant_id = m.merchant_id and i.id = m.invoice_id
-      where m.state in ('sending', 'sent', 'unknown') and m.claimed_at > i.settled_at`,
+      where m.state in ('sending', 'sent', 'unknown') and m.claimed_at > i.settled_at and m.step <> '${recallNotice}'`,
     },
   ],
   6: [
@@ -250,6 +251,9 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
       from settlement_lines s
       left join charges c on c.merchant_id = s.merchant_id and c.id = s.charge_id
       where (s.kind <> 'charge' or c.id is null or c.state <> 'succeeded' or c.amount <> s.amount or c.currency <> s.currency)
+        and not (s.kind = 'refund' and exists (
+          select from refunds r where r.merchant_id = s.merchant_id and r.id = s.charge_id and r.gateway = s.gateway
+            and r.state = 'succeeded' and r.amount = s.amount and r.currency = s.currency))
         and not exists (select from said f where f.merchant_id = s.merchant_id and f.gateway = s.gateway
                           and f.subject in (s.gateway_charge_id, s.gateway_charge_id || ' ' || s.kind || ' ' || s.report_date))
       union all
@@ -512,6 +516,37 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
       group by b.merchant_id, b.invoice_id, b.customer_id, b.amount
       having b.amount > coalesce(sum(t.amount), 0)`,
     },
+    {
+      violations: `
+      select p.merchant_id, 'charge' as kind, p.id::text as subject,
+             p.refunded || ' counts as given back, refunds are over ' || coalesce(sum(r.amount), 0) || ' of ' || p.amount as detail
+      from payments p
+      left join refunds r on r.merchant_id = p.merchant_id and r.charge_id = p.id
+        and r.state in ('processing', 'unknown', 'succeeded')
+      where p.refunded > 0 or r.id is not null
+      group by p.merchant_id, p.id, p.refunded, p.amount
+      having p.refunded <> coalesce(sum(r.amount), 0)::bigint or coalesce(sum(r.amount), 0)::bigint > p.amount
+      union all
+      select coalesce(r.merchant_id, t.merchant_id), 'charge', coalesce(r.charge_id, t.entry_id)::text,
+             'refund ' || coalesce(r.id, t.entry_id) || ' is ' || coalesce(r.state, 'not here') || ' over '
+               || coalesce(r.amount, 0) || ', in the ledger ' || coalesce(t.amount, 0)
+      from (select * from refunds where state = 'succeeded') r
+      full join (
+        select merchant_id, entry_id, sum(amount)::bigint as amount from transfers
+        where event in ('refunded', 'credit_refunded') group by merchant_id, entry_id
+      ) t on t.merchant_id = r.merchant_id and t.entry_id = r.id
+      where r.amount is distinct from t.amount
+      union all
+      select b.merchant_id, 'invoice', b.invoice_id::text,
+             'recalled as ' || b.outcome || ', the bill is ' || i.state || ', ' || coalesce(sum(p.amount - p.refunded), 0) || ' kept'
+      from recall_bills b
+      join invoices i on i.merchant_id = b.merchant_id and i.id = b.invoice_id
+      left join payments p on p.merchant_id = b.merchant_id and p.invoice_id = b.invoice_id
+      where b.state = 'done'
+      group by b.merchant_id, b.invoice_id, b.outcome, i.state
+      having i.state not in ${finalStates} or (b.outcome = 'cancelled' and i.state <> 'cancelled')
+          or (b.outcome = 'refunded' and coalesce(sum(p.amount - p.refunded), 0) > 0)`,
+    },
   ],
   14: [
     {
@@ -683,11 +718,13 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
                sum(case when debit = 'receivable' then amount when credit = 'receivable' then -amount else 0 end) as receivable,
                sum(case when debit = 'returned' then amount when credit = 'returned' then -amount else 0 end) as returned,
                sum(case when credit = 'billed' then amount when debit = 'billed' then -amount else 0 end) as billed,
+               bool_or(event = 'refunded') as recalled,
                currency
         from transfers group by merchant_id, invoice_id, currency
       ) b on b.merchant_id = i.merchant_id and b.invoice_id = i.id
       where coalesce(b.receivable, 0) <> case when i.state in ('open', 'parked') then i.amount else 0 end
-         or coalesce(b.billed, 0) <> case when i.state = 'cancelled' then 0 else i.amount end
+         -- What was given back was never owed.
+         or coalesce(b.billed, 0) <> case when i.state = 'cancelled' or b.recalled then 0 else i.amount end
          or (i.state <> 'unpaid' and coalesce(b.returned, 0) <> 0)
          or b.currency <> i.currency`,
     },

@@ -102,6 +102,34 @@ export async function markRemoved(
   );
 }
 
+/** Of these ids of archived files, the ones that the database has, taken in or made here. */
+export async function archivedIds(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  ids: readonly string[],
+): Promise<Set<string>> {
+  const rows = await db.query<{ id: string }>(
+    `select id from billing_files where merchant_id = $1 and id = any($2::uuid[])
+     union all
+     select id from outward_files where merchant_id = $1 and id = any($2::uuid[])`,
+    [merchantId, ids],
+  );
+  return new Set(rows.map((row) => row.id));
+}
+
+/** Whether a file of this name and these bytes was ever taken in. */
+export async function isTakenIn(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  file: { name: string; sha256: string },
+): Promise<boolean> {
+  const rows = await db.query(
+    `select 1 from billing_files where merchant_id = $1 and name = $2 and sha256 = $3 limit 1`,
+    [merchantId, file.name, file.sha256],
+  );
+  return rows.length > 0;
+}
+
 /** Of these alert causes, the ones that were ever raised, seen to or not. */
 export async function knownCauses(
   db: Pick<Db, 'query'>,

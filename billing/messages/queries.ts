@@ -2,6 +2,7 @@ import type { Temporal } from 'temporal-polyfill';
 import { type Act, instantText, monthOf } from '../acts/act.ts';
 import type { Db, Tx } from '../db.ts';
 import { isHeld } from '../holds/queries.ts';
+import { recallNotice } from '../recalls/recall.ts';
 import { notInSafeMode } from '../restores/queries.ts';
 import type { MessageState } from './message.ts';
 
@@ -164,7 +165,8 @@ export async function claimMessages(
     `with due as (
        select m.invoice_id, m.step, i.due_on, u.customer_number, c.sealed, l.version as link_version,
               l.key_id as link_key_id, l.token_hash,
-              case when i.state in ('paid', 'unpaid', 'cancelled') then i.state
+              case when m.step = '${recallNotice}' then null
+                   when i.state in ('paid', 'unpaid', 'cancelled') then i.state
                    when l.dead_reason is not null then 'link_dead'
                    when l.expires_on < $3::date then 'link_expired'
               end as skip_code

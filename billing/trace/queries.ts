@@ -265,7 +265,7 @@ export async function provenOver(
      where a.merchant_id = $1 and a.cause = any($2::text[]) and a.resolved_at is null
        and case
          when a.level = 'none' then a.last_at < $3::timestamptz
-         when a.cause like 'RUN_FAILING %' then ${goodPass(`split_part(a.cause, ' ', 2)`)}
+         when a.cause like 'RUN_FAILING %' or a.cause like 'DISK_FULL %' then ${goodPass(`split_part(a.cause, ' ', 2)`)}
          when a.cause like 'SFTP_%' then ${goodPass(`'fetch'`)}
          when a.cause like 'DELIVER_%' then ${goodPass(`'deliver'`)}
          -- Ids begin with the milliseconds of their making: a charge begun later that has its answer.

@@ -7,6 +7,8 @@ import { redeliverFile } from '../../billing/outward/redeliver.ts';
 import { Refusal } from '../../billing/refusal.ts';
 import { operatorName } from '../operator.ts';
 import { localTime } from '../output.ts';
+import type { Process } from '../program.ts';
+import { addFileRecallCommand } from './file-recall.ts';
 import { withSystem } from './with-system.ts';
 
 interface FileOptions {
@@ -14,7 +16,7 @@ interface FileOptions {
   merchant: string;
 }
 
-export function addFileCommands(program: Command): Command {
+export function addFileCommands(program: Command, process: Process): void {
   const file = program.command('file').description('files that came from merchants and went to them');
   file
     .command('list', { isDefault: true })
@@ -103,7 +105,7 @@ export function addFileCommands(program: Command): Command {
         return 0;
       }),
     );
-  return file;
+  addFileRecallCommand(file, process);
 }
 
 function stateOf(file: ListedFile): string {

@@ -71,6 +71,8 @@ export interface FaultProfile {
     holds: number;
     contacts: number;
     endings: number;
+    /** Each day, that somebody notices that a file was wrong, and recalls it. */
+    recallsFile: number;
   };
   /** Clocks of processes differ by up to so many milliseconds. */
   skewMs: number;
@@ -130,6 +132,7 @@ export const wild: FaultProfile = {
     holds: 0.4,
     contacts: 0.2,
     endings: 0.2,
+    recallsFile: 0.06,
   },
   skewMs: 400,
 };
@@ -182,6 +185,7 @@ export const calm: FaultProfile = {
     holds: 0,
     contacts: 0,
     endings: 0,
+    recallsFile: 0,
   },
   skewMs: 400,
 };

@@ -13,12 +13,13 @@ import { merchantByCode } from '../../billing/merchants/queries.ts';
 import { messageOf } from '../../billing/messages/message.ts';
 import type { Baton } from './baton.ts';
 import type { TakenSms } from './carrier.ts';
-import type { Capture, GatewayTruth } from './gateway.ts';
+import type { Capture, GatewayTruth, Refunded } from './gateway.ts';
 import { resultRows, type SimulatedMerchant } from './merchants.ts';
 import {
   alertOf,
   bills,
   bookedPayments,
+  bookedRefunds,
   clearing,
   findingsAtRest,
   frozenFile,
@@ -28,6 +29,8 @@ import {
   openNow,
   parkedReasons,
   payoutsAtRest,
+  recalledAtRest,
+  refundState,
   sealedHashes,
   unfinished,
 } from './queries.ts';
@@ -82,6 +85,26 @@ export class Oracle {
     const before = this.#capturedFor.get(bill);
     if (before !== undefined) this.violated('I-4', `bill ${bill} was charged twice: ${before}, ${reference}`);
     this.#capturedFor.set(bill, reference);
+  }
+
+  /** 13, 18: the gateway has just given money back. */
+  async refunded(refund: Refunded): Promise<void> {
+    const { account, reference, chargeReference } = refund;
+    const state = await this.#look(() => refundState(this.#db, account, uuidOf(reference)));
+    if (state !== 'processing' && state !== 'unknown')
+      this.violated(
+        'I-18',
+        `the gateway gave money back as ${reference} while that was ${state ?? 'not known'}`,
+      );
+    const sumOf = (rows: readonly { amount: number }[]) => rows.reduce((sum, { amount }) => sum + amount, 0);
+    const taken = this.#gateway.captures.filter(
+      (each) => each.account === account && each.reference === chargeReference,
+    );
+    const back = this.#gateway.refunds.filter(
+      (each) => each.account === account && each.chargeReference === chargeReference,
+    );
+    if (sumOf(back) > sumOf(taken))
+      this.violated('I-13', `${sumOf(back)} given back of ${sumOf(taken)} taken for ${chargeReference}`);
   }
 
   /** 5, 18: the carrier has just taken a message. */
@@ -248,10 +271,40 @@ export class Oracle {
       sums.set(capture.account, (sums.get(capture.account) ?? 0) + capture.amount);
     }
     for (const key of booked.keys()) this.violated('I-9', `${key} is booked and the gateway never took it`);
+    await this.#moneyBack(sums);
     const cleared = await this.#look(() => clearing(this.#db));
     for (const { code } of this.#merchants) {
       if ((cleared.get(code) ?? 0) !== (sums.get(code) ?? 0))
         this.violated('I-20', `${code}: the ledger says ${cleared.get(code)}, the gateway ${sums.get(code)}`);
+    }
+  }
+
+  /** 9, 13: what the gateway gave back is booked, one by one, and of recalled bills it is all that was taken. */
+  async #moneyBack(sums: Map<string, number>): Promise<void> {
+    const booked = new Map(
+      (await this.#look(() => bookedRefunds(this.#db))).map((row) => [
+        `${row.merchant} ${row.refund_id}`,
+        row,
+      ]),
+    );
+    const back = new Map<string, number>();
+    for (const refund of this.#gateway.refunds) {
+      const key = `${refund.account} ${uuidOf(refund.reference)}`;
+      const row = booked.get(key);
+      if (row?.amount !== refund.amount || row.gateway_refund_id !== refund.gatewayRefundId)
+        this.violated('I-9', `the gateway gave back ${key} over ${refund.amount}, ${row?.amount} is booked`);
+      booked.delete(key);
+      sums.set(refund.account, (sums.get(refund.account) ?? 0) - refund.amount);
+      const charge = `${refund.account} ${uuidOf(refund.chargeReference)}`;
+      back.set(charge, (back.get(charge) ?? 0) + refund.amount);
+    }
+    for (const key of booked.keys()) this.violated('I-9', `refund ${key} is booked and was never made`);
+    for (const { merchant, charge_id, amount, billing_number } of await this.#look(() =>
+      recalledAtRest(this.#db),
+    )) {
+      const given = back.get(`${merchant} ${charge_id}`) ?? 0;
+      if (given !== amount)
+        this.violated('I-13', `${billing_number} was recalled: ${given} given back of ${amount}`);
     }
   }
 

@@ -8,6 +8,7 @@ import type { Merchant } from '../../billing/merchants/merchant.ts';
 import { merchantByCode } from '../../billing/merchants/queries.ts';
 import { parkedItems } from '../../billing/parked/queries.ts';
 import { releaseParked } from '../../billing/parked/release.ts';
+import { beginRecall, recallableFile } from '../../billing/recalls/begin.ts';
 import { listFindings } from '../../billing/reconciliation/queries.ts';
 import { settleFindingByHand } from '../../billing/reconciliation/settle.ts';
 import { Refusal } from '../../billing/refusal.ts';
@@ -29,7 +30,7 @@ import { GatewayTruth, type WebhookToSend } from './gateway.ts';
 import { collect, mendGaps, planDay, type SimulatedMerchant, simulatedMerchants } from './merchants.ts';
 import { Oracle } from './oracle.ts';
 import { type ProcessWorld, type SimulatedProcess, startProcess } from './process.ts';
-import { somethingToAsk, tableDigest, tableNames } from './queries.ts';
+import { recallableNames, somethingToAsk, tableDigest, tableNames } from './queries.ts';
 import type { ReceiverTruth } from './receiver.ts';
 import type { Sabotage } from './sabotage.ts';
 import type { StoreTruth } from './store.ts';
@@ -135,6 +136,8 @@ class World {
   readonly #busyJobs = new Map<string, number>();
   readonly #counts: Record<string, number> = {};
   #web: SimulatedProcess | undefined;
+  /** A stream of its own: seeds found before there were recalls stay what they were until the first one. */
+  readonly #recalls: Chance;
   #looker: SimulatedProcess | undefined;
   #started = 0;
   #noticesRead = 0;
@@ -146,6 +149,7 @@ class World {
     this.#trace = new Trace(options.say);
     this.#chance = chanceOf(seed, 'world');
     this.#kinds = chanceOf(seed, 'kinds');
+    this.#recalls = chanceOf(seed, 'recalls');
     this.#faults = new Faults(options.sabotage?.faults?.(wild) ?? wild, chanceOf(seed, 'faults'));
     const start = this.#firstDay().toZonedDateTime(zone);
     this.#baton = new Baton({
@@ -168,6 +172,7 @@ class World {
     };
     this.#oracle = new Oracle(db, this.#baton, gateway, this.#merchants);
     gateway.onCapture = (capture) => this.#oracle.captured(capture);
+    gateway.onRefund = (refund) => this.#oracle.refunded(refund);
     gateway.onWebhook = (webhook) => this.#sendWebhook(webhook, 1);
     for (const merchant of this.#merchants) {
       merchant.store.onChange = (change) => this.#oracle.storeChanged(merchant, change);
@@ -240,6 +245,7 @@ class World {
       counts: {
         ...this.#counts,
         captures: this.#outside.gateway.captures.length,
+        refunds: this.#outside.gateway.refunds.length,
         sms: this.#outside.carrier.taken.length,
         notices: this.#outside.receiver.taken.length,
         statements: this.#outside.statements,
@@ -296,6 +302,15 @@ class World {
       'an operator looks at the findings',
       () => void this.#clearUp(),
     );
+    for (const merchant of this.#merchants) {
+      if (isQuiet || !this.#recalls.hits(this.#faults.profile.merchant.recallsFile)) continue;
+      const atMs = midnight + this.#recalls.between(9, 22) * 3_600_000;
+      this.#baton.at(
+        atMs,
+        `an operator of ${merchant.code} recalls a file`,
+        () => void this.#recall(merchant),
+      );
+    }
     for (const [time, job] of slots) {
       const [hour = 0, minute = 0] = time.split(':').map(Number);
       const atMs = midnight + (hour * 60 + minute) * 60_000;
@@ -333,6 +348,18 @@ class World {
       const { bills } = await releaseParked(ports, merchant, what, 'operator@simulation');
       if (bills.length > 0) this.#count('bills released by hand');
     }
+  }
+
+  /** A file that should not have come: perhaps young, perhaps with bills that were paid long ago. */
+  async #recall(simulated: SimulatedMerchant): Promise<void> {
+    const { ports } = this.#livingLooker();
+    const merchant = this.#appliedOf(simulated);
+    const names = await recallableNames(ports.db, merchant.id, this.#baton.now().subtract({ hours: 6 }));
+    if (names.length === 0) return;
+    const file = await recallableFile(ports.db, merchant, this.#recalls.oneOf(names));
+    const { bills: count, amount: sum } = file;
+    await beginRecall(ports, { merchant, file, count, sum, by: 'operator@simulation' });
+    this.#count('files recalled');
   }
 
   /** What a dead worker left, of this day or another. */
@@ -444,8 +471,7 @@ class World {
   #judgeFailure(what: string, error: unknown): void {
     this.#count('failures explained');
     if (error instanceof CommitOutcomeUnknown || error instanceof FenceLost) return;
-    if (error instanceof Refusal && /^(SFTP_|UPLOAD_INCOMPLETE$)/.test(error.code)) return;
-    if ((error as { code?: string } | null)?.code === 'ENOSPC') return;
+    if (error instanceof Refusal && /^(SFTP_|UPLOAD_INCOMPLETE$|DISK_FULL$)/.test(error.code)) return;
     if (/lease was lost|another process has taken it over/.test(messageOf(error))) return;
     const at = error instanceof Error ? (error.stack?.split('\n').slice(0, 6).join('\n') ?? '') : '';
     this.#oracle.violated('no failure without a cause', `${what}: ${messageOf(error)}\n${at}`);

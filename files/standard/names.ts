@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto';
+
 /** What a merchant may send. */
 export const inwardKinds = ['billing', 'cancel', 'hold', 'enrolment', 'contact'] as const;
 export type InwardKind = (typeof inwardKinds)[number];
@@ -113,7 +115,24 @@ function standardName(text: string, merchant: string, own: OwnNames | undefined)
 }
 
 export function isTemporaryName(text: string): boolean {
+  // Nobody writes under such a name while a file grows: somebody tries what we do with it.
+  if (/[/\\\p{Cc}\p{Cf}]/u.test(text)) return false;
   return text.startsWith('.') || /\.(?:tmp|part)$/i.test(text);
+}
+
+/**
+ * A name from outside, harmless in a log, a page or a terminal: ASCII, at most 80 characters. Names that differ, if only in
+ * how Unicode spells them or beyond what is shown, are shown differently.
+ */
+export function shown(name: string): string {
+  const harmless = name
+    .slice(0, 200)
+    .replace(
+      /[^A-Za-z0-9._ -]/g,
+      (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+    );
+  if (harmless.length <= 80 && name.length <= 200) return harmless;
+  return `${harmless.slice(0, 68)}...${createHash('sha256').update(name).digest('hex').slice(0, 8)}`;
 }
 
 export function doneName(dataName: string): string {

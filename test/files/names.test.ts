@@ -29,7 +29,7 @@ test.each<[string, string]>([
   ['billing_minato-gas_20261125_0001.json', 'unknown'],
   ['billing_minato-gas_20261125_0001.csv\n', 'unknown'],
   ['receipt_minato-gas_20261125_0001.csv', 'unknown'],
-  ['../billing_minato-gas_20261125_0001.csv', 'temporary'],
+  ['../billing_minato-gas_20261125_0001.csv', 'unknown'],
   ['x/billing_minato-gas_20261125_0001.csv', 'unknown'],
   ['readme.txt.done', 'unknown'],
   ['.done', 'temporary'],

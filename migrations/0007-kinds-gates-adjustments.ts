@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import { ofOneMerchant } from './row-security.ts';
 
-export const name = '0008-kinds-gates-adjustments';
+export const name = '0007-kinds-gates-adjustments';
 
 /** Holds, agreements that come by file, held files, bills that look wrong, and what happens after a final result. */
 export async function up(knex: Knex): Promise<void> {

@@ -111,7 +111,6 @@ async function look(context: JobContext, store: RemoteStore): Promise<Inbox> {
   for (const entry of files.values()) {
     const name = classifyInboundName(entry.name, merchant.code);
     if (name.type === 'unknown') inbox.unknownNames.push(entry.name);
-    else if (name.type === 'not_handled') inbox.notHandled.push(name.kind);
     else if (name.type === 'data') {
       // A file of ours in another layout would be read with the wrong encoding.
       if (merchant.settings.layout !== 'standard/1') inbox.notHandled.push(`${name.kind} in the layout`);

@@ -12,7 +12,7 @@ import { processes } from '../billing/trace/processes.ts';
 import { type OffSession, type OnPage, TEST_CARDS } from '../cli/demo/gateway-simulator/cards.ts';
 import { buildProgram, everyCommand } from '../cli/program.ts';
 import { catalogue } from '../files/standard/catalogue.ts';
-import { readableKinds } from '../files/standard/names.ts';
+import { inwardKinds } from '../files/standard/names.ts';
 import { jobNames } from '../jobs/job.ts';
 import { jobs } from '../jobs/jobs.ts';
 import { type Timed, timetable } from '../jobs/schedule.ts';
@@ -254,7 +254,7 @@ describe('files', () => {
 
   test('every kind that is read has its page', () => {
     const names = filePages().map((path) => path.replace('docs/files/', '').replace('.md', ''));
-    expect(readableKinds.filter((kind) => !names.includes(kind))).toEqual([]);
+    expect(inwardKinds.filter((kind) => !names.includes(kind))).toEqual([]);
   });
 });
 

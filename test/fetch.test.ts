@@ -117,13 +117,6 @@ describe('what is not for us', () => {
     ]);
   });
 
-  it('stays in the inbox where this version does not read its kind', async () => {
-    office.drop('hold_minato-gas_20261125_0001.csv', 'H,1\n');
-    expect(await office.fetch()).toMatchObject({ outcome: 'done', counts: { files: 0, not_handled: 1 } });
-    expect(inbox()).toHaveLength(2);
-    expect(await alerts()).toMatchObject([{ cause: 'FILE_KIND_NOT_READ:hold' }]);
-  });
-
   it('is left in the inbox by a merchant with a layout of its own', async () => {
     await office.change((settings) => ({ ...settings, layout: 'layout.yaml' }));
     office.drop(billingName(1), one);

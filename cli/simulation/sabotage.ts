@@ -134,17 +134,6 @@ export const sabotages: readonly Sabotage[] = [
     ],
   },
   {
-    name: 'parked-are-told',
-    without: 'a bill that the gate has parked is not planned for its first notice',
-    expects: ['I-11'],
-    statements: [
-      [
-        "and i.collection = 'link' and i.state = 'open'",
-        "and i.collection = 'link' and i.state in ('open', 'parked')",
-      ],
-    ],
-  },
-  {
     name: 'files-taken-twice',
     without: 'the same bytes are taken in once: no look for them and no unique index',
     expects: ['I-1', 'I-3'],

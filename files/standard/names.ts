@@ -2,16 +2,6 @@
 export const inwardKinds = ['billing', 'cancel', 'hold', 'enrolment', 'contact'] as const;
 export type InwardKind = (typeof inwardKinds)[number];
 
-/** Kinds whose records `read.ts` understands today. */
-export const readableKinds = [
-  'billing',
-  'cancel',
-  'hold',
-  'enrolment',
-  'contact',
-] as const satisfies readonly InwardKind[];
-export type ReadableKind = (typeof readableKinds)[number];
-
 export const outwardKinds = [
   'receipt',
   'result',
@@ -37,8 +27,7 @@ export interface FileName {
  * `control` carries the name of the data file it completes.
  */
 export type InboundName =
-  | { readonly type: 'data'; readonly kind: ReadableKind; readonly name: FileName }
-  | { readonly type: 'not_handled'; readonly kind: InwardKind; readonly name: FileName }
+  | { readonly type: 'data'; readonly kind: InwardKind; readonly name: FileName }
   | { readonly type: 'control'; readonly dataName: string }
   | { readonly type: 'temporary' }
   | { readonly type: 'unknown' };
@@ -85,19 +74,15 @@ export function classifyInboundName(text: string, merchant: string): InboundName
   if (isTemporaryName(text)) return { type: 'temporary' };
   if (text.endsWith(doneSuffix)) {
     const dataName = text.slice(0, -doneSuffix.length);
-    const data = classifyInboundName(dataName, merchant);
-    const completes = data.type === 'data' || data.type === 'not_handled';
-    return completes ? { type: 'control', dataName } : { type: 'unknown' };
+    return classifyInboundName(dataName, merchant).type === 'data'
+      ? { type: 'control', dataName }
+      : { type: 'unknown' };
   }
   const name = parseFileName(text);
   if (name === undefined || name.merchant !== merchant || name.extension !== 'csv')
     return { type: 'unknown' };
   const kind = inwardKinds.find((known) => known === name.kind);
-  if (kind === undefined) return { type: 'unknown' };
-  const readable = readableKinds.find((known) => known === kind);
-  return readable === undefined
-    ? { type: 'not_handled', kind, name }
-    : { type: 'data', kind: readable, name };
+  return kind === undefined ? { type: 'unknown' } : { type: 'data', kind, name };
 }
 
 export function isTemporaryName(text: string): boolean {

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { FatalDecoder, type FileEncoding, UndecodableBytes } from '../decode.ts';
 import { type CsvRecord, CsvSplitter } from '../split.ts';
 import type { FileCode } from './catalogue.ts';
-import { isRealDate, type ReadableKind } from './names.ts';
+import { type InwardKind, isRealDate } from './names.ts';
 import {
   isBillingNumber,
   type LineOf,
@@ -13,7 +13,7 @@ import {
   validateLine,
 } from './validate.ts';
 
-export interface ReadOptions<K extends ReadableKind> {
+export interface ReadOptions<K extends InwardKind> {
   readonly encoding: FileEncoding;
   readonly merchant: string;
   /** From the file's name. Header and records must be of it. */
@@ -104,7 +104,7 @@ const pieceBytes = 131_072;
  * the verdict's file code, the first in the contract's order even where the pass meets a later one first. Only
  * errors of `content` itself come through.
  */
-export async function* readStandardFile<K extends ReadableKind>(
+export async function* readStandardFile<K extends InwardKind>(
   content: AsyncIterable<Uint8Array>,
   options: ReadOptions<K>,
 ): AsyncGenerator<ReadBatch<LineOf[K]>> {
@@ -126,7 +126,7 @@ export async function* readStandardFile<K extends ReadableKind>(
   yield { lines: reader.takeLines(), verdict };
 }
 
-class StandardReader<K extends ReadableKind> {
+class StandardReader<K extends InwardKind> {
   bytes = 0;
   lines: ReadLine<LineOf[K]>[] = [];
   readonly #options: ReadOptions<K>;

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { FileEncoding } from '../../files/decode.ts';
-import type { ReadableKind } from '../../files/standard/names.ts';
+import type { InwardKind } from '../../files/standard/names.ts';
 import { type FileVerdict, type ReadLine, readStandardFile } from '../../files/standard/read.ts';
 import type { LineOf } from '../../files/standard/validate.ts';
 
@@ -27,12 +27,12 @@ export interface Given {
   batchLines?: number;
 }
 
-export interface WholeFile<K extends ReadableKind> {
+export interface WholeFile<K extends InwardKind> {
   lines: ReadLine<LineOf[K]>[];
   verdict: FileVerdict;
 }
 
-export async function readAll<K extends ReadableKind>(
+export async function readAll<K extends InwardKind>(
   kind: K,
   content: AsyncIterable<Uint8Array>,
   given: Given = {},

@@ -120,7 +120,6 @@ async function look(context: JobContext, store: RemoteStore): Promise<Inbox> {
   for (const entry of files.values()) {
     const name = classifyInboundName(entry.name, merchant.code, own);
     if (name.type === 'unknown') inbox.unknownNames.push(entry.name);
-    else if (name.type === 'not_handled') inbox.notHandled.push(name.kind);
     else if (name.type === 'data') {
       const control = files.get(doneName(entry.name));
       known.push({

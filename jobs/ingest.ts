@@ -24,7 +24,7 @@ import { park } from '../billing/parked/queries.ts';
 import { assertState, Refusal } from '../billing/refusal.ts';
 import { holdFence } from '../billing/runs/queries.ts';
 import { openArchive } from '../files/archive.ts';
-import { classifyInboundName, type FileName, type ReadableKind } from '../files/standard/names.ts';
+import { classifyInboundName, type FileName, type InwardKind } from '../files/standard/names.ts';
 import { readStandardFile } from '../files/standard/read.ts';
 import type { LineOf } from '../files/standard/validate.ts';
 import type { ChunkContext, Counts, Job, JobContext } from './job.ts';
@@ -211,7 +211,7 @@ async function applyLines(
   count: Count,
 ): Promise<void> {
   const { ports, fence, act, stop } = context;
-  const work = <K extends ReadableKind>(kind: K) => ({
+  const work = <K extends InwardKind>(kind: K) => ({
     fence,
     act,
     file,
@@ -250,7 +250,7 @@ const effects: Readonly<Record<string, string>> = {
   contact: 'contacts',
 };
 
-function readerOf<K extends ReadableKind>(
+function readerOf<K extends InwardKind>(
   { ports, merchant }: JobContext,
   file: BillingFile,
   kind: K,

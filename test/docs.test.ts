@@ -13,7 +13,7 @@ import { type OffSession, type OnPage, TEST_CARDS } from '../cli/demo/gateway-si
 import { buildProgram, everyCommand } from '../cli/program.ts';
 import { sabotageByName, sabotages } from '../cli/simulation/sabotage.ts';
 import { catalogue } from '../files/standard/catalogue.ts';
-import { readableKinds } from '../files/standard/names.ts';
+import { inwardKinds } from '../files/standard/names.ts';
 import { jobNames } from '../jobs/job.ts';
 import { jobs } from '../jobs/jobs.ts';
 import { type Timed, timetable } from '../jobs/schedule.ts';
@@ -255,7 +255,7 @@ describe('files', () => {
 
   test('every kind that is read has its page', () => {
     const names = filePages().map((path) => path.replace('docs/files/', '').replace('.md', ''));
-    expect(readableKinds.filter((kind) => !names.includes(kind))).toEqual([]);
+    expect(inwardKinds.filter((kind) => !names.includes(kind))).toEqual([]);
   });
 });
 

@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { tieOutOf } from '../billing/exchanges/tie-out.ts';
-import { inwardKinds, readableKinds } from '../files/standard/names.ts';
+import { inwardKinds, inwardKinds } from '../files/standard/names.ts';
 import { deliver } from '../jobs/deliver.ts';
 import { type Office, openOffice, samplesFolder } from './inbox.ts';
 
@@ -19,7 +19,7 @@ let office: Office;
 afterEach(() => office.close());
 
 const kindOf = (name: string) => inwardKinds.find((kind) => name.startsWith(`${kind}_`)) ?? 'billing';
-const isRead = (name: string) => (readableKinds as readonly string[]).includes(kindOf(name));
+const isRead = (name: string) => (inwardKinds as readonly string[]).includes(kindOf(name));
 
 const folderOf = (which: string) =>
   fs.readdirSync(join(office.inbox, '..', which)).filter((name) => !name.endsWith('.done'));

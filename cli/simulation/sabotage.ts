@@ -140,17 +140,6 @@ export const sabotages: readonly Sabotage[] = [
     ],
   },
   {
-    name: 'parked-are-told',
-    without: 'a bill that the gate has parked is not planned for its first notice',
-    expects: ['I-11'],
-    statements: [
-      [
-        "and i.collection = 'link' and i.state = 'open'",
-        "and i.collection = 'link' and i.state in ('open', 'parked')",
-      ],
-    ],
-  },
-  {
     name: 'refund-without-intent',
     without: 'money is given back under the reference of a refund that was written down before',
     expects: ['I-18'],

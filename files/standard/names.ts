@@ -4,16 +4,6 @@ import { createHash } from 'node:crypto';
 export const inwardKinds = ['billing', 'cancel', 'hold', 'enrolment', 'contact'] as const;
 export type InwardKind = (typeof inwardKinds)[number];
 
-/** Kinds whose records `read.ts` understands today. */
-export const readableKinds = [
-  'billing',
-  'cancel',
-  'hold',
-  'enrolment',
-  'contact',
-] as const satisfies readonly InwardKind[];
-export type ReadableKind = (typeof readableKinds)[number];
-
 export const outwardKinds = [
   'receipt',
   'result',
@@ -39,8 +29,7 @@ export interface FileName {
  * `control` carries the name of the data file it completes.
  */
 export type InboundName =
-  | { readonly type: 'data'; readonly kind: ReadableKind; readonly name: FileName }
-  | { readonly type: 'not_handled'; readonly kind: InwardKind; readonly name: FileName }
+  | { readonly type: 'data'; readonly kind: InwardKind; readonly name: FileName }
   | { readonly type: 'control'; readonly dataName: string }
   | { readonly type: 'temporary' }
   | { readonly type: 'unknown' };
@@ -94,18 +83,14 @@ export function classifyInboundName(text: string, merchant: string, own?: OwnNam
   if (isTemporaryName(text)) return { type: 'temporary' };
   if (text.endsWith(doneSuffix)) {
     const dataName = text.slice(0, -doneSuffix.length);
-    const data = classifyInboundName(dataName, merchant, own);
-    const completes = data.type === 'data' || data.type === 'not_handled';
-    return completes ? { type: 'control', dataName } : { type: 'unknown' };
+    return classifyInboundName(dataName, merchant, own).type === 'data'
+      ? { type: 'control', dataName }
+      : { type: 'unknown' };
   }
   const name = own?.read(text) ?? standardName(text, merchant, own);
   if (name === undefined) return { type: 'unknown' };
   const kind = inwardKinds.find((known) => known === name.kind);
-  if (kind === undefined) return { type: 'unknown' };
-  const readable = readableKinds.find((known) => known === kind);
-  return readable === undefined
-    ? { type: 'not_handled', kind, name }
-    : { type: 'data', kind: readable, name };
+  return kind === undefined ? { type: 'unknown' } : { type: 'data', kind, name };
 }
 
 function standardName(text: string, merchant: string, own: OwnNames | undefined): FileName | undefined {

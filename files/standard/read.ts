@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { FatalDecoder, type FileEncoding, UndecodableBytes, withoutUnwritable } from '../decode.ts';
 import { type CsvRecord, CsvSplitter, type RecordCutter } from '../split.ts';
 import type { FileCode } from './catalogue.ts';
-import { isRealDate, type ReadableKind } from './names.ts';
+import { type InwardKind, isRealDate } from './names.ts';
 import {
   isBillingNumber,
   type LineOf,
@@ -34,7 +34,7 @@ export interface About {
   readonly businessDate: string;
 }
 
-export interface ReadOptions<K extends ReadableKind> {
+export interface ReadOptions<K extends InwardKind> {
   readonly encoding: FileEncoding;
   /** Null or absent: `standard/1`. */
   readonly layout?: InwardLayout | null;
@@ -130,7 +130,7 @@ const pieceBytes = 131_072;
  * the verdict's file code, the first in the contract's order even where the pass meets a later one first. Only
  * errors of `content` itself come through.
  */
-export async function* readStandardFile<K extends ReadableKind>(
+export async function* readStandardFile<K extends InwardKind>(
   content: AsyncIterable<Uint8Array>,
   options: ReadOptions<K>,
 ): AsyncGenerator<ReadBatch<LineOf[K]>> {
@@ -152,7 +152,7 @@ export async function* readStandardFile<K extends ReadableKind>(
   yield { lines: reader.takeLines(), verdict };
 }
 
-class StandardReader<K extends ReadableKind> {
+class StandardReader<K extends InwardKind> {
   bytes = 0;
   lines: ReadLine<LineOf[K]>[] = [];
   readonly #options: ReadOptions<K>;

@@ -1,6 +1,6 @@
 import { type PhoneNumber, parsePhoneNumberFromString } from 'libphonenumber-js/max';
 import type { LineCode } from './catalogue.ts';
-import { isRealDate, type ReadableKind } from './names.ts';
+import { type InwardKind, isRealDate } from './names.ts';
 
 export interface Phone {
   /** Null when there is none, or the text is no telephone number at all. */
@@ -131,14 +131,11 @@ export function isBillingNumber(text: string): boolean {
 }
 
 /** The first error in column order, or the line. Pure: duplicates and unknown numbers are the database's to find. */
-export function validateLine<K extends ReadableKind>(
-  kind: K,
-  fields: readonly string[],
-): Validated<LineOf[K]> {
+export function validateLine<K extends InwardKind>(kind: K, fields: readonly string[]): Validated<LineOf[K]> {
   return validators[kind](fields) as Validated<LineOf[K]>;
 }
 
-const validators: { readonly [K in ReadableKind]: (fields: readonly string[]) => Validated<LineOf[K]> } = {
+const validators: { readonly [K in InwardKind]: (fields: readonly string[]) => Validated<LineOf[K]> } = {
   billing: (fields) => validateBilling(fields),
   cancel: validateCancel,
   hold: validateHold,

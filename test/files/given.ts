@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import type { FileEncoding } from '../../files/decode.ts';
 import { type Layout, parseLayout } from '../../files/layouts/layout.ts';
-import type { ReadableKind } from '../../files/standard/names.ts';
+import type { InwardKind } from '../../files/standard/names.ts';
 import {
   type FileVerdict,
   type InwardLayout,
@@ -35,12 +35,12 @@ export interface Given {
   batchLines?: number;
 }
 
-export interface WholeFile<K extends ReadableKind> {
+export interface WholeFile<K extends InwardKind> {
   lines: ReadLine<LineOf[K]>[];
   verdict: FileVerdict;
 }
 
-export async function readAll<K extends ReadableKind>(
+export async function readAll<K extends InwardKind>(
   kind: K,
   content: AsyncIterable<Uint8Array>,
   given: Given = {},

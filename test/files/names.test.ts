@@ -12,9 +12,9 @@ import {
 test.each<[string, string]>([
   ['billing_minato-gas_20261125_0001.csv', 'data'],
   ['cancel_minato-gas_20261125_12345.csv', 'data'],
-  ['hold_minato-gas_20261125_0001.csv', 'not_handled'],
-  ['enrolment_minato-gas_20261125_0001.csv', 'not_handled'],
-  ['contact_minato-gas_20261125_0001.csv', 'not_handled'],
+  ['hold_minato-gas_20261125_0001.csv', 'data'],
+  ['enrolment_minato-gas_20261125_0001.csv', 'data'],
+  ['contact_minato-gas_20261125_0001.csv', 'data'],
   ['billing_minato-gas_20261125_0001.csv.done', 'control'],
   ['billing_minato-gas_20261125_0001.csv.tmp', 'temporary'],
   ['billing_minato-gas_20261125_0001.csv.part', 'temporary'],

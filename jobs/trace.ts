@@ -1,5 +1,6 @@
 import { instantText } from '../billing/acts/act.ts';
 import { sendDueAlerts } from '../billing/alerts/send.ts';
+import { watchExpectedFiles } from '../billing/exchanges/expected.ts';
 import { carryOnRecalls } from '../billing/recalls/carry-on.ts';
 import { runningRecalls } from '../billing/recalls/queries.ts';
 import { holdFence } from '../billing/runs/queries.ts';
@@ -33,6 +34,7 @@ export const trace: Job<Payload> = {
     'differs',
     'refunds_refused',
     'refunds_unknown',
+    'files_late',
     ...processes.flatMap(({ count }) => count ?? []),
   ],
 
@@ -132,7 +134,9 @@ async function findStuck(context: ChunkContext): Promise<Counts> {
   const counts = await ports.db.transaction(async (tx) => {
     await holdFence(tx, fence);
     const { businessDate, pass } = fence;
-    return findStuckRows(tx, { act: now, ids: ports.ids, businessDate, withBills: pass === 1 });
+    const late = await watchExpectedFiles(tx, ports.ids, context.merchant, now.at);
+    const stuck = await findStuckRows(tx, { act: now, ids: ports.ids, businessDate, withBills: pass === 1 });
+    return late > 0 ? { ...stuck, files_late: late } : stuck;
   });
   await sendDueAlerts(ports);
   return swept > 0 ? { ...counts, leftovers_removed: swept } : counts;

@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { tieOutOf } from '../billing/exchanges/tie-out.ts';
-import { inwardKinds, inwardKinds } from '../files/standard/names.ts';
+import { inwardKinds } from '../files/standard/names.ts';
 import { deliver } from '../jobs/deliver.ts';
 import { type Office, openOffice, samplesFolder } from './inbox.ts';
 

@@ -248,6 +248,11 @@ export const causes: Readonly<Record<string, Cause>> = {
     next: 'files could not be uploaded; they wait and go in a later pass. Ask the merchant whether the server is in order',
     over: 'a later pass of `deliver` ends well',
   },
+  FILE_LATE: {
+    level: 'now',
+    next: 'a file that the merchant’s `calendar` expects has not come by its time: ask the merchant. A file that came and was refused does not count: `seikyu runs --job ingest`',
+    over: 'the file comes',
+  },
   FILE_NOT_TAKEN: {
     level: 'daily',
     next: 'the server refuses the file, or does not give what it lists; the others are taken. Ask the merchant to send it again, or for the right to read and delete it',

@@ -102,6 +102,44 @@ export async function markRemoved(
   );
 }
 
+/** Causes of open alerts that begin with this word. */
+export async function openCausesOf(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  word: string,
+): Promise<string[]> {
+  const rows = await tx.query<{ cause: string }>(
+    `select cause from alerts where merchant_id = $1 and resolved_at is null and starts_with(cause, $2 || ' ') order by cause`,
+    [merchantId, word],
+  );
+  return rows.map((row) => row.cause);
+}
+
+/** Since when the merchant's settings have had a calendar of expected files; null = never. */
+export async function calendarSince(tx: Pick<Tx, 'query'>, merchantId: number): Promise<string | null> {
+  const [row] = await tx.query<{ since: string | null }>(
+    `select min(applied_at) as since from merchant_settings
+     where merchant_id = $1 and settings #> '{calendar,0}' is not null`,
+    [merchantId],
+  );
+  return row?.since ?? null;
+}
+
+/** The days (YYYY-MM-DD) after `after` for which files of a kind have come: by their header, before it is read by their coming. */
+export async function filesOfDays(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  kind: string,
+  after: string,
+): Promise<string[]> {
+  const rows = await tx.query<{ day: string }>(
+    `select distinct coalesce(business_date, fetched_on) as day from billing_files
+     where merchant_id = $1 and kind = $2 and state <> 'refused' and coalesce(business_date, fetched_on) > $3::date`,
+    [merchantId, kind, after],
+  );
+  return rows.map((row) => row.day);
+}
+
 /** Of these ids of archived files, the ones that the database has, taken in or made here. */
 export async function archivedIds(
   db: Pick<Db, 'query'>,

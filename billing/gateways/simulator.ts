@@ -104,7 +104,8 @@ const reportLine = z.discriminatedUnion('kind', [
     fee_tax: minorUnits,
     captured_at: z.iso.datetime(),
   }),
-  z.object({ kind: z.literal('end'), count: minorUnits, amount: minorUnits }),
+  // Below zero on a day when more went back than came in.
+  z.object({ kind: z.literal('end'), count: minorUnits, amount: z.int() }),
 ]);
 
 const payoutList = z.object({

@@ -3,6 +3,7 @@ import { LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { isBankDay } from '../calendar/bank-days.ts';
 import { type DebitDay, isAfter } from '../calendar/debit-date.ts';
+import type { ExpectedFile } from '../calendar/expected-days.ts';
 import { type Hours, parseHours } from '../calendar/hours.ts';
 import {
   applyCountedOffset,
@@ -56,6 +57,8 @@ export interface MerchantSettings {
   };
   /** Absent in settings that were applied before the key was known: `gatesOf` fills in. */
   gates?: GateSettings;
+  /** Files that are to come, and by when. Absent in settings that were applied before the key was known. */
+  calendar?: ExpectedFile[];
   /** Absent in settings that were applied before the key was known. */
   gateway?: { fee: FeeSettings | null };
 }
@@ -193,6 +196,11 @@ const hours = z.string({ error: 'must look like "09:00-19:30"' }).transform((tex
   context.addIssue({ code: 'custom', message: parsed.reason });
   return z.NEVER;
 });
+
+const wallTime = z
+  .string({ error: 'must look like "20:00", in quotes' })
+  .regex(/^([01]\d|2[0-3]):[0-5]\d$/, 'must look like "20:00"')
+  .transform((text) => Number(text.slice(0, 2)) * 60 + Number(text.slice(3)));
 
 /** `/inbound` and `data/in` are folders on the merchant's server; `..` is never needed. */
 const folder = line(200).refine(
@@ -337,6 +345,19 @@ const settingsSchema = z.strictObject({
       twice: z.boolean({ error: 'must be true or false' }).default(defaultGates.twice),
     })
     .prefault({}),
+  calendar: z
+    .array(
+      z.strictObject({
+        kind: z.enum(['billing', 'cancel']),
+        on: z.union([z.literal('business_days'), wholeNumber(1, 31)], {
+          error: 'must be business_days or a day of the month, 1 to 31',
+        }),
+        roll: z.enum(['next', 'previous']).default('next'),
+        by: wallTime,
+      }),
+    )
+    .max(10, 'takes 10 files at most')
+    .default(() => []),
   gateway: z
     .strictObject({
       fee: z
@@ -846,6 +867,7 @@ function settingsFrom(read: Read, layout: LayoutFile | null): MerchantSettings {
       paydayDay: read.dunning.payday,
     },
     gates: { fileTimes: read.gates.file_times, billTimes: read.gates.bill_times, twice: read.gates.twice },
+    calendar: read.calendar.map(({ kind, on, roll, by }) => ({ kind, on, roll, byMinute: by })),
     gateway: {
       fee:
         fee === undefined

@@ -77,6 +77,8 @@ export async function carryOnRecalls(ports: CarryOnPorts, work: CarryOnWork): Pr
   };
   const recalls = await runningRecalls(ports.db, work.merchant.id);
   if (recalls.length === 0) return counts;
+  // Bills may have been paid, and money given back, in the time that a database has forgotten.
+  await refuseInSafeMode(ports.db);
   await askAboutUnknown(ports, work, add);
   for (const recall of recalls) {
     await takeIn(ports, work, recall);

@@ -28,7 +28,13 @@ const sessionsAtOnce = 1_000;
 const goneWhenNoneStands = (cause: string): boolean =>
   processOf(cause) !== undefined && !cause.startsWith('RUN_FAILING');
 
-const closedElsewhere = new Set(['TRACE_SILENT', 'ALERT_CHANNEL_FAILS', 'REFUND_UNKNOWN', 'FILE_NOT_TAKEN']);
+const closedElsewhere = new Set([
+  'TRACE_SILENT',
+  'ALERT_CHANNEL_FAILS',
+  'REFUND_UNKNOWN',
+  'FILE_NOT_TAKEN',
+  'FILE_LATE',
+]);
 
 /** Told and closed elsewhere, or by a person alone. */
 const closedHere = Object.entries(causes)

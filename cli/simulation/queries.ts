@@ -184,10 +184,12 @@ export async function bookedPayments(db: Pick<Db, 'query'>): Promise<PaymentAtRe
   );
 }
 
+/** What the gateway took and did not give back, by the ledger. */
 export async function clearing(db: Pick<Db, 'query'>): Promise<Map<string, number>> {
   const rows = await db.query<{ merchant: string; amount: number }>(
-    `select m.code as merchant, sum(t.amount)::bigint as amount
-     from transfers t join merchants m on m.id = t.merchant_id where t.debit = 'gateway_clearing' group by m.code`,
+    `select m.code as merchant, sum(case when t.debit = 'gateway_clearing' then t.amount else -t.amount end)::bigint as amount
+     from transfers t join merchants m on m.id = t.merchant_id
+     where t.debit = 'gateway_clearing' or t.event in ('refunded', 'credit_refunded') group by m.code`,
   );
   return new Map(rows.map((row) => [row.merchant, row.amount]));
 }

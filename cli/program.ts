@@ -6,6 +6,7 @@ import { addDbCommands } from './commands/db.ts';
 import { addDemoCommand } from './commands/demo.ts';
 import { addExplainCommand } from './commands/explain.ts';
 import { addFindingsCommands } from './commands/findings.ts';
+import { addLayoutCommands } from './commands/layout.ts';
 import { addLedgerCommand } from './commands/ledger.ts';
 import { addMerchantCommands } from './commands/merchant.ts';
 import { addRestoreCommands } from './commands/restore.ts';
@@ -43,6 +44,7 @@ Examples:
   addUpCommand(program, process);
   addDbCommands(program);
   addMerchantCommands(program);
+  addLayoutCommands(program);
   addRunCommands(program, process);
   addRunsCommand(program);
   addExplainCommand(program);

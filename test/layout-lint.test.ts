@@ -1,8 +1,9 @@
-import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { Refusal } from '../billing/refusal.ts';
+import { buildProgram } from '../cli/program.ts';
 import { totalsOf } from '../files/zengin91/file.ts';
 import { writeDebits } from '../files/zengin91/write.ts';
 import { samplesFolder } from './inbox.ts';
@@ -13,15 +14,31 @@ beforeAll(() => {
 });
 afterAll(() => fs.rmSync(folder, { recursive: true, force: true }));
 
-function lint(...options: string[]) {
-  const { status, stdout, stderr } = spawnSync('node', ['cli/seikyu.js', 'layout', 'lint', ...options], {
-    encoding: 'utf8',
-  });
-  return { status, stdout, stderr };
+/** The command in this process: a process of its own takes seconds to start. */
+async function lint(...options: string[]): Promise<{ status: number; stdout: string; stderr: string }> {
+  const before = process.exitCode;
+  const lines: string[] = [];
+  const log = vi.spyOn(console, 'log').mockImplementation((line: string) => void lines.push(line));
+  try {
+    await buildProgram({ stop: new AbortController().signal }).parseAsync([
+      'node',
+      'seikyu',
+      'layout',
+      'lint',
+      ...options,
+    ]);
+    return { status: Number(process.exitCode), stdout: lines.join('\n'), stderr: '' };
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    return { status: error.exitCode, stdout: '', stderr: error.message };
+  } finally {
+    log.mockRestore();
+    process.exitCode = before;
+  }
 }
-const json = (...options: string[]) => {
-  const { status, stdout, stderr } = lint(...options, '--json');
-  return { status, told: JSON.parse(stdout || stderr) };
+const json = async (...options: string[]) => {
+  const { status, stdout } = await lint(...options, '--json');
+  return { status, told: JSON.parse(stdout) };
 };
 const sample = (merchant: string, name: string) => join(samplesFolder, merchant, name);
 const written = (name: string, content: string | Buffer) => {
@@ -30,8 +47,8 @@ const written = (name: string, content: string | Buffer) => {
 };
 
 describe('layout lint', () => {
-  test('shows line by line what a sample becomes', () => {
-    const kita = lint(
+  test('shows line by line what a sample becomes', async () => {
+    const kita = await lint(
       sample('kita-denryoku', 'layout.yaml'),
       '--sample',
       sample('kita-denryoku', 'inbound/KD_SEIKYU_20261125_0001.CSV'),
@@ -39,7 +56,7 @@ describe('layout lint', () => {
     expect(kita.status).toBe(0);
     expect(kita.stdout).toContain('髙島 健');
     expect(kita.stdout).toContain('no sequence: 30 lines read, 30 accepted over 270615 yen, 0 refused.');
-    const suido = json(
+    const suido = await json(
       sample('sakura-suido', 'layout.yaml'),
       '--sample',
       sample('sakura-suido', 'inbound/SUIDO_20261125_0002.DAT'),
@@ -68,8 +85,8 @@ describe('layout lint', () => {
     });
   });
 
-  test('tells refused lines and refused files, and that they want a person', () => {
-    const partial = json(
+  test('tells refused lines and refused files, and that they want a person', async () => {
+    const partial = await json(
       'standard/1',
       '--sample',
       sample('minato-gas', 'inbound/billing_minato-gas_20261126_0002.csv'),
@@ -84,22 +101,22 @@ describe('layout lint', () => {
       billingNumber: 'MG2611-00045',
     });
     const bad = written('KD_SEIKYU_20261125_0001.CSV', Buffer.of(0x41, 0x80));
-    expect(json(sample('kita-denryoku', 'layout.yaml'), '--sample', bad)).toMatchObject({
+    expect(await json(sample('kita-denryoku', 'layout.yaml'), '--sample', bad)).toMatchObject({
       status: 3,
       told: { refused: { code: 'F_ENCODING', byte: 1 } },
     });
   });
 
-  test('says what is wrong with a layout, with path and reason', () => {
+  test('says what is wrong with a layout, with path and reason', async () => {
     const yaml = fs.readFileSync(sample('sakura-suido', 'layout.yaml'), 'utf8').replace('at: 54', 'at: 53');
-    const { status, stderr } = lint(written('layout.yaml', yaml));
+    const { status, stderr } = await lint(written('layout.yaml', yaml));
     expect(status).toBe(2);
     expect(stderr).toContain('billing.phone: overlaps billing.customer_name, which runs from byte 24 to 53');
-    expect(lint(sample('sakura-suido', 'layout.yaml')).status).toBe(0);
-    expect(lint(join(folder, 'nothing.yaml')).status).toBe(2);
+    expect((await lint(sample('sakura-suido', 'layout.yaml'))).status).toBe(0);
+    expect((await lint(join(folder, 'nothing.yaml'))).status).toBe(2);
   });
 
-  test('reads results back as the merchant would', () => {
+  test('reads results back as the merchant would', async () => {
     const result = written(
       'KD_KEKKA_20261126_0001.CSV',
       Buffer.concat([
@@ -110,7 +127,7 @@ describe('layout lint', () => {
         Buffer.from('KD1,C1,9,4511,,20261126090000,\r\n'),
       ]),
     );
-    expect(json(sample('kita-denryoku', 'layout.yaml'), '--sample', result)).toMatchObject({
+    expect(await json(sample('kita-denryoku', 'layout.yaml'), '--sample', result)).toMatchObject({
       status: 0,
       told: {
         kind: 'result',
@@ -119,7 +136,7 @@ describe('layout lint', () => {
     });
   });
 
-  test('shows bank debits, and whether a result answers its request', () => {
+  test('shows bank debits, and whether a result answers its request', async () => {
     const debit = {
       bank: '0001',
       bankName: '',
@@ -152,25 +169,25 @@ describe('layout lint', () => {
       });
     const request = written('request', file([debit], false));
     const result = written('result', file([{ ...debit, resultCode: '1' }], true));
-    expect(json('zengin-91', '--sample', result, '--request', request, '--date', '2026-12-28')).toMatchObject(
-      {
-        status: 0,
-        told: {
-          refused: null,
-          writtenAlike: true,
-          lines: [{ debit_day: '2027-01-04', outcome: 'failed', amount: 3729 }],
-        },
+    expect(
+      await json('zengin-91', '--sample', result, '--request', request, '--date', '2026-12-28'),
+    ).toMatchObject({
+      status: 0,
+      told: {
+        refused: null,
+        writtenAlike: true,
+        lines: [{ debit_day: '2027-01-04', outcome: 'failed', amount: 3729 }],
       },
-    );
+    });
     const other = written('other', file([{ ...debit, amount: 1 }], true));
-    expect(json('zengin-91', '--sample', other, '--request', request)).toMatchObject({
+    expect(await json('zengin-91', '--sample', other, '--request', request)).toMatchObject({
       status: 3,
       told: { refused: { rejected: 'AMOUNT_CHANGED', record: 1 } },
     });
-    expect(json('zengin-91', '--sample', written('short', 'x'))).toMatchObject({
+    expect(await json('zengin-91', '--sample', written('short', 'x'))).toMatchObject({
       status: 3,
       told: { refused: { code: 'LENGTH' } },
     });
-    expect(lint('zengin-91').status).toBe(0);
+    expect((await lint('zengin-91')).status).toBe(0);
   });
 });

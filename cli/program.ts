@@ -8,6 +8,7 @@ import { addExplainCommand } from './commands/explain.ts';
 import { addFileCommands } from './commands/file.ts';
 import { addFindingsCommands } from './commands/findings.ts';
 import { addHoldCommands } from './commands/hold.ts';
+import { addLayoutCommands } from './commands/layout.ts';
 import { addLedgerCommand } from './commands/ledger.ts';
 import { addMerchantCommands } from './commands/merchant.ts';
 import { addParkedCommands } from './commands/parked.ts';
@@ -46,6 +47,7 @@ Examples:
   addUpCommand(program, process);
   addDbCommands(program);
   addMerchantCommands(program);
+  addLayoutCommands(program);
   addRunCommands(program, process);
   addRunsCommand(program);
   addExplainCommand(program);

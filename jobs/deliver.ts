@@ -64,7 +64,7 @@ export const deliver: Job = {
 };
 
 /** How files look by a merchant's settings of some version. */
-function render(settings: MerchantSettings): RenderOutward {
+export function render(settings: MerchantSettings): RenderOutward {
   const layout = layoutOf(settings);
   const write = (head: OutwardHead, rows: AsyncIterable<readonly Row[]>) =>
     writeOutward(layout, writtenFile(head, head.kind as OutwardCsvKind), rows);

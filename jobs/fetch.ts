@@ -102,8 +102,6 @@ interface Inbox {
   /** Known files that are not complete yet. */
   waiting: number;
   unknownNames: string[];
-  /** Kinds that this version does not read. */
-  notHandled: string[];
   /** Names of regular files. */
   files: ReadonlyMap<string, RemoteEntry>;
   lookedAt: Temporal.Instant;
@@ -114,7 +112,7 @@ async function look(context: JobContext, store: RemoteStore): Promise<Inbox> {
   const { inbound, completion } = merchant.settings.exchange;
   const lookedAt = ports.clock.now();
   const files = regularFiles(await store.list(inbound));
-  const inbox: Inbox = { complete: [], waiting: 0, unknownNames: [], notHandled: [], files, lookedAt };
+  const inbox: Inbox = { complete: [], waiting: 0, unknownNames: [], files, lookedAt };
   const known: Complete[] = [];
   const own = layoutOf(merchant.settings)?.inwardNames(merchant.code);
   for (const entry of files.values()) {
@@ -159,9 +157,8 @@ function isSame(one: RemoteEntry, other: RemoteEntry | undefined): boolean {
 
 async function fetchAll(context: ChunkContext, store: RemoteStore): Promise<Counts> {
   const inbox = await look(context, store);
-  const counts: Counts = { files: 0, waiting: inbox.waiting, not_handled: inbox.notHandled.length };
+  const counts: Counts = { files: 0, waiting: inbox.waiting };
   counts.unknown_names = await tellOfStrangeNames(context, inbox.unknownNames);
-  await tellOfKindsNotRead(context, inbox.notHandled);
   const complete = new Set(inbox.complete.map((file) => file.entry.name));
   for (const removal of await unfinishedRemovals(context.ports.db, context.merchant.id)) {
     // With its control file it is met below, as any complete file.
@@ -377,17 +374,6 @@ async function tellOfStrangeNames(context: ChunkContext, names: readonly string[
   }
   await alert(context, alerts);
   return fresh.length;
-}
-
-async function tellOfKindsNotRead(context: ChunkContext, kinds: readonly string[]): Promise<void> {
-  await alert(
-    context,
-    [...new Set(kinds)].map((kind) => ({
-      level: 'daily' as const,
-      cause: `FILE_KIND_NOT_READ:${kind}`,
-      message: `files of the kind ${kind} are not read by this version; they stay in the inbox`,
-    })),
-  );
 }
 
 type NewAlert = Omit<Standing, 'occurrences'>;

@@ -12,6 +12,9 @@ import { processes } from '../billing/trace/processes.ts';
 import { type OffSession, type OnPage, TEST_CARDS } from '../cli/demo/gateway-simulator/cards.ts';
 import { buildProgram, everyCommand } from '../cli/program.ts';
 import { sabotageByName, sabotages } from '../cli/simulation/sabotage.ts';
+import { fieldsOf } from '../files/layouts/fields.ts';
+import { parseLayout } from '../files/layouts/layout.ts';
+import { namedInward, namedOutward } from '../files/layouts/names.ts';
 import { catalogue } from '../files/standard/catalogue.ts';
 import { inwardKinds } from '../files/standard/names.ts';
 import { jobNames } from '../jobs/job.ts';
@@ -355,6 +358,32 @@ test('the page of test cards is what the simulator does', () => {
     'cards',
     ['| name | brand | number | on the page | later |', '|---|---|---|---|---|', ...rows].join('\n'),
   );
+});
+
+describe('layouts', () => {
+  const page = read('docs/layouts.md');
+
+  test('the examples are layouts', () => {
+    const examples = [...page.matchAll(/^```yaml\n([\s\S]*?)^```/gm)].map((match) => match[1] ?? '');
+    expect(examples).toHaveLength(2);
+    expect(examples.map((yaml) => parseLayout(yaml, 'docs/layouts.md').name)).toEqual([
+      'kita-denryoku/1',
+      'sakura-suido/1',
+    ]);
+  });
+
+  test('every key, kind of file and field of the vocabulary has its place', () => {
+    const keys = [
+      ...(read('files/layouts/spec.ts').split('const formShape')[1]?.split('export ')[0] ?? '').matchAll(
+        /^ {2,6}([a-z_]+): (?!string|'|\w+,$)/gm,
+      ),
+    ].map((match) => match[1] ?? '');
+    const fields = Object.values(fieldsOf).flatMap((all) => all.map(({ name }) => name));
+    expect(keys).toContain('record_bytes');
+    expect(
+      [...keys, ...fields, ...namedInward, ...namedOutward].filter((word) => !page.includes(`\`${word}\``)),
+    ).toEqual([]);
+  });
 });
 
 describe('pages', () => {

@@ -278,7 +278,6 @@ export const causes: Readonly<Record<string, Cause>> = {
   },
   UNKNOWN_FILE_NAME: { level: 'daily', next: 'the file stays in the inbox. Tell the merchant' },
   UNKNOWN_FILE_NAMES: { level: 'daily', next: 'the files stay in the inbox. Tell the merchant' },
-  FILE_KIND_NOT_READ: { level: 'daily', next: 'the files stay in the inbox. Tell the merchant' },
   LATE_PAYMENT: {
     level: 'daily',
     next: 'money came for a bill that was already returned; it is booked on that bill. Tell the merchant',

@@ -80,8 +80,9 @@ export function readDebits(bytes: Uint8Array, profile: KanaProfile = strictKana)
     if (text === undefined) return fault('CHARACTER', record);
     const type = text.charAt(0);
     if (!isRecordType(type)) return fault('RECORD_TYPE', record, 'recordType');
-    const opens = type === '1' || (type === '9' && batches.length > 0);
-    if (ended || (header === undefined) !== opens) return fault('ORDER', record, 'recordType');
+    const isBetween = type === '1' || type === '9';
+    const inOrder = isBetween === (header === undefined) && (type !== '9' || batches.length > 0);
+    if (ended || !inOrder) return fault('ORDER', record, 'recordType');
     const fields = fieldsOf(text, type);
     const wrong = wrongField(fields, type, profile);
     if (wrong !== undefined) return fault(wrong.code, record, wrong.field);

@@ -192,7 +192,11 @@ class Walk {
           billsPerMonth,
           demo.code === 'minato-gas',
         );
-        if (demo.code === 'kita-denryoku' && month === 1) {
+        // Where one bill that is paid by then would refuse the whole file, it comes with the bills: the number of a refused
+        // file is not used, and next month's would be held for the gap.
+        const isMended = demo.code === 'kita-denryoku' && month === 1;
+        const cancelOn = demo.rejectsFiles ? on.add({ days: isMended ? 1 : 0 }) : on.add({ days: 4 });
+        if (isMended) {
           // Its settings say `reject: file`: one bad line refuses the file, and the same sequence comes again, mended.
           const faulty = billingFile(seed, demo, layout, on, sequence, billsPerMonth, true);
           this.#plan(on.toString(), demo.code, faulty);
@@ -200,7 +204,6 @@ class Walk {
         } else {
           this.#plan(on.toString(), demo.code, bills);
         }
-        const cancelOn = on.add({ days: 4 });
         sequence += 1;
         if (isNumbered) cancelSequence = sequence++;
         this.#plan(

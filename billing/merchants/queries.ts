@@ -84,6 +84,22 @@ export async function stripeAccountOf(db: Pick<Db, 'query'>, code: string): Prom
   });
 }
 
+/** The account at Stripe that a merchant's charges are in already; undefined: it has none there. */
+export async function stripeAccountInUse(
+  tx: Pick<Tx, 'query'>,
+  code: string,
+): Promise<{ account: string | null } | undefined> {
+  const [row] = await tx.query<{ account: string | null }>(
+    `select s.settings #>> '{gateway,stripeAccount}' as account
+     from merchants m
+     join merchant_settings s on s.merchant_id = m.id and s.version = m.settings_version
+     where m.code = $1
+       and exists (select from charges c where c.merchant_id = m.id and c.gateway = 'stripe')`,
+    [code],
+  );
+  return row;
+}
+
 /** Settings as they were at a version: a bill keeps the one it was taken in under. */
 export async function settingsByVersion(
   db: Pick<Db, 'query'>,

@@ -20,6 +20,10 @@ export interface StripeStandIn {
   behave(paymentMethod: string, ...behaviours: Behaviour[]): void;
   /** New objects are found by search only so much later. */
   searchLagMs: number;
+  /** Forgets all troubles and behaviours that wait, and search is up to date. */
+  calm(): void;
+  /** Ends what stands in `processing`. */
+  finish(intentId: string, succeeds: boolean, account?: string): void;
   /** A customer at the page. Returns where it sends them. */
   payOnPage(sessionId: string, card?: Decline): string;
   /** All captures of an account by our reference. */
@@ -647,6 +651,17 @@ export async function startStripe(options: StandInOptions): Promise<StripeStandI
     },
     behave: (paymentMethod, ...behaviours) => {
       plans.set(paymentMethod, behaviours);
+    },
+
+    calm() {
+      troubles.length = 0;
+      plans.clear();
+      standIn.searchLagMs = 0;
+    },
+    finish(intentId, succeeds, account = '') {
+      const intent = books(account).intents.find(({ id }) => id === intentId);
+      if (intent === undefined) throw new Error('no such intent');
+      attempt(account, intent, Number(intent.amount), succeeds ? null : { decline_code: 'do_not_honor' });
     },
 
     payOnPage(sessionId, card) {

@@ -132,8 +132,9 @@ export interface KnownOfCharge {
 }
 
 export interface SettlementLine {
+  /** The charge's; of a refund, the refund's own. */
   gatewayChargeId: string;
-  /** Our reference; null where the gateway has a charge without one. */
+  /** Our reference of the charge or refund; null where the gateway has one without. */
   reference: string | null;
   /** `refund` and `chargeback`: money that went back. */
   kind: 'charge' | 'refund' | 'chargeback';
@@ -169,8 +170,8 @@ interface ToldNetOnly {
 }
 
 export interface PayoutLine {
+  /** As in `SettlementLine`. */
   gatewayChargeId: string;
-  /** Our reference; null where the gateway has a charge without one. */
   reference: string | null;
   kind: 'charge' | 'refund';
   /** Not negative; a refund counts as less. */
@@ -196,6 +197,40 @@ export interface ListedCharge {
   /** ISO 8601 instant. */
   capturedAt: string;
 }
+
+export interface RefundRequest {
+  account: string;
+  /** 26 characters of Crockford base32, the refund's own; also the idempotency key. */
+  reference: string;
+  /** Our reference of the charge, and the gateway's id of it where we have it. */
+  chargeReference: string;
+  gatewayChargeId: string | null;
+  amount: number;
+  currency: string;
+}
+
+export type RefundOutcome =
+  | {
+      kind: 'succeeded';
+      refunded: {
+        gatewayRefundId: string;
+        amount: number;
+        currency: string;
+        /** ISO 8601 instant. */
+        refundedAt: string;
+      };
+    }
+  /** Certainly nothing was given back, and nothing will be: too old, the card is gone, more than is left. */
+  | { kind: 'failed'; code: string };
+
+export type RefundAnswer =
+  | RefundOutcome
+  /** Certainly without effect; it may be tried again. */
+  | { kind: 'not_executed'; why: string }
+  /** The effect may or may not have happened. Never a failure. */
+  | { kind: 'unknown'; why: string };
+
+export type RefundLookup = RefundOutcome | { kind: 'not_found' } | { kind: 'unknown'; why: string };
 
 export interface Gateway {
   readonly name: string;

@@ -1,7 +1,14 @@
 import { Stripe } from 'stripe';
 import { Temporal } from 'temporal-polyfill';
 import { z } from 'zod';
-import type { Captured, ChargeOutcome, DeclineCodes, LookupAnswer, SavedMethod } from './gateway.ts';
+import type {
+  Captured,
+  ChargeOutcome,
+  DeclineCodes,
+  LookupAnswer,
+  RefundOutcome,
+  SavedMethod,
+} from './gateway.ts';
 import { LineBroken } from './stripe-http.ts';
 
 /** Names under which our own ids stand in Stripe's metadata. */
@@ -216,6 +223,29 @@ export function outcomeOfPage(page: Session): LookupAnswer {
     return { kind: 'pending' };
   }
   return intent?.last_payment_error ? failed(intent.last_payment_error) : failedWith('page_expired');
+}
+
+/** One that waits (for the balance, or for the bank) counts as made, and is asked about again. */
+export function outcomeOfRefund(
+  refunded: z.infer<typeof refund>,
+): RefundOutcome | { kind: 'unknown'; why: string } {
+  switch (refunded.status) {
+    case 'succeeded':
+      return {
+        kind: 'succeeded',
+        refunded: {
+          gatewayRefundId: refunded.id,
+          amount: refunded.amount,
+          currency: currencyOf(refunded.currency),
+          refundedAt: instantOf(refunded.created),
+        },
+      };
+    case 'failed':
+    case 'canceled':
+      return { kind: 'failed', code: refunded.failure_reason ?? refunded.status };
+    default:
+      return { kind: 'unknown', why: refunded.status ?? 'no status' };
+  }
 }
 
 /** Why a call brought no result. */

@@ -12,6 +12,9 @@ import type {
   ListedPayout,
   LookupAnswer,
   PayoutLine,
+  RefundAnswer,
+  RefundLookup,
+  RefundRequest,
   SettlementLine,
   WebhookHint,
 } from './gateway.ts';
@@ -25,8 +28,10 @@ import {
   ourKeys,
   outcomeOfIntent,
   outcomeOfPage,
+  outcomeOfRefund,
   paymentIntent,
   payout as payoutSchema,
+  refund as refundSchema,
   type Session,
   session as sessionSchema,
 } from './stripe-answers.ts';
@@ -59,11 +64,29 @@ const pageLivesSeconds = 31 * 60 + 30;
  */
 const madeBeforeSeconds = 60;
 const madeWithinSeconds = 300;
+/** A refund may wait for its turn. */
+const refundMadeWithinSeconds = 3_600;
+/** Of this refund or its charge alone. A balance that is too low today is not among them. */
+const refundRefusals = new Set([
+  'charge_already_refunded',
+  'charge_disputed',
+  'charge_not_refundable',
+  'refund_disputed_payment',
+]);
 /** Beyond this the clocks differ too much for "it is not in the list" to mean anything. */
 const skewAtMostMs = 30_000;
 
+export interface Refunding {
+  /** Gives money of a charge back. Sent again under the same reference: answered from the first execution. */
+  refund(request: RefundRequest, signal: AbortSignal): Promise<RefundAnswer>;
+  /** What became of a refund, by its reference. "Not found" proves something after the same window as for charges. */
+  lookupRefund(account: string, reference: string, signal: AbortSignal): Promise<RefundLookup>;
+}
+
 /** Stripe, by its official SDK. Cards are typed on Stripe's own page only; one Stripe account belongs to one merchant. */
-export function stripeGateway(options: StripeGatewayOptions): Gateway & { close(): Promise<void> } {
+export function stripeGateway(
+  options: StripeGatewayOptions,
+): Gateway & Refunding & { close(): Promise<void> } {
   const http = stripeHttp({ connections: options.connections ?? 64, nowMs: options.nowMs });
   const base = new URL(options.baseUrl ?? 'https://api.stripe.com');
   const stripe = new Stripe(options.secretKey, {
@@ -205,7 +228,7 @@ export function stripeGateway(options: StripeGatewayOptions): Gateway & { close(
       : answerOfPage(await readSession(account, first.id), reference);
   }
 
-  function notFound(reference: string): LookupAnswer {
+  function notFound(reference: string): { kind: 'not_found' } | { kind: 'unknown'; why: string } {
     if (madeAround(reference) === null) return { kind: 'unknown', why: 'the reference tells no time' };
     const skewMs = http.skewMs();
     return skewMs !== null && Math.abs(skewMs) <= skewAtMostMs
@@ -214,13 +237,28 @@ export function stripeGateway(options: StripeGatewayOptions): Gateway & { close(
   }
 
   /** A question that brings no answer has answered nothing, whatever the reason. */
-  async function ask(signal: AbortSignal, question: () => Promise<LookupAnswer>): Promise<LookupAnswer> {
+  async function ask<Answer>(
+    signal: AbortSignal,
+    question: () => Promise<Answer>,
+  ): Promise<Answer | { kind: 'unknown'; why: string }> {
     try {
       return await http.within(signal, question);
     } catch (error) {
       const failure = failureOf(error);
       return { kind: 'unknown', why: 'why' in failure ? failure.why : failure.kind };
     }
+  }
+
+  /** By Stripe's id of the charge where we have it, else by what stands under its reference. */
+  async function chargeToRefund(
+    account: Account,
+    request: RefundRequest,
+    signal: AbortSignal,
+  ): Promise<{ charge: string } | { payment_intent: string } | { kind: 'not_executed'; why: string }> {
+    if (request.gatewayChargeId !== null) return { charge: request.gatewayChargeId };
+    const found = await ask(signal, () => findIntent(account, request.chargeReference));
+    if (found === null) return { kind: 'not_executed', why: 'the charge is not found' };
+    return 'kind' in found ? { kind: 'not_executed', why: found.why } : { payment_intent: found.id };
   }
 
   async function* transactions(
@@ -431,6 +469,53 @@ export function stripeGateway(options: StripeGatewayOptions): Gateway & { close(
     lookup: (merchantCode, reference, signal, known) =>
       ask(signal, async () => look(await accountOf(merchantCode), reference, known)),
 
+    async refund(request, signal): Promise<RefundAnswer> {
+      const account = await accountOrWhy(request.account);
+      if ('why' in account) return { kind: 'not_executed', why: account.why };
+      const charged = await chargeToRefund(account, request, signal);
+      if ('kind' in charged) return charged;
+      try {
+        const answered = await http.within(signal, () =>
+          stripe.refunds.create(
+            {
+              ...charged,
+              amount: request.amount,
+              metadata: { [ourKeys.reference]: request.reference, [ourKeys.merchant]: request.account },
+            },
+            { ...account, idempotencyKey: request.reference },
+          ),
+        );
+        const refunded = refundSchema.safeParse(answered);
+        if (!refunded.success || refunded.data.metadata?.[ourKeys.reference] !== request.reference) {
+          return { kind: 'unknown', why: 'malformed answer' };
+        }
+        return outcomeOfRefund(refunded.data);
+      } catch (error) {
+        const failure = failureOf(error);
+        if (failure.kind === 'not_executed') return { kind: 'not_executed', why: failure.why };
+        if (failure.kind === 'unknown') return failure;
+        if (failure.kind === 'declined') return { kind: 'unknown', why: 'declined' };
+        const isAboutIt =
+          refundRefusals.has(failure.code) || ['charge', 'payment_intent', 'amount'].includes(failure.param);
+        return isAboutIt
+          ? { kind: 'failed', code: failure.code }
+          : { kind: 'not_executed', why: `refused: ${failure.code} ${failure.param}` };
+      }
+    },
+
+    lookupRefund: (merchantCode, reference, signal) =>
+      ask<RefundLookup>(signal, async () => {
+        const account = await accountOf(merchantCode);
+        const created = madeAround(reference, refundMadeWithinSeconds);
+        if (created === null) return notFound(reference);
+        for await (const found of listed(refundSchema, (page) =>
+          stripe.refunds.list({ created, ...page }, account),
+        )) {
+          if (found.metadata?.[ourKeys.reference] === reference) return outcomeOfRefund(found);
+        }
+        return notFound(reference);
+      }),
+
     verifyWebhook(rawBody, headers, nowEpochMs): WebhookHint | null {
       const signature = headers['stripe-signature'];
       if (signature === undefined || signature.length > 1_000) return null;
@@ -578,9 +663,12 @@ async function* listed<Item extends { id: string }>(
 }
 
 /** Seconds between which whatever stands under a reference was made. Null: the reference tells no time. */
-function madeAround(reference: string): { gte: number; lt: number } | null {
+function madeAround(
+  reference: string,
+  withinSeconds = madeWithinSeconds,
+): { gte: number; lt: number } | null {
   const madeAt = madeAtSeconds(reference);
-  return madeAt === null ? null : { gte: madeAt - madeBeforeSeconds, lt: madeAt + madeWithinSeconds };
+  return madeAt === null ? null : { gte: madeAt - madeBeforeSeconds, lt: madeAt + withinSeconds };
 }
 
 /** Our ids are UUIDs of version 7: they begin with the milliseconds of their making. */

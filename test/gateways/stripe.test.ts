@@ -31,7 +31,7 @@ const card = 'cus_Hana:pm_Hana';
 let clock: FixedClock;
 let ids: Ids;
 let stripe: StripeStandIn;
-let gateway: Gateway & { close(): Promise<void> };
+let gateway: ReturnType<typeof stripeGateway>;
 
 const nowMs = () => clock.now().epochMilliseconds;
 const open = (baseUrl: string, change: Partial<Parameters<typeof stripeGateway>[0]> = {}) =>
@@ -653,6 +653,103 @@ describe('the hosted page', () => {
       body: '{"error":{"type":"invalid_request_error","code":"amount_too_small","param":"line_items"}}',
     });
     expect(await gateway.openHostedPage(pageOf(), soon())).toMatchObject({ kind: 'not_executed' });
+  });
+});
+
+describe('money given back', () => {
+  async function paid(): Promise<{ reference: string; chargeId: string }> {
+    const request = chargeOf();
+    const answer = await gateway.charge(request, soon());
+    if (answer.kind !== 'succeeded') throw new Error(answer.kind);
+    return { reference: request.reference, chargeId: answer.captured.gatewayChargeId };
+  }
+  const refundOf = (
+    of: { reference: string; chargeId: string | null },
+    change: Partial<Parameters<typeof gateway.refund>[0]> = {},
+  ) => ({
+    account: 'minato-gas',
+    reference: reference(),
+    chargeReference: of.reference,
+    gatewayChargeId: of.chargeId,
+    amount: 1_000,
+    currency: 'JPY',
+    ...change,
+  });
+  const lookRefund = (request: { reference: string }) =>
+    gateway.lookupRefund('minato-gas', request.reference, soon());
+
+  test('once, under a reference of its own, and found by it', async () => {
+    const request = refundOf(await paid());
+    const given = await gateway.refund(request, soon());
+    expect(given).toEqual({
+      kind: 'succeeded',
+      refunded: {
+        gatewayRefundId: expect.stringMatching(/^re_/),
+        amount: 1_000,
+        currency: 'JPY',
+        refundedAt: '2026-12-01T01:00:00.000Z',
+      },
+    });
+    expect(sent(/POST .*refunds/)[0]?.headers['idempotency-key']).toBe(request.reference);
+    expect(await gateway.refund(request, soon())).toEqual(given);
+    expect(await lookRefund(request)).toEqual(given);
+    expect(stripe.account().refunds).toHaveLength(1);
+  });
+
+  test('of a charge whose id at Stripe we do not have', async () => {
+    const { reference: of } = await paid();
+    expect((await gateway.refund(refundOf({ reference: of, chargeId: null }), soon())).kind).toBe(
+      'succeeded',
+    );
+    expect(await gateway.refund(refundOf({ reference: reference(), chargeId: null }), soon())).toMatchObject({
+      kind: 'not_executed',
+    });
+  });
+
+  test('an answer that was lost is unknown, and asked about', async () => {
+    const charged = await paid();
+    stripe.next(/POST .*refunds/, 'drop_after', 'drop_before');
+    const [given, not] = [refundOf(charged), refundOf(charged)];
+    expect((await gateway.refund(given, soon())).kind).toBe('unknown');
+    expect((await gateway.refund(not, soon())).kind).toBe('unknown');
+    expect((await lookRefund(given)).kind).toBe('succeeded');
+    expect(await lookRefund(not)).toEqual({ kind: 'not_found' });
+  });
+
+  test('more than is left, twice, or of nothing: failed; what is about us: tried again', async () => {
+    const charged = await paid();
+    expect(await gateway.refund(refundOf(charged, { amount: 5_000 }), soon())).toEqual({
+      kind: 'failed',
+      code: 'amount_too_large',
+    });
+    expect((await gateway.refund(refundOf(charged, { amount: 4_980 }), soon())).kind).toBe('succeeded');
+    expect(await gateway.refund(refundOf(charged), soon())).toEqual({
+      kind: 'failed',
+      code: 'charge_already_refunded',
+    });
+    expect(await gateway.refund(refundOf({ ...charged, chargeId: 'ch_none' }), soon())).toMatchObject({
+      kind: 'failed',
+      code: 'resource_missing',
+    });
+    const refused = (status: number, error: object) =>
+      stripe.next(/POST/, { status, body: JSON.stringify({ error }) });
+    refused(400, { type: 'invalid_request_error', code: 'balance_insufficient' });
+    expect((await gateway.refund(refundOf(charged), soon())).kind).toBe('not_executed');
+    refused(429, { type: 'invalid_request_error' });
+    expect((await gateway.refund(refundOf(charged), soon())).kind).toBe('not_executed');
+    refused(500, { type: 'api_error' });
+    expect((await gateway.refund(refundOf(charged), soon())).kind).toBe('unknown');
+  });
+
+  test('one that waits counts as made until it is known to have failed', async () => {
+    const request = refundOf(await paid());
+    await gateway.refund(request, soon());
+    const [refund] = stripe.account().refunds;
+    if (refund === undefined) throw new Error('no refund');
+    refund.status = 'pending';
+    expect(await lookRefund(request)).toEqual({ kind: 'unknown', why: 'pending' });
+    Object.assign(refund, { status: 'failed', failure_reason: 'expired_or_canceled_card' });
+    expect(await lookRefund(request)).toEqual({ kind: 'failed', code: 'expired_or_canceled_card' });
   });
 });
 

@@ -11,6 +11,7 @@ import type { Merchant } from '../billing/merchants/merchant.ts';
 import { merchantByCode, stripeAccountOf } from '../billing/merchants/queries.ts';
 import { handleWebhooks } from '../billing/webhooks/handle.ts';
 import { receiveWebhook } from '../billing/webhooks/receive.ts';
+import { readSettings } from '../cli/settings.ts';
 import { charge } from '../jobs/charge.ts';
 import { dunning } from '../jobs/dunning.ts';
 import type { Job } from '../jobs/job.ts';
@@ -231,6 +232,52 @@ describe('cards charged without their holders', () => {
     await expect(stripeAccountOf(here.db, 'nobody')).rejects.toMatchObject({ code: 'MERCHANT_UNKNOWN' });
     await applyMerchant(ports, fresh.settings, 'test');
     expect(await stripeAccountOf(here.db, 'fresh')).toBe('acct_fresh');
+  });
+});
+
+describe('settings of the environment', () => {
+  const home = { SEIKYU_HOME: folder };
+  const keys = { STRIPE_SECRET_KEY: secretKey, STRIPE_WEBHOOK_SECRET: `${webhookSecret}, whsec_next` };
+  const read = (environment: Record<string, string>) =>
+    readSettings({ environment: { ...home, ...environment } });
+
+  test('both keys, or the simulator', () => {
+    expect(read({}).stripe).toBeUndefined();
+    // Keys alone move no money.
+    expect(read(keys).stripe).toBeUndefined();
+    expect(read({ SEIKYU_GATEWAY: 'stripe', ...keys }).stripe).toEqual({
+      secretKey,
+      webhookSecrets: [webhookSecret, 'whsec_next'],
+      baseUrl: undefined,
+    });
+    expect(
+      read({ SEIKYU_GATEWAY: 'stripe', ...keys, STRIPE_BASE_URL: 'http://127.0.0.1:12111' }).stripe,
+    ).toMatchObject({
+      baseUrl: 'http://127.0.0.1:12111',
+    });
+  });
+
+  test.each([
+    [{ SEIKYU_GATEWAY: 'stripe' }, 'STRIPE_SECRET_KEY is missing'],
+    [{ SEIKYU_GATEWAY: 'stripe', STRIPE_SECRET_KEY: secretKey }, 'STRIPE_WEBHOOK_SECRET is missing'],
+    [
+      { ...keys, SEIKYU_GATEWAY: 'stripe', STRIPE_SECRET_KEY: 'pk_live_published' },
+      'STRIPE_SECRET_KEY is no secret key',
+    ],
+    [
+      { ...keys, SEIKYU_GATEWAY: 'stripe', STRIPE_WEBHOOK_SECRET: 'hunter2' },
+      'STRIPE_WEBHOOK_SECRET is no signing secret',
+    ],
+    [
+      { ...keys, SEIKYU_GATEWAY: 'stripe', STRIPE_BASE_URL: 'http://elsewhere.example' },
+      'STRIPE_BASE_URL is no address',
+    ],
+    [{ SEIKYU_GATEWAY: 'paypal' }, 'SEIKYU_GATEWAY is not known'],
+  ])('refused: %o', (environment, reason) => {
+    const refused = () => read(environment as Record<string, string>);
+    expect(refused).toThrow(reason);
+    // What was written there may be a secret in the wrong place.
+    expect(refused).not.toThrow(/hunter2|published/);
   });
 });
 

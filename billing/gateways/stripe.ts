@@ -249,6 +249,16 @@ export function stripeGateway(
     }
   }
 
+  /** For lists: what breaks says why in our words, which hold no part of a key. */
+  async function reading<Result>(signal: AbortSignal, work: () => Promise<Result>): Promise<Result> {
+    try {
+      return await http.within(signal, work);
+    } catch (error) {
+      const failure = failureOf(error);
+      throw new Error(`Stripe's list cannot be read: ${'why' in failure ? failure.why : failure.kind}`);
+    }
+  }
+
   /** By Stripe's id of the charge where we have it, else by what stands under its reference. */
   async function chargeToRefund(
     account: Account,
@@ -269,7 +279,7 @@ export function stripeGateway(
     yield* listed(
       balanceTransaction,
       (page) => stripe.balanceTransactions.list({ ...which, ...page, expand: ['data.source'] }, account),
-      (read) => http.within(signal, read),
+      (read) => reading(signal, read),
     );
   }
 
@@ -277,7 +287,7 @@ export function stripeGateway(
 
   /** Which charge a dispute is about, and with it our reference: a dispute has none of its own. */
   async function chargeOf(account: Account, signal: AbortSignal, id: string) {
-    return chargeSchema.parse(await http.within(signal, () => stripe.charges.retrieve(id, {}, account)));
+    return chargeSchema.parse(await reading(signal, () => stripe.charges.retrieve(id, {}, account)));
   }
 
   async function lineOf(
@@ -563,7 +573,7 @@ export function stripeGateway(
             { arrival_date: { gte: secondOf(from), lt: secondOf(to) + 86_400 }, status: 'paid', ...page },
             account,
           ),
-        (read) => http.within(signal, read),
+        (read) => reading(signal, read),
       )) {
         if (payout.reconciliation_status === 'in_progress') continue;
         found.push({
@@ -612,7 +622,7 @@ export function stripeGateway(
       for await (const charge of listed(
         chargeSchema,
         (page) => stripe.charges.list({ created, ...page }, account),
-        (read) => http.within(signal, read),
+        (read) => reading(signal, read),
       )) {
         if (charge.status !== 'succeeded' || !charge.captured) continue;
         yield {

@@ -401,8 +401,16 @@ describe('what the adapter makes of an answer', () => {
       why: 'ECONNREFUSED',
     });
     expect(await nobody.lookup('minato-gas', reference(), soon())).toMatchObject({ kind: 'unknown' });
-    await expect(nobody.payouts('minato-gas', '2026-12-01', '2026-12-01', soon())).rejects.toThrow();
+    await expect(nobody.payouts('minato-gas', '2026-12-01', '2026-12-01', soon())).rejects.toThrow(
+      'ECONNREFUSED',
+    );
     await nobody.close();
+  });
+
+  test('an empty list is no answer where its status says that something broke', async () => {
+    const empty = { status: 500, body: '{"object":"list","data":[],"has_more":false}' };
+    stripe.next(/GET/, empty, empty, empty);
+    expect((await look(reference())).kind).toBe('unknown');
   });
 
   test('a question that meets trouble has answered nothing', async () => {
@@ -645,6 +653,16 @@ describe('the hosted page', () => {
     expect(
       await gateway.lookup('minato-gas', page.reference, soon(), { gatewaySessionId: 'cs_test_none' }),
     ).toMatchObject({ kind: 'unknown' });
+  });
+
+  test('an answer about the page of another charge opens nothing', async () => {
+    const body = {
+      id: 'cs_test_1',
+      client_reference_id: reference(),
+      url: 'https://checkout.stripe.com/c/pay/1',
+    };
+    stripe.next(/POST/, { status: 200, body: JSON.stringify(body) });
+    expect((await gateway.openHostedPage(pageOf(), soon())).kind).toBe('unknown');
   });
 
   test('refused by Stripe: nothing was opened, the visitor may press again', async () => {

@@ -10,6 +10,13 @@ export type DatabaseSettings =
   /** `url` for migrations and jobs, `webUrl` for the login role under row security. */
   | { kind: 'external'; url: string; webUrl: string };
 
+export interface StripeSettings {
+  secretKey: string;
+  webhookSecrets: readonly string[];
+  /** Undefined: Stripe itself. */
+  baseUrl: string | undefined;
+}
+
 export interface Settings {
   database: DatabaseSettings;
   /** Absolute. */
@@ -23,7 +30,8 @@ export interface Settings {
   /** Loopback unless set: these pages have no password of their own. */
   adminHost: string;
   carrier: 'outbox';
-  gateway: 'simulator';
+  /** Undefined: the simulator. */
+  stripe: StripeSettings | undefined;
   /** Undefined: `up` and `demo` start the simulator themselves. */
   simulatorUrl: string | undefined;
   /** Undefined: alerts are not posted. */
@@ -64,6 +72,21 @@ const webhookAddress = z.string().refine((text) => {
   const isHere = ['localhost', '127.0.0.1', '[::1]'].includes(hostname);
   return username === '' && (protocol === 'https:' || (protocol === 'http:' && isHere));
 }, 'is no address to post to; write for example https://alerts.example.jp/seikyu (http only to this machine)');
+
+const stripeKey = z
+  .string()
+  .regex(
+    /^(sk|rk)_(test|live)_[A-Za-z0-9]+$/,
+    'is no secret key of Stripe; write the one that begins with sk_live_, sk_test_, or rk_ for a restricted one',
+  );
+
+const stripeWebhookSecrets = z
+  .string()
+  .transform((text) => text.split(',').map((secret) => secret.trim()))
+  .refine(
+    (secrets) => secrets.every((secret) => /^whsec_[A-Za-z0-9+/=_-]+$/.test(secret)),
+    'is no signing secret of a webhook endpoint; write whsec_..., and two of them with a comma between',
+  );
 
 // It may hold a password: it is not repeated.
 const smtpUrl = z.string().refine((text) => {
@@ -129,7 +152,12 @@ const environment = z
     ADMIN_PORT: port(8081),
     ADMIN_HOST: z.string().default('127.0.0.1'),
     SEIKYU_CARRIER: laterVersion('outbox', 'twilio'),
-    SEIKYU_GATEWAY: laterVersion('simulator', 'stripe'),
+    SEIKYU_GATEWAY: z
+      .enum(['simulator', 'stripe'], 'is not known; write simulator or stripe')
+      .default('simulator'),
+    STRIPE_SECRET_KEY: stripeKey.optional(),
+    STRIPE_WEBHOOK_SECRET: stripeWebhookSecrets.optional(),
+    STRIPE_BASE_URL: webhookAddress.optional(),
     SIMULATOR_URL: webAddress.optional(),
     SEIKYU_ALERT_WEBHOOK: webhookAddress.optional(),
     SEIKYU_ALERT_WEBHOOK_SECRET: z
@@ -160,6 +188,9 @@ function together(
     SEIKYU_ALERT_MAIL_TO?: unknown;
     SEIKYU_ALERT_MAIL_FROM?: unknown;
     SMTP_URL?: unknown;
+    SEIKYU_GATEWAY?: unknown;
+    STRIPE_SECRET_KEY?: unknown;
+    STRIPE_WEBHOOK_SECRET?: unknown;
   },
   context: z.RefinementCtx,
 ): void {
@@ -198,6 +229,12 @@ function together(
     const missing = group.filter((name) => found[name] === undefined);
     if (missing.length === group.length) continue;
     for (const name of missing) wrong(name, `is missing; alerts go out only with ${group.join(', ')} set`);
+  }
+  if (found.SEIKYU_GATEWAY === 'stripe') {
+    for (const name of ['STRIPE_SECRET_KEY', 'STRIPE_WEBHOOK_SECRET'] as const) {
+      if (found[name] === undefined)
+        wrong(name, 'is missing; with SEIKYU_GATEWAY=stripe write what Stripe’s dashboard shows');
+    }
   }
   if (found.PORT !== undefined && found.PORT !== 0 && found.PORT === found.ADMIN_PORT) {
     wrong('ADMIN_PORT', 'is the same as PORT; write another port, for example 8081');
@@ -251,7 +288,16 @@ export function readSettings(options: { environment?: NodeJS.ProcessEnv; envFile
     adminPort: found.ADMIN_PORT,
     adminHost: found.ADMIN_HOST,
     carrier: 'outbox',
-    gateway: 'simulator',
+    stripe:
+      found.SEIKYU_GATEWAY === 'stripe' &&
+      found.STRIPE_SECRET_KEY !== undefined &&
+      found.STRIPE_WEBHOOK_SECRET !== undefined
+        ? {
+            secretKey: found.STRIPE_SECRET_KEY,
+            webhookSecrets: found.STRIPE_WEBHOOK_SECRET,
+            baseUrl: found.STRIPE_BASE_URL,
+          }
+        : undefined,
     simulatorUrl: found.SIMULATOR_URL,
     alertWebhook:
       found.SEIKYU_ALERT_WEBHOOK !== undefined && found.SEIKYU_ALERT_WEBHOOK_SECRET !== undefined

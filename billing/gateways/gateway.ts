@@ -119,8 +119,16 @@ export type HostedPageAnswer =
 export interface WebhookHint {
   eventId: string;
   account: string;
-  reference: string;
+  /** Null: genuine, and about nothing that this program made. It is acknowledged and forgotten. */
+  reference: string | null;
   kind: string;
+  /** Which of the gateway's accounts it comes from, null for our own; left out where the gateway has no such thing. */
+  gatewayAccount?: string | null;
+}
+
+/** What we kept of the gateway's answers about a charge: it need not be looked for by reference then. */
+export interface KnownOfCharge {
+  gatewaySessionId: string | null;
 }
 
 export interface SettlementLine {
@@ -151,6 +159,14 @@ export interface Payout {
   feeTax: number;
   /** gross - fee - feeTax */
   net: number;
+}
+
+/** A payout as the gateway's list has it. Some tell only its net: the rest is then what its lines add up to. */
+export type ListedPayout = Payout | (Pick<Payout, 'id' | 'valueDate' | 'currency' | 'net'> & ToldNetOnly);
+interface ToldNetOnly {
+  gross: null;
+  fee: null;
+  feeTax: null;
 }
 
 export interface PayoutLine {
@@ -224,8 +240,18 @@ export interface Gateway {
   /** Opens the gateway's own page; card numbers never touch Seikyu. Sent again with the same reference: the same page. */
   openHostedPage(request: HostedPageRequest, signal: AbortSignal): Promise<HostedPageAnswer>;
   /** Closes a hosted page so that it can take no more money, then answers as `lookup` does. */
-  closeHostedPage(account: string, reference: string, signal: AbortSignal): Promise<LookupAnswer>;
-  lookup(account: string, reference: string, signal: AbortSignal): Promise<LookupAnswer>;
+  closeHostedPage(
+    account: string,
+    reference: string,
+    signal: AbortSignal,
+    known?: KnownOfCharge,
+  ): Promise<LookupAnswer>;
+  lookup(
+    account: string,
+    reference: string,
+    signal: AbortSignal,
+    known?: KnownOfCharge,
+  ): Promise<LookupAnswer>;
   /** Gives money of a charge back. Sent again under the same reference: answered from the first execution. */
   refund(request: RefundRequest, signal: AbortSignal): Promise<RefundAnswer>;
   /** What became of a refund, by its reference. "Not found" proves something after the same window as for charges. */
@@ -250,7 +276,7 @@ export interface Gateway {
    * Payouts with a value date from `from` to `to` (YYYY-MM-DD, both included), in any order. Null: the gateway has no
    * list to show (yet). Throws where it cannot be reached.
    */
-  payouts(account: string, from: string, to: string, signal: AbortSignal): Promise<Payout[] | null>;
+  payouts(account: string, from: string, to: string, signal: AbortSignal): Promise<ListedPayout[] | null>;
   /** All that a payout is made of. The call throws where the gateway cannot be reached, reading where it is cut off. */
   payoutLines(account: string, payoutId: string, signal: AbortSignal): Promise<AsyncIterable<PayoutLine>>;
   /**

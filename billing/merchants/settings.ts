@@ -60,7 +60,7 @@ export interface MerchantSettings {
   /** Files that are to come, and by when. Absent in settings that were applied before the key was known. */
   calendar?: ExpectedFile[];
   /** Absent in settings that were applied before the key was known. */
-  gateway?: { fee: FeeSettings | null };
+  gateway?: { fee: FeeSettings | null; stripeAccount?: string | null };
 }
 
 /** From when on a file or bill is so unusual that a person looks first. A factor of 0: never. */
@@ -366,6 +366,10 @@ const settingsSchema = z.strictObject({
           tax_percent: percent.default(10),
           tolerance_yen: wholeNumber(0, 1_000_000).default(0),
         })
+        .optional(),
+      stripe_account: z
+        .string({ error: quoted('the account') })
+        .regex(/^acct_[A-Za-z0-9]{1,64}$/, 'must be an account of Stripe: acct_...')
         .optional(),
     })
     .prefault({}),
@@ -873,6 +877,8 @@ function settingsFrom(read: Read, layout: LayoutFile | null): MerchantSettings {
         fee === undefined
           ? null
           : { ratePercent: fee.rate_percent, taxPercent: fee.tax_percent, toleranceYen: fee.tolerance_yen },
+      // Left out where it is not set: settings that were applied before stay the same to the last byte.
+      ...(read.gateway.stripe_account === undefined ? {} : { stripeAccount: read.gateway.stripe_account }),
     },
   };
 }

@@ -14,6 +14,7 @@ export interface OpenCharge {
   deadline_at: string;
   asks: number;
   hosted_page_url: string | null;
+  gateway_session_id: string | null;
   /** When its hosted page ends; null = it has none. */
   page_ends_at: string | null;
 }
@@ -49,7 +50,7 @@ export async function chargesToAsk(
 ): Promise<OpenCharge[]> {
   return db.query<OpenCharge>(
     `select c.id, c.state, c.origin, c.gateway, c.amount, c.currency, c.started_at, c.deadline_at, c.asks,
-            c.hosted_page_url, s.expires_at as page_ends_at
+            c.hosted_page_url, c.gateway_session_id, s.expires_at as page_ends_at
      from collection_locks l
      join charges c on c.merchant_id = l.merchant_id and c.id = l.charge_id
      left join checkout_sessions s on s.merchant_id = c.merchant_id and s.id = c.session_id

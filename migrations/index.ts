@@ -5,6 +5,7 @@ import * as auditChain from './0003-audit-chain.ts';
 import * as findings from './0004-findings.ts';
 import * as alertDelivery from './0005-alert-delivery.ts';
 import * as safeMode from './0006-safe-mode.ts';
+import * as smsNews from './0010-sms-news.ts';
 
 export interface Migration {
   name: string;
@@ -19,4 +20,5 @@ export const migrations: readonly Migration[] = [
   findings,
   alertDelivery,
   safeMode,
+  smsNews,
 ];

@@ -118,6 +118,8 @@ export async function openOffice(sample = 'minato-gas', at = '2026-11-25T00:00:0
     username: sample,
     hostKeys: [server.hostKeyFingerprint],
   };
+  // Everybody in these stories has the same phone.
+  settings.notify.dailyCapPerPhone = 1_000;
   await applyMerchant(ports, settings, 'test');
   const run = (job: Job, businessDate = '2026-11-25') =>
     runJob(ports, job, { merchant: office.merchant, businessDate });

@@ -1,6 +1,8 @@
 import { instantText } from '../billing/acts/act.ts';
 import { sendDueAlerts } from '../billing/alerts/send.ts';
 import { holdFence } from '../billing/runs/queries.ts';
+import { handleCallbacks } from '../billing/sms-callbacks/handle.ts';
+import { countWaitingCallbacks } from '../billing/sms-callbacks/queries.ts';
 import { askAbout, atMostAtOnce, judgeAnswer } from '../billing/trace/ask.ts';
 import { processes } from '../billing/trace/processes.ts';
 import {
@@ -31,7 +33,9 @@ export const trace: Job<Payload> = {
   async plan({ ports, merchant }) {
     await ports.clock.refresh();
     const ranges = await rangesToAsk(ports.db, merchant.id, instantText(ports.clock.now()), chargesPerChunk);
-    const waiting = await countWaitingEvents(ports.db, merchant.id);
+    const waiting =
+      (await countWaitingEvents(ports.db, merchant.id)) +
+      (await countWaitingCallbacks(ports.db, merchant.id));
     return [
       ...ranges.map((range): Payload => ({ what: 'charges', ...range })),
       ...(waiting > 0 ? [{ what: 'webhooks' } satisfies Payload] : []),
@@ -44,7 +48,7 @@ export const trace: Job<Payload> = {
       case 'charges':
         return askAboutCharges(context, payload);
       case 'webhooks':
-        return { webhooks: await handleWaitingWebhooks(context.ports.db, context.ports, context.merchant) };
+        return handleWaiting(context);
       case 'stuck':
         return findStuck(context);
     }
@@ -55,9 +59,16 @@ export const trace: Job<Payload> = {
     return {
       to_ask: await countToAsk(ports.db, merchant.id, instantText(ports.clock.now())),
       webhooks: await countWaitingEvents(ports.db, merchant.id),
+      sms_callbacks: await countWaitingCallbacks(ports.db, merchant.id),
     };
   },
 };
+
+async function handleWaiting({ ports, merchant }: ChunkContext): Promise<Counts> {
+  const webhooks = await handleWaitingWebhooks(ports.db, ports, merchant);
+  const callbacks = await handleCallbacks(ports.db, ports, merchant.id);
+  return callbacks > 0 ? { webhooks, sms_callbacks: callbacks } : { webhooks };
+}
 
 async function askAboutCharges(context: ChunkContext, range: ChargeRange): Promise<Counts> {
   const { ports, merchant, fence, stop } = context;

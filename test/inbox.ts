@@ -31,6 +31,8 @@ export class Killed extends Error {}
 /** A merchant's SFTP server with a real inbox, our database and archive, and the jobs that stand between. */
 export interface Office {
   db: TestDatabase['db'];
+  /** As the login role under row security, like the web. */
+  webDb: TestDatabase['webDb'];
   ports: Ports;
   clock: FixedClock;
   server: SftpServer;
@@ -126,6 +128,7 @@ export async function openOffice(sample = 'minato-gas', at = '2026-11-25T00:00:0
 
   const office: Office = {
     db: database.db,
+    webDb: database.webDb,
     ports,
     clock,
     server,

@@ -334,9 +334,14 @@ export async function askAboutUnknown(ports: SendPorts, work: SendWork): Promise
       },
     );
     const now = clock.now();
+    const found = new Set<string>();
     const outcomes = asked.map((message, index): MessageOutcome => {
-      const answer = answers[index];
+      let answer = answers[index];
       assertState(answer, 'a question without an answer');
+      // Two that say the same to one phone: the carrier's one is one of them, and the other is asked about again.
+      if (answer.kind === 'accepted' && found.has(answer.providerId)) {
+        answer = { kind: 'unknown', why: 'this one is another of ours' };
+      } else if (answer.kind === 'accepted') found.add(answer.providerId);
       return { ...outcomeOfLookup(now, carrier, message, answer), ...keyOf(message), segments: null };
     });
     const given = outcomes.filter((outcome) => outcome.to === 'unknown' && outcome.askAt === null);

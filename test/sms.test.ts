@@ -7,6 +7,8 @@ import { checkInvariants } from '../billing/checks/queries.ts';
 import type { Gateway } from '../billing/gateways/gateway.ts';
 import { messageIdOf } from '../billing/messages/message.ts';
 import { planSteps } from '../billing/messages/plan.ts';
+import { compareOutside } from '../billing/outside/compare.ts';
+import { takeInMessages } from '../billing/restores/take-in-messages.ts';
 import { notify } from '../jobs/notify.ts';
 import { trace } from '../jobs/trace.ts';
 import { startWeb, type WebServer } from '../web/server.ts';
@@ -377,5 +379,149 @@ describe('how much', () => {
       `select from alerts where cause = 'CARRIER_REFUSES' and resolved_at is null`,
     );
     expect(open).toEqual([]);
+  });
+});
+
+describe('before anything is sent', () => {
+  const preview = (date = '2026-11-25') =>
+    notify.dryRun({
+      ports: office.ports,
+      merchant: office.merchant,
+      businessDate: date,
+      stop: new AbortController().signal,
+      progress: () => undefined,
+    });
+
+  it('messages, segments and cost are shown, for what is planned and what is not planned yet', async () => {
+    const { notify: settings } = office.merchant.settings;
+    await office.change((all) => ({ ...all, notify: { ...settings, pricePerSegmentYen: 3.3 } }));
+    const before = await preview();
+    await receive([{}, {}, {}, { phone: '' }, { phone: '03-1234-5678' }]);
+    expect(await preview()).toMatchObject({
+      files_to_plan: 1,
+      messages: (before.messages ?? 0) + 3,
+      segments: (before.segments ?? 0) + 3,
+      cost_yen: Math.ceil(((before.segments ?? 0) + 3) * 3.3),
+    });
+    office.clock.set('2026-11-24T22:00:00Z');
+    await office.run(notify);
+    const [{ invoice_id: invoiceId = '' } = {}] = (await messages()).filter(
+      ({ state }) => state === 'planned',
+    );
+    await plan([{ invoiceId, step: 'reminder:+1bd', plannedOn: '2026-11-27' }]);
+    expect(await preview()).toMatchObject({ messages: (before.messages ?? 0) + 3 });
+    expect(await preview('2026-11-27')).toMatchObject({ messages: (before.messages ?? 0) + 4 });
+    // What was counted is what is sent.
+    office.clock.set('2026-11-27T01:00:00Z');
+    const due = await preview('2026-11-27');
+    await office.run(notify, '2026-11-27');
+    const [sent] = await office.db.query<{ segments: number }>(
+      `select sum(segments)::int as segments from messages where claimed_at >= '2026-11-27T00:00:00Z'`,
+    );
+    expect(sent?.segments).toBe(due.segments);
+    await office.change((all) => ({ ...all, notify: settings }));
+  });
+});
+
+describe('Twilio’s own list, which knows no id of ours', () => {
+  const outside = async () => {
+    const { carrier, sealer, baseUrl } = office.ports;
+    const gateway = {
+      name: 'none',
+      // biome-ignore lint/correctness/useYield: there are none.
+      listCharges: async function* () {
+        return;
+      },
+    };
+    const { invariants } = await compareOutside(
+      office.db,
+      { gateway, carrier, sealer, baseUrl },
+      {
+        merchants: [office.merchant],
+        from: '2026-12-15',
+        now: office.clock.now(),
+        signal: AbortSignal.timeout(10_000),
+      },
+    );
+    return invariants
+      .filter(({ holds }) => !holds)
+      .map(({ id, examples }) => [id, ...examples.map(({ kind, subject }) => `${kind} ${subject}`)]);
+  };
+  const message = async (): Promise<{ id: string; invoiceId: string }> => {
+    const [{ invoice_id: invoiceId = '' } = {}] = await messages();
+    return { id: `${invoiceId} first_notice`, invoiceId };
+  };
+
+  beforeEach(() => office.clock.set('2026-12-15T01:00:00Z'));
+
+  it('agrees with our books', async () => {
+    await receive([{}, {}]);
+    await office.run(notify, '2026-12-15');
+    office.clock.advance(3_600_000);
+    expect(await outside()).toEqual([]);
+  });
+
+  it('shows what was taken twice, what was taken without our knowing, and what is of no bill', async () => {
+    office.clock.set('2026-12-16T01:00:00Z');
+    await receive([{}, {}]);
+    await office.run(notify, '2026-12-16');
+    const [first, second] = twilio.taken;
+    const { id } = await message();
+    twilio.taken.push({ ...(first as TakenMessage), sid: `SM${'e'.repeat(32)}` });
+    await office.db.run(`update messages set state = 'planned', provider_id = null where provider_id = $1`, [
+      second?.sid,
+    ]);
+    const link = `https://pay.example.jp/l/${office.merchant.shortCode}${'Z'.repeat(22)}`;
+    twilio.taken.push({ ...(first as TakenMessage), sid: `SM${'d'.repeat(32)}`, body: `x\n${link}` });
+    office.clock.advance(3_600_000);
+    const found = await outside();
+    const other = (await messages())[1];
+    expect(found).toContainEqual([
+      18,
+      ...[`message ${other?.invoice_id} first_notice`, `sms SM${'d'.repeat(32)}`, `sms SM${'e'.repeat(32)}`],
+    ]);
+    expect(JSON.stringify(found)).not.toContain(`message ${id}`);
+    await office.db.run(`update messages set state = 'sent', provider_id = $1 where invoice_id = $2`, [
+      second?.sid,
+      other?.invoice_id,
+    ]);
+  });
+
+  it('brings back what a restored database has forgotten, so that nothing is sent again', async () => {
+    office.clock.set('2026-12-21T01:00:00Z');
+    await receive([{ due: '2026-12-24' }, { due: '2026-12-24' }]);
+    await office.run(notify, '2026-12-21');
+    const [{ invoice_id: invoiceId = '' } = {}] = await messages();
+    await plan([{ invoiceId, step: 'reminder:-3bd', plannedOn: '2026-12-21' }]);
+    await office.run(notify, '2026-12-21');
+    expect(twilio.taken).toHaveLength(3);
+    const was = await messages();
+    // An older state: one notice is planned only, the other and the reminder are not even that.
+    await office.db.run(
+      `update messages set state = 'planned', provider_id = null, claimed_at = null, phone_digest = null, delivery = null
+       where invoice_id = any($1::uuid[]) and invoice_id <> $2`,
+      [was.map((row) => row.invoice_id), invoiceId],
+    );
+    await office.db.run(`delete from messages where invoice_id = $1`, [invoiceId]);
+    await office.db.run(`delete from links where invoice_id = $1`, [invoiceId]);
+    // In another month, for history is not forgotten here and its keys have the month.
+    office.clock.set('2027-01-05T01:00:00Z');
+    const { carrier } = office.ports;
+    const counts = await takeInMessages(
+      office.ports,
+      { merchant: office.merchant, actor: 'test' },
+      carrier.list('', '2026-12-21T00:00:00Z', '2026-12-22T00:00:00Z', AbortSignal.timeout(10_000)),
+    );
+    expect(counts).toMatchObject({ recovered: 3, unknown_bills: 0 });
+    const columns = ({ invoice_id, step, state, provider_id }: MessageRow) => ({
+      invoice_id,
+      step,
+      state,
+      provider_id,
+    });
+    expect((await messages()).map(columns)).toEqual(was.map(columns));
+    office.clock.advance(60_000);
+    await office.run(notify, '2026-12-21');
+    expect(twilio.taken).toHaveLength(3);
   });
 });

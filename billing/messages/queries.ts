@@ -404,6 +404,65 @@ export async function dueTexts(db: Pick<Db, 'query'>, merchantId: number, dueOn:
   );
 }
 
+export interface NamedSms {
+  provider_id: string;
+  invoice_id: string;
+  step: string;
+}
+
+/** Messages that are known by what the carrier calls them. */
+export async function knownSms(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  carrier: string,
+  listed: readonly { providerId: string; phoneDigest: Buffer }[],
+): Promise<NamedSms[]> {
+  return db.query<NamedSms>(
+    `select m.provider_id, m.invoice_id, m.step
+     from unnest($3::text[], $4::bytea[]) as l(provider_id, phone_digest)
+     join messages m on m.merchant_id = $1 and m.phone_digest = l.phone_digest and m.provider_id = l.provider_id
+     where m.carrier = $2`,
+    [merchantId, carrier, listed.map((sms) => sms.providerId), listed.map((sms) => sms.phoneDigest)],
+  );
+}
+
+export interface StepOfBill {
+  step: string;
+  planned_on: string;
+  provider_id: string | null;
+}
+
+export interface AddressedBill {
+  phone_digest: Buffer;
+  invoice_id: string;
+  due_on: string;
+  business_date: string;
+  /** 0: it has none. */
+  newest_link: number;
+  steps: StepOfBill[];
+}
+
+/** Bills that are told to these phones, the newest first. Reads all contacts: for lists of the outside alone. */
+export async function billsOfPhones(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  phoneDigests: readonly Buffer[],
+): Promise<AddressedBill[]> {
+  return db.query<AddressedBill>(
+    `select c.phone_digest, i.id as invoice_id, i.due_on, i.business_date,
+            coalesce((select max(l.version) from links l where l.merchant_id = $1 and l.invoice_id = i.id), 0) as newest_link,
+            coalesce((select jsonb_agg(jsonb_build_object('step', m.step, 'planned_on', m.planned_on, 'provider_id', m.provider_id)
+                                       order by m.planned_on, m.step)
+                      from messages m where m.merchant_id = $1 and m.invoice_id = i.id), '[]') as steps
+     from contacts c
+     join invoices i on i.merchant_id = c.merchant_id and i.customer_id = c.customer_id and i.contact_version = c.version
+     join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id and f.state = 'released'
+     where c.merchant_id = $1 and c.phone_digest = any($2::bytea[])
+     order by i.business_date desc, i.id`,
+    [merchantId, phoneDigests],
+  );
+}
+
 /** Planned messages whose day has come and whose bill is not parked or being paid. */
 export async function countDue(db: Pick<Db, 'query'>, merchantId: number, dueOn: string): Promise<number> {
   const rows = await db.query<{ due: number }>(

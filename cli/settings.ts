@@ -29,7 +29,9 @@ export interface Settings {
   adminPort: number;
   /** Loopback unless set: these pages have no password of their own. */
   adminHost: string;
-  carrier: 'outbox';
+  carrier: 'outbox' | 'twilio';
+  /** Undefined unless `carrier` is `twilio`. */
+  twilio: { accountSid: string; authToken: string; messagingServiceSid: string; apiUrl: string } | undefined;
   /** Undefined: the simulator. */
   stripe: StripeSettings | undefined;
   /** Undefined: `up` and `demo` start the simulator themselves. */
@@ -88,6 +90,26 @@ const stripeWebhookSecrets = z
     'is no signing secret of a webhook endpoint; write whsec_..., and two of them with a comma between',
   );
 
+/** Credentials go there: never in the clear, unless it is this machine. */
+const apiAddress = z
+  .string()
+  .refine((text) => {
+    if (!URL.canParse(text)) return false;
+    const { protocol, hostname, pathname, search } = new URL(text);
+    const isHere = ['localhost', '127.0.0.1', '[::1]'].includes(hostname);
+    return pathname === '/' && search === '' && (protocol === 'https:' || (protocol === 'http:' && isHere));
+  }, 'is no host of an API; write for example https://api.twilio.com (http only to this machine)')
+  .transform((text) => new URL(text).origin);
+
+/** An account or a service of Twilio; not repeated, for a token may have slipped in. */
+const sid = (letters: string) =>
+  z
+    .string()
+    .regex(
+      new RegExp(`^${letters}[0-9a-fA-F]{32}$`),
+      `is none; write ${letters} and 32 hexadecimal digits, as Twilio's console shows it`,
+    );
+
 // It may hold a password: it is not repeated.
 const smtpUrl = z.string().refine((text) => {
   if (!URL.canParse(text)) return false;
@@ -118,19 +140,6 @@ const port = (standard: number) =>
     )
     .transform(Number);
 
-const laterVersion = (only: string, later: string) =>
-  z
-    .string()
-    .default(only)
-    .superRefine((text, context) => {
-      if (text === only) return;
-      const message =
-        text === later
-          ? `=${later} comes in a later version; this one has ${only}`
-          : `is not known; write ${only}`;
-      context.addIssue({ code: 'custom', message });
-    });
-
 const levels = ['debug', 'info', 'warn', 'error', 'silent'] as const;
 
 const secretMinimum = 32;
@@ -151,7 +160,14 @@ const environment = z
     PORT: port(8080),
     ADMIN_PORT: port(8081),
     ADMIN_HOST: z.string().default('127.0.0.1'),
-    SEIKYU_CARRIER: laterVersion('outbox', 'twilio'),
+    SEIKYU_CARRIER: z.enum(['outbox', 'twilio'], 'is not known; write outbox or twilio').default('outbox'),
+    TWILIO_ACCOUNT_SID: sid('AC').optional(),
+    TWILIO_AUTH_TOKEN: z
+      .string()
+      .regex(/^[!-~]{16,}$/, "is no token; write it as Twilio's console shows it")
+      .optional(),
+    TWILIO_MESSAGING_SERVICE_SID: sid('MG').optional(),
+    TWILIO_BASE_URL: apiAddress.default('https://api.twilio.com'),
     SEIKYU_GATEWAY: z
       .enum(['simulator', 'stripe'], 'is not known; write simulator or stripe')
       .default('simulator'),
@@ -183,6 +199,11 @@ function together(
     SEIKYU_SECRET?: unknown;
     PORT?: unknown;
     ADMIN_PORT?: unknown;
+    SEIKYU_BASE_URL?: unknown;
+    SEIKYU_CARRIER?: unknown;
+    TWILIO_ACCOUNT_SID?: unknown;
+    TWILIO_AUTH_TOKEN?: unknown;
+    TWILIO_MESSAGING_SERVICE_SID?: unknown;
     SEIKYU_ALERT_WEBHOOK?: unknown;
     SEIKYU_ALERT_WEBHOOK_SECRET?: unknown;
     SEIKYU_ALERT_MAIL_TO?: unknown;
@@ -220,6 +241,14 @@ function together(
       'DATABASE_URL',
       'is missing although DATABASE_WEB_URL is set; write both, or neither for the embedded database',
     );
+  }
+  if (found.SEIKYU_CARRIER === 'twilio') {
+    for (const name of ['TWILIO_ACCOUNT_SID', 'TWILIO_AUTH_TOKEN', 'TWILIO_MESSAGING_SERVICE_SID'] as const) {
+      if (found[name] === undefined) wrong(name, 'is missing; SEIKYU_CARRIER=twilio sends with it');
+    }
+    if (found.SEIKYU_BASE_URL === undefined) {
+      wrong('SEIKYU_BASE_URL', 'is missing; write the public address: Twilio calls it with news of each SMS');
+    }
   }
   // Each of these is of use with the others only.
   for (const group of [
@@ -287,7 +316,19 @@ export function readSettings(options: { environment?: NodeJS.ProcessEnv; envFile
     port: found.PORT,
     adminPort: found.ADMIN_PORT,
     adminHost: found.ADMIN_HOST,
-    carrier: 'outbox',
+    carrier: found.SEIKYU_CARRIER,
+    twilio:
+      found.SEIKYU_CARRIER === 'twilio' &&
+      found.TWILIO_ACCOUNT_SID !== undefined &&
+      found.TWILIO_AUTH_TOKEN !== undefined &&
+      found.TWILIO_MESSAGING_SERVICE_SID !== undefined
+        ? {
+            accountSid: found.TWILIO_ACCOUNT_SID,
+            authToken: found.TWILIO_AUTH_TOKEN,
+            messagingServiceSid: found.TWILIO_MESSAGING_SERVICE_SID,
+            apiUrl: found.TWILIO_BASE_URL,
+          }
+        : undefined,
     stripe:
       found.SEIKYU_GATEWAY === 'stripe' &&
       found.STRIPE_SECRET_KEY !== undefined &&

@@ -5,6 +5,7 @@ import { isAbsolute, join } from 'node:path';
 import { mailSender } from '../billing/alerts/mail.ts';
 import type { AlertSender } from '../billing/alerts/sender.ts';
 import { webhookSender } from '../billing/alerts/webhook.ts';
+import type { Carrier } from '../billing/carriers/carrier.ts';
 import { outboxCarrier } from '../billing/carriers/outbox.ts';
 import { openVirtualClock, systemClock, type VirtualClock } from '../billing/clock.ts';
 import type { CrashPoint } from '../billing/crash-points.ts';
@@ -96,6 +97,8 @@ export async function openSystem(settings: Settings, log: Log, options: OpenOpti
     const sealer = makeSealer(deriveKeys(settings.secret), randomness);
     const alertSenders = openAlertSenders(settings);
     for (const sender of alertSenders) closers.push(() => sender.close());
+    const { carrier, closeCarrier } = await openCarrier(settings, { db, clock, sealer });
+    closers.push(closeCarrier);
     const host = hostname();
     let gateway: Gateway | undefined;
     let gatewayUrl: string | undefined;
@@ -172,7 +175,7 @@ export async function openSystem(settings: Settings, log: Log, options: OpenOpti
       disk: openDisk(ids),
       sealer,
       gateway: unopenedGateway,
-      carrier: outboxCarrier({ db, clock, sealer }),
+      carrier,
       alertSenders,
       openStore: openSftpStore({ clock }),
       archiveFolder: join(settings.home, 'archive'),
@@ -234,6 +237,17 @@ async function bringSchemaUp(db: Db, settings: Settings, log: Log): Promise<void
       context: { pending: status.pending.length, unknown: status.unknown.length },
     });
   }
+}
+
+async function openCarrier(
+  { twilio, baseUrl }: Settings,
+  ports: Pick<Ports, 'db' | 'clock' | 'sealer'>,
+): Promise<{ carrier: Carrier; closeCarrier: () => Promise<void> }> {
+  if (twilio === undefined) return { carrier: outboxCarrier(ports), closeCarrier: async () => undefined };
+  // Its SDK takes a third of a second to load: only where it is used.
+  const { twilioCarrier } = await import('../billing/carriers/twilio.ts');
+  const carrier = twilioCarrier({ ...twilio, baseUrl });
+  return { carrier, closeCarrier: () => carrier.close() };
 }
 
 function openAlertSenders({ alertWebhook, alertMail }: Settings): AlertSender[] {

@@ -4,6 +4,8 @@ import { watchExpectedFiles } from '../billing/exchanges/expected.ts';
 import { carryOnRecalls } from '../billing/recalls/carry-on.ts';
 import { runningRecalls } from '../billing/recalls/queries.ts';
 import { holdFence } from '../billing/runs/queries.ts';
+import { handleCallbacks } from '../billing/sms-callbacks/handle.ts';
+import { countWaitingCallbacks } from '../billing/sms-callbacks/queries.ts';
 import { askAbout, atMostAtOnce, judgeAnswer } from '../billing/trace/ask.ts';
 import { processes } from '../billing/trace/processes.ts';
 import {
@@ -41,7 +43,9 @@ export const trace: Job<Payload> = {
   async plan({ ports, merchant }) {
     await ports.clock.refresh();
     const ranges = await rangesToAsk(ports.db, merchant.id, instantText(ports.clock.now()), chargesPerChunk);
-    const waiting = await countWaitingEvents(ports.db, merchant.id);
+    const waiting =
+      (await countWaitingEvents(ports.db, merchant.id)) +
+      (await countWaitingCallbacks(ports.db, merchant.id));
     return [
       ...ranges.map((range): Payload => ({ what: 'charges', ...range })),
       ...(waiting > 0 ? [{ what: 'webhooks' } satisfies Payload] : []),
@@ -58,7 +62,7 @@ export const trace: Job<Payload> = {
       case 'charges':
         return askAboutCharges(context, payload);
       case 'webhooks':
-        return { webhooks: await handleWaitingWebhooks(context.ports.db, context.ports, context.merchant) };
+        return handleWaiting(context);
       case 'recalls':
         return carryOnRecalls(context.ports, context);
       case 'stuck':
@@ -71,9 +75,16 @@ export const trace: Job<Payload> = {
     return {
       to_ask: await countToAsk(ports.db, merchant.id, instantText(ports.clock.now())),
       webhooks: await countWaitingEvents(ports.db, merchant.id),
+      sms_callbacks: await countWaitingCallbacks(ports.db, merchant.id),
     };
   },
 };
+
+async function handleWaiting({ ports, merchant }: ChunkContext): Promise<Counts> {
+  const webhooks = await handleWaitingWebhooks(ports.db, ports, merchant);
+  const callbacks = await handleCallbacks(ports.db, ports, merchant.id);
+  return callbacks > 0 ? { webhooks, sms_callbacks: callbacks } : { webhooks };
+}
 
 async function askAboutCharges(context: ChunkContext, range: ChargeRange): Promise<Counts> {
   const { ports, merchant, fence, stop } = context;

@@ -7,6 +7,7 @@ import * as alertDelivery from './0005-alert-delivery.ts';
 import * as safeMode from './0006-safe-mode.ts';
 import * as kindsGatesAdjustments from './0007-kinds-gates-adjustments.ts';
 import * as recalls from './0008-recalls.ts';
+import * as smsNews from './0009-sms-news.ts';
 
 export interface Migration {
   name: string;
@@ -23,4 +24,5 @@ export const migrations: readonly Migration[] = [
   safeMode,
   kindsGatesAdjustments,
   recalls,
+  smsNews,
 ];

@@ -105,6 +105,8 @@ ${more}`;
     readable: () => 'ok',
     layout: () => undefined,
   });
+  // Everybody in these stories has the same phone.
+  settings.notify.dailyCapPerPhone = 1_000;
   await applyMerchant(ports, settings, 'test');
   return merchantByCode(ports.db, code);
 }

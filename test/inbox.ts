@@ -47,6 +47,8 @@ const named = (name: string) =>
 /** A merchant's SFTP server with a real inbox, our database and archive, and the jobs that stand between. */
 export interface Office {
   db: TestDatabase['db'];
+  /** As the login role under row security, like the web. */
+  webDb: TestDatabase['webDb'];
   ports: Ports;
   clock: FixedClock;
   server: SftpServer;
@@ -136,12 +138,15 @@ export async function openOffice(sample = 'minato-gas', at = '2026-11-25T00:00:0
   };
   // Its stories bill the same few customers again and again in one month; those of gates switch them on.
   settings.gates = { fileTimes: 0, billTimes: 0, twice: false };
+  // Everybody in these stories has the same phone.
+  settings.notify.dailyCapPerPhone = 1_000;
   await applyMerchant(ports, settings, 'test');
   const run = (job: Job, businessDate = '2026-11-25') =>
     runJob(ports, job, { merchant: office.merchant, businessDate });
 
   const office: Office = {
     db: database.db,
+    webDb: database.webDb,
     ports,
     clock,
     server,

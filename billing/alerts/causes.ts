@@ -223,6 +223,15 @@ export const causes: Readonly<Record<string, Cause>> = {
     next: 'the carrier took no messages for a while; they go in a later pass',
     over: 'it did not happen for a day',
   },
+  CARRIER_REFUSES: {
+    level: 'now',
+    next: 'the carrier takes nothing from this account or sender until somebody acts: its code stands in the message; see docs/sms.md. Nothing is lost: messages wait and go in a later pass',
+    over: 'the carrier has taken a message since',
+  },
+  SMS_TAKEN_TWICE: {
+    level: 'now',
+    next: 'the carrier took a message under two ids: a customer has it twice. `seikyu check --outside` names it; ask the carrier',
+  },
   WEBHOOKS_WAITING: {
     level: 'daily',
     next: 'webhooks are stored and not handled, because the gateway gives no answer about them: `seikyu run trace`',

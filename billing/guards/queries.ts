@@ -29,6 +29,7 @@ export const uniqueKeys: readonly string[] = [
   'invoices_pkey',
   'links_merchant_id_token_hash_key',
   'messages_pkey',
+  'opt_outs_pkey',
   'outward_files_merchant_id_kind_sequence_key',
   'outward_files_merchant_id_name_key',
   'outward_files_one_receipt',
@@ -45,6 +46,7 @@ export const uniqueKeys: readonly string[] = [
   'run_passes_pkey',
   'runs_pkey',
   'settlement_reports_pkey',
+  'sms_callbacks_pkey',
   'transfers_pkey',
   'webhook_events_pkey',
 ];
@@ -78,6 +80,7 @@ export const references: Readonly<Record<string, readonly string[]>> = {
   merchant_counters: ['merchants'],
   merchant_settings: ['merchants'],
   messages: ['invoices'],
+  opt_outs: ['merchants'],
   outward_file_parts: ['outward_files'],
   outward_files: ['merchants'],
   parked_items: ['merchants'],
@@ -95,6 +98,7 @@ export const references: Readonly<Record<string, readonly string[]>> = {
   run_passes: ['runs'],
   runs: ['merchants'],
   settlement_reports: ['merchants'],
+  sms_callbacks: ['merchants'],
   watermarks: ['merchants'],
   webhook_events: ['merchants'],
 };

@@ -39,6 +39,10 @@ export interface MerchantSettings {
     reminders: CountedOffset[];
     languages: ('ja' | 'en')[];
     unreached: 'returned' | 'kept';
+    /** Absent in settings that were applied before the key was known. */
+    dailyCapPerPhone?: number;
+    /** What the carrier takes for a segment; null: no cost is shown. Absent like the cap. */
+    pricePerSegmentYen?: number | null;
   };
   checkout: {
     methods: ('card' | 'barcode' | 'wallet')[];
@@ -155,6 +159,9 @@ const builtInLayouts = ['standard/1', 'standard/2'];
 /** The built-in defaults: what a merchant gets who says nothing else. */
 const DEFAULT_REMINDERS = ['-3bd', '+1bd', '+7bd'];
 const DEFAULT_CARD = { attempts: 4, on: ['+0d', '+3bd', '+10bd', 'next_payday'] };
+
+/** A family's contracts and their reminders; a number that stands with hundreds of customers is a slip. */
+export const defaultDailyCap = 5;
 
 /** Networks fine more than 15 attempts in 30 days; gateways advise 8. */
 const MAX_ATTEMPTS = 15;
@@ -279,6 +286,12 @@ const settingsSchema = z.strictObject({
         .default(() => DEFAULT_REMINDERS.map(builtInCounted)),
       languages: z.array(languages).min(1, 'needs a language').default(['ja', 'en']),
       unreached: z.enum(['returned', 'kept']).default('returned'),
+      daily_cap_per_phone: wholeNumber(1, 1000).default(defaultDailyCap),
+      price_per_segment_yen: z
+        .number({ error: 'must be a number' })
+        .min(0, 'must be 0 or more')
+        .max(1000, 'must be 1000 or less')
+        .optional(),
     })
     .prefault({}),
   checkout: z
@@ -835,6 +848,8 @@ function settingsFrom(read: Read, layout: LayoutFile | null): MerchantSettings {
       reminders: read.notify.reminders,
       languages: read.notify.languages,
       unreached: read.notify.unreached,
+      dailyCapPerPhone: read.notify.daily_cap_per_phone,
+      pricePerSegmentYen: read.notify.price_per_segment_yen ?? null,
     },
     checkout: {
       methods: read.checkout.methods,

@@ -138,6 +138,9 @@ export async function standingStill(
        select 'WEBHOOKS_WAITING', 'event ' || event_id from webhook_events
        where merchant_id = $1 and handled_at is null and received_at < $4::timestamptz
        union all
+       select 'WEBHOOKS_WAITING', 'news of SMS ' || provider_id from sms_callbacks
+       where merchant_id = $1 and received_at < $4::timestamptz
+       union all
        select 'MESSAGES_' || upper(m.state), m.step || ' of bill ' || i.billing_number
        from (select invoice_id, step, state from messages
              where merchant_id = $1 and state = 'sending' and claimed_at < $5::timestamptz
@@ -274,6 +277,8 @@ export async function provenOver(
            select from charges c
            where c.merchant_id = $1 and c.gateway = split_part(a.cause, ' ', 2) and c.state in ('succeeded', 'failed')
              and c.id > rpad(lpad(to_hex((extract(epoch from a.last_at) * 1000)::bigint + 1), 12, '0'), 32, '0')::uuid)
+         when a.cause = 'CARRIER_REFUSES' then exists (
+           select from messages m where m.merchant_id = $1 and m.state = 'sent' and m.decided_at > a.last_at)
          when a.cause like 'SETTLEMENT_REPORT_LATE %' then exists (
            select from settlement_reports r where r.merchant_id = $1 and r.report_date::text = right(a.cause, 10))
          else not exists (

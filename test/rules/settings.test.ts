@@ -51,6 +51,8 @@ describe('the sample merchants', () => {
       reminders: [-3, 1, 7].map((count) => ({ kind: 'bank_days', count })),
       languages: ['ja', 'en'],
       unreached: 'returned',
+      dailyCapPerPhone: 5,
+      pricePerSegmentYen: null,
     });
     expect(dunningPolicyOf(settings)).toMatchObject({
       attempts: 4,

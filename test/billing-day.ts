@@ -360,6 +360,8 @@ export class BillingDay {
             customer: `${code}-${customer}`,
             phone: `0${phoneOf(no, Number(customer.slice(1)))}`,
             due: dueOn,
+            // A second bill of one month would be parked.
+            period: sequence === 1 ? '2026-10' : '2026-11',
             amount: String(1_000 * sequence + Number(customer.slice(1))),
             ...change,
           })),

@@ -11,6 +11,10 @@ const benches: Record<string, () => Promise<Bench>> = {
     const { auditBench } = await import('./audit.ts');
     return (report) => auditBench(report, { lines: numberOf('lines') ?? 200_000 });
   },
+  notify: async () => {
+    const { notifyBench } = await import('./notify.ts');
+    return (report) => notifyBench(report, { messages: numberOf('messages') ?? 20_000 });
+  },
   check: async () => (await import('./check.ts')).checkBench,
 };
 

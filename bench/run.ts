@@ -19,6 +19,10 @@ const benches: Record<string, () => Promise<Bench>> = {
     const { deliverBench } = await import('./deliver.ts');
     return (report) => deliverBench(report, { lines: numberOf('lines') ?? 200_000 });
   },
+  notify: async () => {
+    const { notifyBench } = await import('./notify.ts');
+    return (report) => notifyBench(report, { messages: numberOf('messages') ?? 20_000 });
+  },
   check: async () => (await import('./check.ts')).checkBench,
 };
 

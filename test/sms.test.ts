@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { twilioCarrier } from '../billing/carriers/twilio.ts';
 import { checkInvariants } from '../billing/checks/queries.ts';
+import { explainBill } from '../billing/explain/queries.ts';
 import type { Gateway } from '../billing/gateways/gateway.ts';
 import { messageIdOf } from '../billing/messages/message.ts';
 import { planSteps } from '../billing/messages/plan.ts';
@@ -151,6 +152,10 @@ describe('what becomes of a message', () => {
     expect(await messages()).toMatchObject([
       { state: 'sent', delivery: 'undelivered', code: '30003', unreached: 'undelivered' },
     ]);
+    const [told] = await explainBill(office.db, (await messages())[0]?.billing_number ?? '', null);
+    expect(told?.events.map((event) => event.detail)).toContain(
+      'first_notice undelivered (30003), by the carrier’s callback; the phone was not reached: undelivered',
+    );
     await call(twilio.status(sid, 'delivered'));
     expect(await messages()).toMatchObject([{ delivery: 'delivered', code: null, unreached: null }]);
   });

@@ -22,6 +22,7 @@ import type { Ids, Log, Randomness } from '../billing/ports.ts';
 import { deriveKeys, makeSealer, type Sealer } from '../billing/sealing.ts';
 import { type GatewaySimulator, startGatewaySimulator } from '../cli/demo/gateway-simulator/server.ts';
 import { signWebhook } from '../cli/demo/gateway-simulator/webhooks.ts';
+import { layoutBeside } from '../cli/layout-file.ts';
 import { includedTax } from '../files/standard/validate.ts';
 import { type TestDatabase, testDatabase } from './database.ts';
 
@@ -168,7 +169,7 @@ export async function world(): Promise<World> {
       const { settings } = parseMerchantSettings(yaml, {
         path: sample,
         readable: () => 'ok',
-        layout: () => undefined,
+        layout: layoutBeside(join(samples, sample)),
       });
       const changed = change(settings);
       await applyMerchant({ db: database.db, clock, ids }, changed, 'test');

@@ -234,7 +234,8 @@ export async function claimMessages(tx: Tx, act: Act, claim: Claim): Promise<Cla
            ask_at = case when d.skip_code is null then $7::timestamptz end,
            decided_at = case when d.skip_code is not null then $6::timestamptz end
        from ranked d
-       where m.merchant_id = $1 and m.invoice_id = d.invoice_id and m.step = d.step and m.state = 'planned'
+       -- Locked as planned above; asked again here, a database without fresh statistics would read all planned ones.
+       where m.merchant_id = $1 and m.invoice_id = d.invoice_id and m.step = d.step
          and (d.skip_code is not null or d.sent_today + d.place <= $11::int)
        returning m.invoice_id, m.step, m.version, m.state, d.due_on, d.customer_number, d.sealed, d.link_version,
                  d.link_key_id, d.token_hash

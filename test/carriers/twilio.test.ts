@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Carrier, ListedSms, SmsRequest } from '../../billing/carriers/carrier.ts';
 import { twilioCarrier } from '../../billing/carriers/twilio.ts';
+import { readSettings } from '../../cli/settings.ts';
 import {
   account,
   type SignedCallback,
@@ -239,5 +240,44 @@ describe('callbacks', () => {
   it('goes by the service’s own words where it has some', () => {
     const news = twilio.inbound(`${baseUrl}/webhooks/twilio`, request.to, 'やめて', { OptOutType: 'STOP' });
     expect(read(news)).toMatchObject({ kind: 'opted_out', phone: request.to });
+  });
+});
+
+describe('settings', () => {
+  const whole = {
+    SEIKYU_CARRIER: 'twilio',
+    SEIKYU_BASE_URL: baseUrl,
+    SEIKYU_SECRET: 'a secret of tests, of at least 32 characters',
+    TWILIO_ACCOUNT_SID: account.accountSid,
+    TWILIO_AUTH_TOKEN: '0123456789abcdef0123456789abcdef',
+    TWILIO_MESSAGING_SERVICE_SID: account.messagingServiceSid,
+  };
+  const faultsOf = (change: Record<string, string>): string => {
+    try {
+      readSettings({ environment: { ...whole, ...change }, envFile: '/nowhere/.env' });
+      return '';
+    } catch (error) {
+      return (error as Error).message;
+    }
+  };
+
+  it('are whole, or nothing starts', () => {
+    expect(readSettings({ environment: whole, envFile: '/nowhere/.env' })).toMatchObject({
+      carrier: 'twilio',
+      twilio: { accountSid: account.accountSid, apiUrl: 'https://api.twilio.com' },
+    });
+    const empty = Object.fromEntries(Object.keys(whole).map((name) => [name, '']));
+    const faults = faultsOf({ ...empty, SEIKYU_CARRIER: 'twilio', SEIKYU_SECRET: whole.SEIKYU_SECRET });
+    for (const name of ['ACCOUNT_SID', 'AUTH_TOKEN', 'MESSAGING_SERVICE_SID'])
+      expect(faults).toContain(`TWILIO_${name} is missing`);
+    expect(faults).toContain('SEIKYU_BASE_URL is missing');
+  });
+
+  it('send the token in the clear to nobody, and repeat no part of one', () => {
+    expect(faultsOf({ TWILIO_BASE_URL: 'http://twilio.example.jp' })).toContain('TWILIO_BASE_URL');
+    expect(faultsOf({ TWILIO_BASE_URL: 'http://127.0.0.1:9000' })).toBe('');
+    const swapped = faultsOf({ TWILIO_ACCOUNT_SID: whole.TWILIO_AUTH_TOKEN });
+    expect(swapped).toContain('TWILIO_ACCOUNT_SID is none');
+    expect(swapped).not.toContain('0123456789');
   });
 });

@@ -361,7 +361,7 @@ export class BillingDay {
             phone: `0${phoneOf(no, Number(customer.slice(1)))}`,
             due: dueOn,
             // A second bill of one month would be parked.
-            period: sequence === 1 ? '2026-10' : '2026-11',
+            period: `2026-${String(8 + sequence).padStart(2, '0')}`,
             amount: String(1_000 * sequence + Number(customer.slice(1))),
             ...change,
           })),

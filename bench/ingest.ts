@@ -94,6 +94,8 @@ export const ingestBench: Bench = async (report) => {
 
 export function billingFile(sequence: number, lines: number): Buffer {
   const rows: string[] = [`H,1,minato-gas,billing,${businessDate},${sequence}`];
+  // A month for each file: a second bill of one month is parked.
+  const period = `${2000 + Math.floor(sequence / 12)}-${String(1 + (sequence % 12)).padStart(2, '0')}`;
   let sum = 0;
   for (let line = 1; line <= lines; line += 1) {
     const number = String(line).padStart(6, '0');
@@ -102,7 +104,7 @@ export function billingFile(sequence: number, lines: number): Buffer {
     const email = line % 3 === 0 ? `c${number}@example.com` : '';
     const phone = `090-1${number.slice(0, 3)}-${number.slice(3)}${line % 10}`;
     rows.push(
-      `D,MG${sequence}-${number},G${number},鈴木 花子${line % 97},${phone},${email},${amount},10,,2026-11,2026-12-${20 + (line % 8)},,11月分 ガス料金 ${line % 60}m3`,
+      `D,MG${sequence}-${number},G${number},鈴木 花子${line % 97},${phone},${email},${amount},10,,${period},2026-12-${20 + (line % 8)},,11月分 ガス料金 ${line % 60}m3`,
     );
   }
   rows.push(`T,${lines},${sum}`, '');

@@ -11,6 +11,18 @@ const benches: Record<string, () => Promise<Bench>> = {
     const { auditBench } = await import('./audit.ts');
     return (report) => auditBench(report, { lines: numberOf('lines') ?? 200_000 });
   },
+  decode: async () => {
+    const { decodeBench } = await import('./decode.ts');
+    return (report) => decodeBench(report, { lines: numberOf('lines') ?? 200_000 });
+  },
+  deliver: async () => {
+    const { deliverBench } = await import('./deliver.ts');
+    return (report) => deliverBench(report, { lines: numberOf('lines') ?? 200_000 });
+  },
+  notify: async () => {
+    const { notifyBench } = await import('./notify.ts');
+    return (report) => notifyBench(report, { messages: numberOf('messages') ?? 20_000 });
+  },
   check: async () => (await import('./check.ts')).checkBench,
 };
 

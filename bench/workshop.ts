@@ -73,7 +73,7 @@ export async function openWorkshop(): Promise<Workshop> {
   const { settings } = parseMerchantSettings(fs.readFileSync(sample, 'utf8'), {
     path: sample,
     readable: () => 'ok',
-    fileExists: () => true,
+    layout: () => undefined,
   });
   await applyMerchant(ports, settings, 'bench');
   return {

@@ -10,6 +10,13 @@ export type DatabaseSettings =
   /** `url` for migrations and jobs, `webUrl` for the login role under row security. */
   | { kind: 'external'; url: string; webUrl: string };
 
+export interface StripeSettings {
+  secretKey: string;
+  webhookSecrets: readonly string[];
+  /** Undefined: Stripe itself. */
+  baseUrl: string | undefined;
+}
+
 export interface Settings {
   database: DatabaseSettings;
   /** Absolute. */
@@ -22,8 +29,11 @@ export interface Settings {
   adminPort: number;
   /** Loopback unless set: these pages have no password of their own. */
   adminHost: string;
-  carrier: 'outbox';
-  gateway: 'simulator';
+  carrier: 'outbox' | 'twilio';
+  /** Undefined unless `carrier` is `twilio`. */
+  twilio: { accountSid: string; authToken: string; messagingServiceSid: string; apiUrl: string } | undefined;
+  /** Undefined: the simulator. */
+  stripe: StripeSettings | undefined;
   /** Undefined: `up` and `demo` start the simulator themselves. */
   simulatorUrl: string | undefined;
   /** Undefined: alerts are not posted. */
@@ -65,6 +75,41 @@ const webhookAddress = z.string().refine((text) => {
   return username === '' && (protocol === 'https:' || (protocol === 'http:' && isHere));
 }, 'is no address to post to; write for example https://alerts.example.jp/seikyu (http only to this machine)');
 
+const stripeKey = z
+  .string()
+  .regex(
+    /^(sk|rk)_(test|live)_[A-Za-z0-9]+$/,
+    'is no secret key of Stripe; write the one that begins with sk_live_, sk_test_, or rk_ for a restricted one',
+  );
+
+const stripeWebhookSecrets = z
+  .string()
+  .transform((text) => text.split(',').map((secret) => secret.trim()))
+  .refine(
+    (secrets) => secrets.every((secret) => /^whsec_[A-Za-z0-9+/=_-]+$/.test(secret)),
+    'is no signing secret of a webhook endpoint; write whsec_..., and two of them with a comma between',
+  );
+
+/** Credentials go there: never in the clear, unless it is this machine. */
+const apiAddress = z
+  .string()
+  .refine((text) => {
+    if (!URL.canParse(text)) return false;
+    const { protocol, hostname, pathname, search } = new URL(text);
+    const isHere = ['localhost', '127.0.0.1', '[::1]'].includes(hostname);
+    return pathname === '/' && search === '' && (protocol === 'https:' || (protocol === 'http:' && isHere));
+  }, 'is no host of an API; write for example https://api.twilio.com (http only to this machine)')
+  .transform((text) => new URL(text).origin);
+
+/** An account or a service of Twilio; not repeated, for a token may have slipped in. */
+const sid = (letters: string) =>
+  z
+    .string()
+    .regex(
+      new RegExp(`^${letters}[0-9a-fA-F]{32}$`),
+      `is none; write ${letters} and 32 hexadecimal digits, as Twilio's console shows it`,
+    );
+
 // It may hold a password: it is not repeated.
 const smtpUrl = z.string().refine((text) => {
   if (!URL.canParse(text)) return false;
@@ -95,19 +140,6 @@ const port = (standard: number) =>
     )
     .transform(Number);
 
-const laterVersion = (only: string, later: string) =>
-  z
-    .string()
-    .default(only)
-    .superRefine((text, context) => {
-      if (text === only) return;
-      const message =
-        text === later
-          ? `=${later} comes in a later version; this one has ${only}`
-          : `is not known; write ${only}`;
-      context.addIssue({ code: 'custom', message });
-    });
-
 const levels = ['debug', 'info', 'warn', 'error', 'silent'] as const;
 
 const secretMinimum = 32;
@@ -128,8 +160,20 @@ const environment = z
     PORT: port(8080),
     ADMIN_PORT: port(8081),
     ADMIN_HOST: z.string().default('127.0.0.1'),
-    SEIKYU_CARRIER: laterVersion('outbox', 'twilio'),
-    SEIKYU_GATEWAY: laterVersion('simulator', 'stripe'),
+    SEIKYU_CARRIER: z.enum(['outbox', 'twilio'], 'is not known; write outbox or twilio').default('outbox'),
+    TWILIO_ACCOUNT_SID: sid('AC').optional(),
+    TWILIO_AUTH_TOKEN: z
+      .string()
+      .regex(/^[!-~]{16,}$/, "is no token; write it as Twilio's console shows it")
+      .optional(),
+    TWILIO_MESSAGING_SERVICE_SID: sid('MG').optional(),
+    TWILIO_BASE_URL: apiAddress.default('https://api.twilio.com'),
+    SEIKYU_GATEWAY: z
+      .enum(['simulator', 'stripe'], 'is not known; write simulator or stripe')
+      .default('simulator'),
+    STRIPE_SECRET_KEY: stripeKey.optional(),
+    STRIPE_WEBHOOK_SECRET: stripeWebhookSecrets.optional(),
+    STRIPE_BASE_URL: webhookAddress.optional(),
     SIMULATOR_URL: webAddress.optional(),
     SEIKYU_ALERT_WEBHOOK: webhookAddress.optional(),
     SEIKYU_ALERT_WEBHOOK_SECRET: z
@@ -155,11 +199,19 @@ function together(
     SEIKYU_SECRET?: unknown;
     PORT?: unknown;
     ADMIN_PORT?: unknown;
+    SEIKYU_BASE_URL?: unknown;
+    SEIKYU_CARRIER?: unknown;
+    TWILIO_ACCOUNT_SID?: unknown;
+    TWILIO_AUTH_TOKEN?: unknown;
+    TWILIO_MESSAGING_SERVICE_SID?: unknown;
     SEIKYU_ALERT_WEBHOOK?: unknown;
     SEIKYU_ALERT_WEBHOOK_SECRET?: unknown;
     SEIKYU_ALERT_MAIL_TO?: unknown;
     SEIKYU_ALERT_MAIL_FROM?: unknown;
     SMTP_URL?: unknown;
+    SEIKYU_GATEWAY?: unknown;
+    STRIPE_SECRET_KEY?: unknown;
+    STRIPE_WEBHOOK_SECRET?: unknown;
   },
   context: z.RefinementCtx,
 ): void {
@@ -190,6 +242,14 @@ function together(
       'is missing although DATABASE_WEB_URL is set; write both, or neither for the embedded database',
     );
   }
+  if (found.SEIKYU_CARRIER === 'twilio') {
+    for (const name of ['TWILIO_ACCOUNT_SID', 'TWILIO_AUTH_TOKEN', 'TWILIO_MESSAGING_SERVICE_SID'] as const) {
+      if (found[name] === undefined) wrong(name, 'is missing; SEIKYU_CARRIER=twilio sends with it');
+    }
+    if (found.SEIKYU_BASE_URL === undefined) {
+      wrong('SEIKYU_BASE_URL', 'is missing; write the public address: Twilio calls it with news of each SMS');
+    }
+  }
   // Each of these is of use with the others only.
   for (const group of [
     ['SEIKYU_ALERT_WEBHOOK', 'SEIKYU_ALERT_WEBHOOK_SECRET'],
@@ -198,6 +258,12 @@ function together(
     const missing = group.filter((name) => found[name] === undefined);
     if (missing.length === group.length) continue;
     for (const name of missing) wrong(name, `is missing; alerts go out only with ${group.join(', ')} set`);
+  }
+  if (found.SEIKYU_GATEWAY === 'stripe') {
+    for (const name of ['STRIPE_SECRET_KEY', 'STRIPE_WEBHOOK_SECRET'] as const) {
+      if (found[name] === undefined)
+        wrong(name, 'is missing; with SEIKYU_GATEWAY=stripe write what Stripe’s dashboard shows');
+    }
   }
   if (found.PORT !== undefined && found.PORT !== 0 && found.PORT === found.ADMIN_PORT) {
     wrong('ADMIN_PORT', 'is the same as PORT; write another port, for example 8081');
@@ -250,8 +316,29 @@ export function readSettings(options: { environment?: NodeJS.ProcessEnv; envFile
     port: found.PORT,
     adminPort: found.ADMIN_PORT,
     adminHost: found.ADMIN_HOST,
-    carrier: 'outbox',
-    gateway: 'simulator',
+    carrier: found.SEIKYU_CARRIER,
+    twilio:
+      found.SEIKYU_CARRIER === 'twilio' &&
+      found.TWILIO_ACCOUNT_SID !== undefined &&
+      found.TWILIO_AUTH_TOKEN !== undefined &&
+      found.TWILIO_MESSAGING_SERVICE_SID !== undefined
+        ? {
+            accountSid: found.TWILIO_ACCOUNT_SID,
+            authToken: found.TWILIO_AUTH_TOKEN,
+            messagingServiceSid: found.TWILIO_MESSAGING_SERVICE_SID,
+            apiUrl: found.TWILIO_BASE_URL,
+          }
+        : undefined,
+    stripe:
+      found.SEIKYU_GATEWAY === 'stripe' &&
+      found.STRIPE_SECRET_KEY !== undefined &&
+      found.STRIPE_WEBHOOK_SECRET !== undefined
+        ? {
+            secretKey: found.STRIPE_SECRET_KEY,
+            webhookSecrets: found.STRIPE_WEBHOOK_SECRET,
+            baseUrl: found.STRIPE_BASE_URL,
+          }
+        : undefined,
     simulatorUrl: found.SIMULATOR_URL,
     alertWebhook:
       found.SEIKYU_ALERT_WEBHOOK !== undefined && found.SEIKYU_ALERT_WEBHOOK_SECRET !== undefined

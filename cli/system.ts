@@ -5,6 +5,7 @@ import { isAbsolute, join } from 'node:path';
 import { mailSender } from '../billing/alerts/mail.ts';
 import type { AlertSender } from '../billing/alerts/sender.ts';
 import { webhookSender } from '../billing/alerts/webhook.ts';
+import type { Carrier } from '../billing/carriers/carrier.ts';
 import { outboxCarrier } from '../billing/carriers/outbox.ts';
 import { openVirtualClock, systemClock, type VirtualClock } from '../billing/clock.ts';
 import type { CrashPoint } from '../billing/crash-points.ts';
@@ -12,6 +13,7 @@ import { type Db, openDatabase } from '../billing/db.ts';
 import type { Gateway } from '../billing/gateways/gateway.ts';
 import { simulatorGateway } from '../billing/gateways/simulator.ts';
 import { systemRandomness, timeOrderedIds } from '../billing/ids.ts';
+import { stripeAccountOf } from '../billing/merchants/queries.ts';
 import { migrateDatabase, migrationStatus } from '../billing/migrate.ts';
 import type { Clock, Log } from '../billing/ports.ts';
 import { Refusal } from '../billing/refusal.ts';
@@ -24,7 +26,7 @@ import type { Worker } from '../jobs/run.ts';
 import { migrations } from '../migrations/index.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from './embedded/postgres.ts';
 import { type SimulatorProcess, startSimulator } from './embedded/simulator.ts';
-import type { Settings } from './settings.ts';
+import type { Settings, StripeSettings } from './settings.ts';
 import { keepWatch } from './watch.ts';
 
 /** Everything that a command needs, opened once and closed in order. */
@@ -95,17 +97,45 @@ export async function openSystem(settings: Settings, log: Log, options: OpenOpti
     const sealer = makeSealer(deriveKeys(settings.secret), randomness);
     const alertSenders = openAlertSenders(settings);
     for (const sender of alertSenders) closers.push(() => sender.close());
+    const { carrier, closeCarrier } = await openCarrier(settings, { db, clock, sealer });
+    closers.push(closeCarrier);
     const host = hostname();
     let gateway: Gateway | undefined;
     let gatewayUrl: string | undefined;
     let simulator: SimulatorProcess | undefined;
+    const openStripe = async (stripe: StripeSettings): Promise<Gateway> => {
+      if (virtual !== null) {
+        throw new Refusal(
+          'GATEWAY_ON_DEMO_CLOCK',
+          'the demo’s data live on a clock that no real gateway knows',
+          {
+            next: 'Unset SEIKYU_GATEWAY for the demo’s data, or set SEIKYU_HOME to a new directory.',
+            exitCode: 2,
+          },
+        );
+      }
+      // Only who uses it waits for it: the SDK takes a good part of a second to load.
+      const { stripeGateway } = await import('../billing/gateways/stripe.ts');
+      const opened = stripeGateway({
+        secretKey: stripe.secretKey,
+        webhookSecrets: stripe.webhookSecrets,
+        baseUrl: stripe.baseUrl ?? null,
+        accountOf: (code) => stripeAccountOf(db, code),
+        nowMs: () => clock.now().epochMilliseconds,
+      });
+      closers.push(() => opened.close());
+      ports.gateway = opened;
+      gateway = opened;
+      return opened;
+    };
     const needGateway: System['needGateway'] = async (gatewayOptions = {}) => {
       if (gateway) return gateway;
+      if (settings.stripe !== undefined) return openStripe(settings.stripe);
       const secret = simulatorSecret(settings.secret);
       if (settings.simulatorUrl === undefined) {
         if (!embedded) {
           throw new Refusal('GATEWAY_NOT_CONFIGURED', 'no payment gateway is configured', {
-            next: 'Set SIMULATOR_URL to a running gateway simulator (real gateways come in a later version).',
+            next: 'Set SEIKYU_GATEWAY=stripe and its keys, or SIMULATOR_URL to a running gateway simulator.',
             exitCode: 2,
           });
         }
@@ -145,7 +175,7 @@ export async function openSystem(settings: Settings, log: Log, options: OpenOpti
       disk: openDisk(ids),
       sealer,
       gateway: unopenedGateway,
-      carrier: outboxCarrier({ db, clock, sealer }),
+      carrier,
       alertSenders,
       openStore: openSftpStore({ clock }),
       archiveFolder: join(settings.home, 'archive'),
@@ -182,7 +212,10 @@ export async function openSystem(settings: Settings, log: Log, options: OpenOpti
         });
         if (!answer.ok) throw new Error(`the simulator refused to be told: ${answer.status}`);
       },
-      gatewayOrigin: () => new URL(gatewayUrl ?? settings.simulatorUrl ?? 'http://127.0.0.1').origin,
+      gatewayOrigin: () =>
+        settings.stripe === undefined
+          ? new URL(gatewayUrl ?? settings.simulatorUrl ?? 'http://127.0.0.1').origin
+          : new URL(settings.stripe.baseUrl ?? 'https://checkout.stripe.com').origin,
       close,
     };
   } catch (error) {
@@ -204,6 +237,17 @@ async function bringSchemaUp(db: Db, settings: Settings, log: Log): Promise<void
       context: { pending: status.pending.length, unknown: status.unknown.length },
     });
   }
+}
+
+async function openCarrier(
+  { twilio, baseUrl }: Settings,
+  ports: Pick<Ports, 'db' | 'clock' | 'sealer'>,
+): Promise<{ carrier: Carrier; closeCarrier: () => Promise<void> }> {
+  if (twilio === undefined) return { carrier: outboxCarrier(ports), closeCarrier: async () => undefined };
+  // Its SDK takes a third of a second to load: only where it is used.
+  const { twilioCarrier } = await import('../billing/carriers/twilio.ts');
+  const carrier = twilioCarrier({ ...twilio, baseUrl });
+  return { carrier, closeCarrier: () => carrier.close() };
 }
 
 function openAlertSenders({ alertWebhook, alertMail }: Settings): AlertSender[] {

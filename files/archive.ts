@@ -119,6 +119,33 @@ export async function* headsFrom(
   }
 }
 
+const uuid = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/;
+
+/**
+ * What was begun in a folder before an instant (epoch milliseconds): `halves` are paths of writes that never ended; of
+ * `whole` the files, with whether they have a head. Ids begin with the milliseconds of their making.
+ */
+export async function begunBefore(
+  disk: Disk,
+  folder: string,
+  beforeMs: number,
+): Promise<{ halves: string[]; whole: { id: string; path: string; hasHead: boolean }[] }> {
+  const names = await disk.list(folder);
+  const all = new Set(names);
+  const halves: string[] = [];
+  const whole: { id: string; path: string; hasHead: boolean }[] = [];
+  for (const name of names) {
+    const half = name.endsWith('.tmp');
+    // Of a half file the last id is the try's own; the first may be of a file that was made long before.
+    const id = uuid.exec(half ? name.slice(-40) : name)?.[0];
+    if (id === undefined || Number.parseInt(id.replace('-', '').slice(0, 12), 16) >= beforeMs) continue;
+    const path = `${folder}/${name}`;
+    if (half) halves.push(path);
+    else if (!name.endsWith(headSuffix)) whole.push({ id, path, hasHead: all.has(`${name}${headSuffix}`) });
+  }
+  return { halves, whole };
+}
+
 /** Null: there is none. Refusals as in `openArchive`. */
 export async function readHead(
   disk: Disk,

@@ -121,14 +121,31 @@ function firstBadOffset(encoding: FileEncoding, bytes: Uint8Array): number {
   return good;
 }
 
+// Shift_JIS rows F0 to F9, for characters of a firm's own: they decode to private use and have no agreed meaning.
+const privateUse = /[\ue000-\uf8ff]/;
+const everyPrivateUse = /[\ue000-\uf8ff]/g;
+
+/**
+ * Decoded text with a control character, which no field may hold, in place of each character that the encoding could
+ * not write back.
+ */
+export function withoutUnwritable(text: string, encoding: FileEncoding): string {
+  if (encoding === 'utf-8' || !privateUse.test(text)) return text;
+  return text.replace(everyPrivateUse, '\u0080');
+}
+
 let shiftJisBytes: Map<number, number> | undefined;
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: ASCII has them
+const asciiOnly = /^[\u0000-\u007f]*$/;
 
 /**
  * Text to bytes in the merchant's encoding. Throws on a character that Shift_JIS lacks: a question mark in its place
  * would be a silent loss.
  */
 export function encodeText(text: string, encoding: FileEncoding): Buffer {
-  if (encoding === 'utf-8') return Buffer.from(text, 'utf8');
+  // ASCII is the same in both, and nearly all of what goes out.
+  if (encoding === 'utf-8' || asciiOnly.test(text)) return Buffer.from(text, 'utf8');
   shiftJisBytes ??= shiftJisTable();
   const bytes = Buffer.allocUnsafe(text.length * 2);
   let length = 0;
@@ -148,6 +165,14 @@ export function encodeText(text: string, encoding: FileEncoding): Buffer {
     bytes[length++] = code & 0xff;
   }
   return bytes.subarray(0, length);
+}
+
+/** Whether one character has a form in the encoding. */
+export function canEncode(character: string, encoding: FileEncoding): boolean {
+  const codePoint = character.codePointAt(0) ?? 0;
+  if (encoding === 'utf-8') return codePoint < 0xd800 || codePoint > 0xdfff;
+  shiftJisBytes ??= shiftJisTable();
+  return codePoint < 0x80 || shiftJisBytes.has(codePoint);
 }
 
 function shiftJisTable(): Map<number, number> {

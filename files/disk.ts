@@ -2,6 +2,7 @@ import { constants } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Disk, Ids } from '../billing/ports.ts';
+import { Refusal } from '../billing/refusal.ts';
 
 const pieceBytes = 1024 * 1024;
 
@@ -10,11 +11,7 @@ export function openDisk(ids: Pick<Ids, 'uuid'>): Disk {
   return {
     async write(path, content) {
       const folder = dirname(path);
-      const made = await mkdir(folder, { recursive: true, mode: 0o700 });
-      for (let fresh = folder; made !== undefined; fresh = dirname(fresh)) {
-        await syncFolder(dirname(fresh));
-        if (fresh === made) break;
-      }
+      await makeFolder(folder);
       // A name of its own for each try: two processes that write the same path never share a half file.
       const temporary = `${path}.${ids.uuid()}.tmp`;
       let bytes = 0;
@@ -32,7 +29,7 @@ export function openDisk(ids: Pick<Ids, 'uuid'>): Disk {
         await rename(temporary, path);
       } catch (error) {
         await rm(temporary, { force: true });
-        throw error;
+        throw isFull(error) ? diskFull(error) : error;
       }
       await syncFolder(folder);
       return bytes;
@@ -77,6 +74,30 @@ export function openDisk(ids: Pick<Ids, 'uuid'>): Disk {
       if (await this.exists(folder)) await syncFolder(folder);
     },
   };
+}
+
+async function makeFolder(folder: string): Promise<void> {
+  try {
+    const made = await mkdir(folder, { recursive: true, mode: 0o700 });
+    for (let fresh = folder; made !== undefined; fresh = dirname(fresh)) {
+      await syncFolder(dirname(fresh));
+      if (fresh === made) break;
+    }
+  } catch (error) {
+    throw isFull(error) ? diskFull(error) : error;
+  }
+}
+
+/** No space, no quota, or a limit on the size of files: what was there before is untouched. */
+export function diskFull(cause: unknown): Refusal {
+  return new Refusal('DISK_FULL', 'the local disk is full: nothing was taken or written', {
+    next: 'Make room on the disk of SEIKYU_HOME; the next run carries on.',
+    cause,
+  });
+}
+
+function isFull(error: unknown): boolean {
+  return ['ENOSPC', 'EDQUOT', 'EFBIG'].includes((error as NodeJS.ErrnoException).code ?? '');
 }
 
 /** Without it a power cut can undo the rename that was already reported as done. */

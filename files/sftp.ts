@@ -7,17 +7,31 @@ import { Refusal } from '../billing/refusal.ts';
 import type { OpenRemoteStore, RemoteEntry, RemoteStore, SftpConnection } from './store.ts';
 
 export interface SftpSettings {
-  readonly clock: Pick<Clock, 'deadline'>;
+  readonly clock: Pick<Clock, 'deadline' | 'elapsedMs'>;
   /** From the first packet to the open SFTP channel; 20 s unless told. */
   readonly connectDeadlineMs?: number;
   /** For each request, and for each piece of a transfer; 30 s unless told. */
   readonly callDeadlineMs?: number;
+  /** A connection may last this long, and longer only while it moves `paceBytesPerSecond`; 5 minutes unless told. */
+  readonly patienceMs?: number;
 }
 
 const pieceBytes = 65_536;
 const closeDeadlineMs = 2_000;
+/** A server that sends a byte now and then keeps every call's deadline, and would hold up the other merchants for days. */
+const paceBytesPerSecond = 256 * 1024;
+/** A folder with more entries is not what was agreed; reading it must not cost the memory. */
+const entriesMax = 100_000;
+
+/** A server has a key of each kind; which one it shows is settled before we can compare it with the pins. */
+const hostKeyKinds = [
+  ['ssh-ed25519'],
+  ['ecdsa-sha2-nistp256', 'ecdsa-sha2-nistp384', 'ecdsa-sha2-nistp521'],
+  ['rsa-sha2-512', 'rsa-sha2-256', 'ssh-rsa'],
+] as const;
 
 // SSH_FX_ status codes of SFTP version 3.
+const endOfFile = 1;
 const noSuchFile = 2;
 const permissionDenied = 3;
 
@@ -42,70 +56,120 @@ async function open(connection: SftpConnection, settings: SftpSettings): Promise
       exitCode: 2,
     });
   }
-  const client = new SftpClient('seikyu', {
-    error: () => undefined,
-    end: () => undefined,
-    close: () => undefined,
-  });
-  let presented: string | undefined;
-  let level: string | undefined;
-  client.on('error', (error: { level?: string }) => {
-    level ??= error.level;
-  });
+  const deadlineMs = settings.connectDeadlineMs ?? 20_000;
+  const deadline = settings.clock.deadline(deadlineMs);
+  const presented: string[] = [];
+  let algorithms: HostKeyAlgorithm[] = hostKeyKinds.flat();
+  for (;;) {
+    const opening = new Opening(connection, pins, algorithms);
+    try {
+      const wrapper = await race(opening.connect(), deadline, undefined);
+      return new SftpStore(opening.client, wrapper, opening.socket, connection, settings);
+    } catch (error) {
+      opening.socket.destroy();
+      if (error instanceof Expired) {
+        throw new Refusal('SFTP_TIMEOUT', `${host}:${port} did not let us in within ${deadlineMs} ms`, {
+          next: 'It is tried again by itself. If it stays so, ask the partner whether the server is up.',
+          context,
+          cause: error,
+        });
+      }
+      const shown = opening.presented;
+      if (shown !== undefined && !pins.includes(shown.fingerprint)) {
+        presented.push(shown.fingerprint);
+        const others = algorithms.filter(
+          (name) => !hostKeyKinds.some((kind) => includes(kind, shown.type) && includes(kind, name)),
+        );
+        if (others.length > 0 && others.length < algorithms.length) {
+          algorithms = others;
+          continue;
+        }
+      }
+      if (presented.length > 0 && (shown === undefined || !pins.includes(shown.fingerprint))) {
+        throw new Refusal(
+          'SFTP_HOST_KEY_CHANGED',
+          `${host} shows a host key that is not pinned: ${presented[0]}`,
+          {
+            next: 'Ask the partner, by telephone, whether the key was changed. Only then pin the new fingerprint. Nothing was sent.',
+            context: { ...context, presented: presented.join(' ') },
+            exitCode: 3,
+            cause: error,
+          },
+        );
+      }
+      if (opening.level === 'client-authentication') {
+        throw new Refusal('SFTP_AUTH_REFUSED', `${host} refuses the key of ${username}`, {
+          next: 'Check that the partner has installed our public key for this user name.',
+          context,
+          cause: error,
+        });
+      }
+      if (/privateKey|private key/i.test(messageOf(error))) {
+        throw new Refusal('SFTP_KEY_UNUSABLE', `the private key for ${username} cannot be read`, {
+          next: 'Check exchange.sftp.private_key_file: an OpenSSH or PEM private key without passphrase.',
+          context,
+          exitCode: 2,
+        });
+      }
+      throw unreachable(context, error);
+    }
+  }
+}
+
+type HostKeyAlgorithm = (typeof hostKeyKinds)[number][number];
+
+/** One connection up to its open channel, with the kinds of host key that it takes. */
+class Opening {
+  readonly client: SftpClient;
   // Our own socket: a library call that never settles can then always be cut off, in any phase.
   // Without noDelay each request waits 40 ms for the other side's delayed acknowledgement.
-  const socket = connect({ host, port, noDelay: true });
-  const deadlineMs = settings.connectDeadlineMs ?? 20_000;
-  try {
-    const wrapper = await race(
-      client.connect({
-        sock: socket,
-        username,
-        privateKey: connection.privateKey,
-        authHandler: ['publickey'],
-        readyTimeout: 0,
-        hostVerifier: (key: Buffer) => {
-          presented = hostKeyFingerprint(key);
-          return pins.includes(presented);
-        },
-      }),
-      settings.clock.deadline(deadlineMs),
-      undefined,
-    );
-    return new SftpStore(client, wrapper, socket, connection, settings);
-  } catch (error) {
-    socket.destroy();
-    if (presented !== undefined && !pins.includes(presented)) {
-      throw new Refusal('SFTP_HOST_KEY_CHANGED', `${host} shows a host key that is not pinned`, {
-        next: 'Ask the partner, by telephone, whether the key was changed. Only then pin the new fingerprint. Nothing was sent.',
-        context: { ...context, presented },
-        exitCode: 3,
-        cause: error,
-      });
-    }
-    if (error instanceof Expired) {
-      throw new Refusal('SFTP_TIMEOUT', `${host}:${port} did not let us in within ${deadlineMs} ms`, {
-        next: 'It is tried again by itself. If it stays so, ask the partner whether the server is up.',
-        context,
-        cause: error,
-      });
-    }
-    if (level === 'client-authentication') {
-      throw new Refusal('SFTP_AUTH_REFUSED', `${host} refuses the key of ${username}`, {
-        next: 'Check that the partner has installed our public key for this user name.',
-        context,
-        cause: error,
-      });
-    }
-    if (/privateKey|private key/i.test(messageOf(error))) {
-      throw new Refusal('SFTP_KEY_UNUSABLE', `the private key for ${username} cannot be read`, {
-        next: 'Check exchange.sftp.private_key_file: an OpenSSH or PEM private key without passphrase.',
-        context,
-        exitCode: 2,
-      });
-    }
-    throw unreachable(context, error);
+  readonly socket: Socket;
+  presented: { type: string; fingerprint: string } | undefined;
+  level: string | undefined;
+  readonly #connection: SftpConnection;
+  readonly #pins: readonly string[];
+  readonly #algorithms: HostKeyAlgorithm[];
+
+  constructor(connection: SftpConnection, pins: readonly string[], algorithms: HostKeyAlgorithm[]) {
+    this.#connection = connection;
+    this.#pins = pins;
+    this.#algorithms = algorithms;
+    this.client = new SftpClient('seikyu', {
+      error: () => undefined,
+      end: () => undefined,
+      close: () => undefined,
+    });
+    this.client.on('error', (error: { level?: string }) => {
+      this.level ??= error.level;
+    });
+    this.socket = connect({ host: connection.host, port: connection.port, noDelay: true });
   }
+
+  connect(): Promise<SFTPWrapper> {
+    const { username, privateKey } = this.#connection;
+    return this.client.connect({
+      sock: this.socket,
+      username,
+      privateKey,
+      authHandler: ['publickey'],
+      readyTimeout: 0,
+      algorithms: { serverHostKey: this.#algorithms },
+      hostVerifier: (key: Buffer) => {
+        const fingerprint = hostKeyFingerprint(key);
+        this.presented = { type: keyType(key), fingerprint };
+        return this.#pins.includes(fingerprint);
+      },
+    });
+  }
+}
+
+/** A public key begins with the name of its type; an RSA key is `ssh-rsa` whatever it signs with. */
+function keyType(key: Buffer): string {
+  return key.length < 4 ? '' : key.subarray(4, 4 + key.readUInt32BE(0)).toString('latin1');
+}
+
+function includes(kind: readonly string[], name: string): boolean {
+  return kind.includes(name);
 }
 
 class SftpStore implements RemoteStore {
@@ -115,6 +179,8 @@ class SftpStore implements RemoteStore {
   readonly #connection: SftpConnection;
   readonly #settings: SftpSettings;
   readonly #ended = new AbortController();
+  readonly #openedMs: number;
+  #movedBytes = 0;
   #dead = false;
 
   constructor(
@@ -129,6 +195,7 @@ class SftpStore implements RemoteStore {
     this.#socket = socket;
     this.#connection = connection;
     this.#settings = settings;
+    this.#openedMs = settings.clock.elapsedMs();
     // A request in flight when the connection breaks may never be answered: all of them end with the socket.
     socket.once('close', () => {
       this.#dead = true;
@@ -140,12 +207,25 @@ class SftpStore implements RemoteStore {
   }
 
   async list(folder: string): Promise<RemoteEntry[]> {
-    const entries = await this.#call<FileEntryWithStats[]>('list', folder, (done) =>
-      this.#sftp.readdir(folder, done),
-    );
-    return entries
-      .filter((entry) => entry.filename !== '.' && entry.filename !== '..')
-      .map((entry) => remoteEntry(entry.filename, entry.attrs as Stats, entry.longname));
+    const handle = await this.#call<Buffer>('list', folder, (done) => this.#sftp.opendir(folder, done));
+    const entries: RemoteEntry[] = [];
+    try {
+      for (;;) {
+        const piece = await this.#call<FileEntryWithStats[] | null>('list', folder, (done) =>
+          this.#sftp.readdir(handle, (error, list) =>
+            isEnd(error) ? done(undefined, null) : done(error, list),
+          ),
+        );
+        if (piece === null) return entries;
+        for (const { filename, attrs, longname } of piece) {
+          if (filename !== '.' && filename !== '..')
+            entries.push(remoteEntry(filename, attrs as Stats, longname));
+        }
+        if (entries.length > entriesMax) throw this.#tooMany(folder);
+      }
+    } finally {
+      await this.#closeHandle(handle, folder);
+    }
   }
 
   async stat(path: string): Promise<RemoteEntry | undefined> {
@@ -171,6 +251,7 @@ class SftpStore implements RemoteStore {
         );
         if (count === 0) return;
         position += count;
+        this.#movedBytes += count;
         yield buffer.subarray(0, count);
       }
     } finally {
@@ -188,6 +269,7 @@ class SftpStore implements RemoteStore {
           this.#sftp.write(handle, piece, 0, piece.length, at, (error) => done(error, undefined)),
         );
         position += piece.length;
+        this.#movedBytes += piece.length;
       }
     } catch (error) {
       await this.#closeHandle(handle, path);
@@ -248,8 +330,11 @@ class SftpStore implements RemoteStore {
     const context = { host, port, username, operation, path };
     const deadlineMs = this.#settings.callDeadlineMs ?? 30_000;
     try {
-      return await race(work, this.#settings.clock.deadline(deadlineMs), this.#ended.signal);
+      const value = await race(work, this.#settings.clock.deadline(deadlineMs), this.#ended.signal);
+      this.#holdPace(context);
+      return value;
     } catch (error) {
+      if (error instanceof Refusal) throw error;
       if (error instanceof Expired) {
         this.#dead = true;
         this.#socket.destroy();
@@ -262,6 +347,26 @@ class SftpStore implements RemoteStore {
       if (error instanceof Broken || this.#dead || this.#socket.destroyed) throw unreachable(context, error);
       throw remoteError(context, error);
     }
+  }
+
+  #holdPace(context: Context): void {
+    const { clock, patienceMs = 5 * 60_000 } = this.#settings;
+    const allowedMs = patienceMs + (this.#movedBytes / paceBytesPerSecond) * 1000;
+    if (clock.elapsedMs() - this.#openedMs <= allowedMs) return;
+    this.#dead = true;
+    this.#socket.destroy();
+    throw new Refusal('SFTP_TOO_SLOW', `${context.host} answers too slowly to be waited for`, {
+      next: 'It is tried again by itself; the other merchants go on. If it stays so, ask the partner.',
+      context: { ...context, movedBytes: this.#movedBytes },
+    });
+  }
+
+  #tooMany(folder: string): Refusal {
+    const { host, port, username } = this.#connection;
+    return new Refusal('SFTP_FOLDER_TOO_LARGE', `a folder on ${host} has more than ${entriesMax} entries`, {
+      next: 'Ask the partner to clear the folder: only files for us and from us belong there.',
+      context: { host, port, username, operation: 'list', path: folder },
+    });
   }
 
   /** After a failure or an early end: the transfer is lost anyway, and the connection's end frees the handle too. */
@@ -312,6 +417,10 @@ function race<T>(work: Promise<T>, deadline: AbortSignal, ended: AbortSignal | u
 
 type Context = Record<string, string | number>;
 
+function isEnd(error: Error | undefined): boolean {
+  return (error as { code?: unknown } | undefined)?.code === endOfFile;
+}
+
 function unreachable(context: Context, cause: unknown): Refusal {
   return new Refusal('SFTP_UNREACHABLE', `no connection to ${context.host}:${context.port}`, {
     next: 'It is tried again by itself. If it stays so, check host and port, and ask the partner whether the server is up.',
@@ -349,7 +458,8 @@ function remoteEntry(name: string, stats: Stats, longname: string): RemoteEntry 
   return {
     name,
     kind: kindOf(stats.mode, longname),
-    sizeBytes: stats.size ?? 0,
+    // Whatever a server tells, it is a number that can be compared and stored.
+    sizeBytes: Math.min(stats.size ?? 0, Number.MAX_SAFE_INTEGER),
     modifiedAtEpochS: stats.mtime ?? 0,
   };
 }

@@ -12,7 +12,21 @@ export interface CsvFault {
   readonly line: number;
 }
 
-const quote = '"';
+/** What cuts decoded text into records: by quotes and delimiters, or by line ends and lengths. */
+export interface RecordCutter {
+  readonly fault: CsvFault | undefined;
+  /** Appends the records completed by this text. */
+  push(text: string, into: CsvRecord[]): void;
+  end(into: CsvRecord[]): void;
+}
+
+export interface CsvForm {
+  /** One character, a comma unless told. */
+  readonly delimiter?: string;
+  /** One character, `"` unless told; null where quotes are text like any other. */
+  readonly quote?: string | null;
+}
+
 const newline = '\n';
 
 // Where a record too long to keep stands: it is only walked through, to find its end and its quoting errors.
@@ -21,7 +35,6 @@ const inPlain = 1;
 const inQuoted = 2;
 const afterQuote = 3;
 const afterQuoteAndReturn = 4;
-const plainEnd = /[",\n]/g;
 
 /**
  * Cuts RFC 4180 text into records with bounded memory, synchronously per chunk. Lines without quotes, nearly all of
@@ -29,9 +42,14 @@ const plainEnd = /[",\n]/g;
  * Records with quotes inside fields go to csv-parse, so that there is one judge of quoting. The number of quotes
  * tells where a record ends: outside a quoted field it is even, in every text that csv-parse accepts.
  */
-export class CsvSplitter {
+export class CsvSplitter implements RecordCutter {
   readonly #recordBytesMax: number;
   readonly #encoding: FileEncoding;
+  readonly #delimiter: string;
+  readonly #quote: string | null;
+  readonly #delimiterCode: number;
+  readonly #quoteCode: number;
+  readonly #plainEnd: RegExp;
   #carry = '';
   #scanned = 0;
   #odd = false;
@@ -44,9 +62,14 @@ export class CsvSplitter {
   #runText = '';
   #runLines: number[] = [];
 
-  constructor(options: { recordBytesMax: number; encoding: FileEncoding }) {
+  constructor(options: { recordBytesMax: number; encoding: FileEncoding } & CsvForm) {
     this.#recordBytesMax = options.recordBytesMax;
     this.#encoding = options.encoding;
+    this.#delimiter = options.delimiter ?? ',';
+    this.#quote = options.quote === undefined ? '"' : options.quote;
+    this.#delimiterCode = this.#delimiter.charCodeAt(0);
+    this.#quoteCode = this.#quote?.charCodeAt(0) ?? -1;
+    this.#plainEnd = new RegExp(`[\\n${[this.#delimiter, this.#quote ?? ''].map(escaped).join('')}]`, 'g');
   }
 
   /** A quoting error outranks an overlong record, even one that stands before it. */
@@ -88,10 +111,12 @@ export class CsvSplitter {
     let scan = this.#scanned;
     let odd = this.#odd;
     let quoted = this.#quoted;
-    let nextQuote = buffer.indexOf(quote, scan);
+    const quote = this.#quote;
+    const quoteFrom = (at: number): number => (quote === null ? -1 : buffer.indexOf(quote, at));
+    let nextQuote = quoteFrom(scan);
     let nextNewline = buffer.indexOf(newline, scan);
     while (this.#quoteFault === undefined) {
-      if (nextQuote !== -1 && nextQuote < scan) nextQuote = buffer.indexOf(quote, scan);
+      if (nextQuote !== -1 && nextQuote < scan) nextQuote = quoteFrom(scan);
       if (odd) {
         if (nextQuote === -1) break;
         odd = false;
@@ -140,7 +165,7 @@ export class CsvSplitter {
       this.#walk(text + (ending === '' ? newline : ending));
       return;
     }
-    const fields = quoted ? splitFullyQuoted(text) : text.split(',');
+    const fields = quoted ? this.#splitFullyQuoted(text) : text.split(this.#delimiter);
     if (fields === undefined) {
       this.#runText += text + ending;
       this.#runLines.push(line);
@@ -160,6 +185,9 @@ export class CsvSplitter {
     const records: string[][] = [];
     try {
       parse(text, {
+        delimiter: this.#delimiter,
+        quote: this.#quote,
+        escape: this.#quote ?? '"',
         record_delimiter: ['\r\n', '\n'],
         relax_column_count: true,
         on_record: (fields: string[]) => {
@@ -183,14 +211,14 @@ export class CsvSplitter {
     for (let at = 0; at < text.length; at += 1) {
       if (state === inPlain) {
         // Most of a gigabyte in one line is plain: the search skips it ten times faster than this loop.
-        plainEnd.lastIndex = at;
-        const found = plainEnd.exec(text);
+        this.#plainEnd.lastIndex = at;
+        const found = this.#plainEnd.exec(text);
         if (found === null) break;
         at = found.index;
       }
       const code = text.charCodeAt(at);
       if (state === inQuoted) {
-        if (code === 34) state = afterQuote;
+        if (code === this.#quoteCode) state = afterQuote;
         else if (code === 10) this.#walkedLines += 1;
         continue;
       }
@@ -200,11 +228,11 @@ export class CsvSplitter {
         this.#walkedLines = 0;
         return at + 1;
       }
-      if (code === 34) {
+      if (code === this.#quoteCode) {
         if (state === atFieldStart || state === afterQuote) state = inQuoted;
         else return this.#refuseQuote(this.#line);
       } else if (state === afterQuoteAndReturn) return this.#refuseQuote(this.#line);
-      else if (code === 44) state = atFieldStart;
+      else if (code === this.#delimiterCode) state = atFieldStart;
       else if (state === afterQuote) {
         if (code === 13) state = afterQuoteAndReturn;
         else if (code !== 0) return this.#refuseQuote(this.#line);
@@ -215,6 +243,15 @@ export class CsvSplitter {
     return undefined;
   }
 
+  /** `"a","b"` without quotes inside: the whole of many merchants' files, and as quick to split as plain lines. */
+  #splitFullyQuoted(text: string): string[] | undefined {
+    const quote = this.#quote ?? '';
+    if (text.length < 2 || !text.startsWith(quote) || !text.endsWith(quote)) return undefined;
+    const fields = text.slice(1, -1).split(quote + this.#delimiter + quote);
+    for (const field of fields) if (field.includes(quote)) return undefined;
+    return fields;
+  }
+
   #refuseQuote(line: number): undefined {
     this.#quoteFault = { type: 'quote', line };
     this.#carry = '';
@@ -223,12 +260,8 @@ export class CsvSplitter {
   }
 }
 
-/** `"a","b"` without quotes inside: the whole of many merchants' files, and as quick to split as plain lines. */
-function splitFullyQuoted(text: string): string[] | undefined {
-  if (text.length < 2 || !text.startsWith(quote) || !text.endsWith(quote)) return undefined;
-  const fields = text.slice(1, -1).split('","');
-  for (const field of fields) if (field.includes(quote)) return undefined;
-  return fields;
+function escaped(character: string): string {
+  return character.replace(/[\\\]^-]/, '\\$&');
 }
 
 function countNewlines(text: string): number {
@@ -237,7 +270,7 @@ function countNewlines(text: string): number {
   return count;
 }
 
-function byteLength(text: string, encoding: FileEncoding): number {
+export function byteLength(text: string, encoding: FileEncoding): number {
   if (encoding === 'utf-8') return Buffer.byteLength(text, 'utf8');
   let bytes = 0;
   for (let at = 0; at < text.length; at += 1) {

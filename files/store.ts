@@ -10,7 +10,8 @@ export interface RemoteEntry {
 /**
  * A partner's folder, over one connection. Every call has a deadline. Refusals: SFTP_TIMEOUT (the connection is gone
  * afterwards, and what the call did is unknown), SFTP_UNREACHABLE (the connection broke; unknown likewise),
- * SFTP_NOT_FOUND, SFTP_DENIED, SFTP_EXISTS, SFTP_REMOTE_ERROR (the server said no).
+ * SFTP_TOO_SLOW (given up like a timeout), SFTP_NOT_FOUND, SFTP_DENIED, SFTP_EXISTS, SFTP_REMOTE_ERROR (the server said
+ * no), SFTP_FOLDER_TOO_LARGE.
  */
 export interface RemoteStore {
   list(folder: string): Promise<RemoteEntry[]>;

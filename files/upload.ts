@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { Refusal } from '../billing/refusal.ts';
+import { stopAfter } from './bounded.ts';
 import { doneName, formatDoneFile } from './standard/names.ts';
 import type { RemoteStore } from './store.ts';
 
@@ -32,7 +33,8 @@ export type Placed = 'placed' | 'differs' | 'gone';
 
 /**
  * Puts a file where its partner looks: under a temporary name, size checked, renamed, then its control file the same way.
- * May be tried again after any interruption, also one whose effect is unknown; never overwrites a final name.
+ * May be tried again after any interruption, also one whose effect is unknown; never overwrites a final name. What is left
+ * of earlier tries is taken away.
  */
 export async function placeFile(
   store: RemoteStore,
@@ -46,13 +48,18 @@ export async function placeFile(
     // What is whole already is not written again: a late worker may still be about to rename it.
     if (!(file.renameTried && (await holds(store, temporary, file)))) {
       await steps.beforeWriting();
-      await uploadWhole(store, temporary, file.sizeBytes, file.content());
+      // Its absence would mean that it was renamed: once that was tried, half a file stays for the next try to overwrite.
+      await uploadWhole(store, temporary, file.sizeBytes, file.content(), !file.renameTried);
       await steps.uploaded();
     }
     await steps.beforeRename();
     const moved = await renamed(store, temporary, path, file);
     if (moved !== 'placed') return moved;
-  } else if (!(await holds(store, path, file))) return 'differs';
+  } else {
+    const isOurs = await holds(store, path, file);
+    await clear(store, temporary);
+    if (!isOurs) return 'differs';
+  }
   await steps.renamed();
 
   const done = Buffer.from(formatDoneFile(file.sha256, file.name));
@@ -61,13 +68,17 @@ export async function placeFile(
     sha256: createHash('sha256').update(done).digest('hex'),
   };
   const donePath = `${file.folder}/${doneName(file.name)}`;
+  const doneTemporary = temporaryPath(file.folder, doneName(file.name));
   if ((await store.stat(donePath)) === undefined) {
-    const doneTemporary = temporaryPath(file.folder, doneName(file.name));
     await steps.beforeWriting();
-    await uploadWhole(store, doneTemporary, done.length, only(done));
+    await uploadWhole(store, doneTemporary, done.length, only(done), true);
     const moved = await renamed(store, doneTemporary, donePath, control);
     if (moved !== 'placed') return moved;
-  } else if (!(await holds(store, donePath, control))) return 'differs';
+  } else {
+    const isOurs = await holds(store, donePath, control);
+    await clear(store, doneTemporary);
+    if (!isOurs) return 'differs';
+  }
   await steps.doneWritten();
   return 'placed';
 }
@@ -78,6 +89,34 @@ function temporaryPath(folder: string, name: string): string {
 }
 
 async function uploadWhole(
+  store: RemoteStore,
+  path: string,
+  sizeBytes: number,
+  content: AsyncIterable<Uint8Array>,
+  clearHalf: boolean,
+): Promise<void> {
+  try {
+    await uploadChecked(store, path, sizeBytes, content);
+  } catch (error) {
+    // On a full disk the half that went through is in the way of everybody.
+    if (clearHalf && error instanceof Refusal && saysNo.has(error.code)) await clear(store, path);
+    throw error;
+  }
+}
+
+/** The server has answered: the connection lives, and what there is can be taken away. */
+const saysNo = new Set(['SFTP_REMOTE_ERROR', 'UPLOAD_INCOMPLETE']);
+
+async function clear(store: RemoteStore, path: string): Promise<void> {
+  try {
+    if ((await store.stat(path)) !== undefined) await store.remove(path);
+  } catch (error) {
+    // Left for the next try, which overwrites it; what was being done counts more.
+    if (!(error instanceof Refusal)) throw error;
+  }
+}
+
+async function uploadChecked(
   store: RemoteStore,
   path: string,
   sizeBytes: number,
@@ -107,6 +146,7 @@ async function renamed(store: RemoteStore, from: string, to: string, expected: C
     if (code !== 'SFTP_EXISTS' && code !== 'SFTP_NOT_FOUND') throw error;
     // A late worker has renamed it, and the partner may have taken it since.
     if (code === 'SFTP_NOT_FOUND' && (await store.stat(to)) === undefined) return 'gone';
+    if (code === 'SFTP_EXISTS') await clear(store, from);
     return (await holds(store, to, expected)) ? 'placed' : 'differs';
   }
   const there = await store.stat(to);
@@ -119,7 +159,7 @@ async function holds(store: RemoteStore, path: string, expected: Content): Promi
   if (there?.kind !== 'file' || there.sizeBytes !== expected.sizeBytes) return false;
   const digest = createHash('sha256');
   let readBytes = 0;
-  for await (const chunk of store.download(path)) {
+  for await (const chunk of stopAfter(store.download(path), expected.sizeBytes)) {
     readBytes += chunk.length;
     digest.update(chunk);
   }

@@ -91,6 +91,7 @@ async function claim(
   add('waiting_for_reports', batch.waitingForReports);
   add('no_method', batch.noMethod);
   add('not_automatic', batch.notAutomatic);
+  add('held', batch.held);
   return { intents: batch.intents, after: batch.after };
 }
 

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { recordAct } from '../billing/acts/queries.ts';
 import { raiseAlert, raiseStanding } from '../billing/alerts/queries.ts';
+import type { MerchantSettings } from '../billing/merchants/settings.ts';
 import { freezeDue } from '../billing/outward/freeze.ts';
 import type { OutwardHead, RenderOutward } from '../billing/outward/outward.ts';
 import {
@@ -16,8 +17,9 @@ import { Refusal } from '../billing/refusal.ts';
 import { refuseInSafeMode } from '../billing/restores/queries.ts';
 import { holdFence } from '../billing/runs/queries.ts';
 import { type OutwardHead as ArchivedHead, archiveFile, writeHead } from '../files/archive.ts';
-import { outwardFileName } from '../files/standard/names.ts';
+import { outwardName, writeOutward } from '../files/layouts/write.ts';
 import {
+  adjustmentRow,
   enrolmentRow,
   formatTieout,
   type OutwardCsvKind,
@@ -29,16 +31,16 @@ import {
   receiptLineRow,
   resultRow,
   settlementRow,
-  writeStandardFile,
 } from '../files/standard/write.ts';
 import type { RemoteStore } from '../files/store.ts';
 import { type Placed, placeFile } from '../files/upload.ts';
 import type { ChunkContext, Counts, Job } from './job.ts';
+import { layoutOf } from './layout.ts';
 
 /** One chunk for a merchant: its files have gapless numbers and go over one connection. */
 export const deliver: Job = {
   name: 'deliver',
-  does: 'freezes receipts, results, enrolments, settlements and tie-outs, and uploads what is not delivered yet',
+  does: 'freezes receipts, results, enrolments, adjustments, settlements and tie-outs, and uploads what is not delivered yet',
   attention: ['parked'],
 
   async plan({ ports, merchant }) {
@@ -50,7 +52,7 @@ export const deliver: Job = {
 
   async runChunk(context) {
     const { ports, merchant, businessDate, fence, act, stop } = context;
-    const frozen = await freezeDue(ports, { merchant, businessDate, fence, act, stop, render: standard });
+    const frozen = await freezeDue(ports, { merchant, businessDate, fence, act, stop, render });
     const delivered = await uploadAll(context);
     return { ...frozen, ...delivered, parked: frozen.parked + (delivered.parked ?? 0) };
   },
@@ -61,36 +63,41 @@ export const deliver: Job = {
   },
 };
 
-/** Kinds that a merchant's layout does not name are `standard/1`. */
-const standard: RenderOutward = {
-  name: (head) => outwardFileName(head.kind, head.merchantCode, head.businessDate, head.sequence),
-  receipt: (head, file, lines) => write(head, receiptRows(file, lines)),
-  result: (head, lines) =>
-    write(
-      head,
-      mapped(lines, (line) => resultRow(asResultRow(line))),
-    ),
-  enrolment: (head, lines) =>
-    write(
-      head,
-      mapped(lines, (line) => enrolmentRow({ ...line, change: line.what, means: line.method })),
-    ),
-  settlement: (head, lines) => write(head, mapped(lines, settlementRow)),
-  tieout: (tieOut) => Buffer.from(formatTieout(tieOut), 'utf8'),
-};
+/** How files look by a merchant's settings of some version. */
+export function render(settings: MerchantSettings): RenderOutward {
+  const layout = layoutOf(settings);
+  const write = (head: OutwardHead, rows: AsyncIterable<readonly Row[]>) =>
+    writeOutward(layout, writtenFile(head, head.kind as OutwardCsvKind), rows);
+  return {
+    name: (head) => outwardName(layout, writtenFile(head, head.kind)),
+    receipt: (head, file, lines) => write(head, receiptRows(file, lines)),
+    result: (head, lines) =>
+      write(
+        head,
+        mapped(lines, (line) => resultRow(asResultRow(line))),
+      ),
+    enrolment: (head, lines) =>
+      write(
+        head,
+        mapped(lines, (line) => enrolmentRow({ ...line, change: line.what, means: line.method })),
+      ),
+    settlement: (head, lines) => write(head, mapped(lines, settlementRow)),
+    adjustment: (head, lines) =>
+      write(
+        head,
+        mapped(lines, (line) => adjustmentRow({ ...line, type: line.kind })),
+      ),
+    tieout: (tieOut) => Buffer.from(formatTieout(tieOut), 'utf8'),
+  };
+}
 
-function write(head: OutwardHead, rows: AsyncIterable<readonly Row[]>): AsyncIterable<Uint8Array> {
-  return writeStandardFile(
-    {
-      merchant: head.merchantCode,
-      kind: head.kind as OutwardCsvKind,
-      businessDate: head.businessDate,
-      sequence: head.sequence,
-      newline: '\n',
-      encoding: 'utf-8',
-    },
-    rows,
-  );
+function writtenFile<Kind>(head: OutwardHead, kind: Kind) {
+  return {
+    merchant: head.merchantCode,
+    kind,
+    businessDate: head.businessDate,
+    sequence: head.sequence,
+  };
 }
 
 type Lines<Name extends 'receipt' | 'result' | 'enrolment'> =

@@ -1,16 +1,24 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import type { Temporal } from 'temporal-polyfill';
-import { raiseStanding, type Standing } from '../billing/alerts/queries.ts';
+import { raiseStanding, resolveAlerts, type Standing } from '../billing/alerts/queries.ts';
 import { fileBytesMax } from '../billing/exchanges/file.ts';
 import { knownCauses, unfinishedRemovals } from '../billing/exchanges/queries.ts';
 import { finishRemoval, registerFile } from '../billing/exchanges/register.ts';
 import { Refusal } from '../billing/refusal.ts';
 import { holdFence } from '../billing/runs/queries.ts';
 import { type Archived, archiveFile, type InwardHead, removeArchived, writeHead } from '../files/archive.ts';
-import { classifyInboundName, doneName, type FileName, readDoneFile } from '../files/standard/names.ts';
+import { stopAfter } from '../files/bounded.ts';
+import {
+  classifyInboundName,
+  doneName,
+  type FileName,
+  readDoneFile,
+  shown,
+} from '../files/standard/names.ts';
 import type { RemoteEntry, RemoteStore } from '../files/store.ts';
 import type { ChunkContext, Counts, Job, JobContext } from './job.ts';
+import { layoutOf } from './layout.ts';
 
 /** Between the two looks at a folder whose files have no control files. */
 const stableAfterMs = 30_000;
@@ -27,7 +35,7 @@ const strangeNamesAlerted = 20;
 export const fetch: Job = {
   name: 'fetch',
   does: "takes complete files from the merchant's SFTP inbox into the encrypted archive",
-  attention: ['unknown_names'],
+  attention: ['unknown_names', 'not_taken'],
 
   async plan() {
     return [{}];
@@ -94,8 +102,6 @@ interface Inbox {
   /** Known files that are not complete yet. */
   waiting: number;
   unknownNames: string[];
-  /** Kinds that this version does not read. */
-  notHandled: string[];
   /** Names of regular files. */
   files: ReadonlyMap<string, RemoteEntry>;
   lookedAt: Temporal.Instant;
@@ -106,25 +112,21 @@ async function look(context: JobContext, store: RemoteStore): Promise<Inbox> {
   const { inbound, completion } = merchant.settings.exchange;
   const lookedAt = ports.clock.now();
   const files = regularFiles(await store.list(inbound));
-  const inbox: Inbox = { complete: [], waiting: 0, unknownNames: [], notHandled: [], files, lookedAt };
+  const inbox: Inbox = { complete: [], waiting: 0, unknownNames: [], files, lookedAt };
   const known: Complete[] = [];
+  const own = layoutOf(merchant.settings)?.inwardNames(merchant.code);
   for (const entry of files.values()) {
-    const name = classifyInboundName(entry.name, merchant.code);
+    const name = classifyInboundName(entry.name, merchant.code, own);
     if (name.type === 'unknown') inbox.unknownNames.push(entry.name);
-    else if (name.type === 'not_handled') inbox.notHandled.push(name.kind);
     else if (name.type === 'data') {
-      // A file of ours in another layout would be read with the wrong encoding.
-      if (merchant.settings.layout !== 'standard/1') inbox.notHandled.push(`${name.kind} in the layout`);
-      else {
-        const control = files.get(doneName(entry.name));
-        known.push({
-          entry,
-          kind: name.kind,
-          name: name.name,
-          hasControl: control !== undefined,
-          controlBytes: control?.sizeBytes ?? 0,
-        });
-      }
+      const control = files.get(doneName(entry.name));
+      known.push({
+        entry,
+        kind: name.kind,
+        name: name.name,
+        hasControl: control !== undefined,
+        controlBytes: control?.sizeBytes ?? 0,
+      });
     }
   }
   let complete = known.filter((file) => file.hasControl);
@@ -155,27 +157,59 @@ function isSame(one: RemoteEntry, other: RemoteEntry | undefined): boolean {
 
 async function fetchAll(context: ChunkContext, store: RemoteStore): Promise<Counts> {
   const inbox = await look(context, store);
-  const counts: Counts = { files: 0, waiting: inbox.waiting, not_handled: inbox.notHandled.length };
+  const counts: Counts = { files: 0, waiting: inbox.waiting };
   counts.unknown_names = await tellOfStrangeNames(context, inbox.unknownNames);
-  await tellOfKindsNotRead(context, inbox.notHandled);
   const complete = new Set(inbox.complete.map((file) => file.entry.name));
   for (const removal of await unfinishedRemovals(context.ports.db, context.merchant.id)) {
     // With its control file it is met below, as any complete file.
     if (complete.has(removal.name)) continue;
     context.stop.throwIfAborted();
-    await carryOnRemoval(context, store, removal);
-    counts.removals_carried_on = (counts.removals_carried_on ?? 0) + 1;
+    const carriedOn = await oneFile(context, removal.name, () => carryOnRemoval(context, store, removal));
+    counts[carriedOn] = (counts[carriedOn] ?? 0) + 1;
   }
+  const taken: string[] = [];
   for (const [done, file] of inbox.complete.entries()) {
     context.stop.throwIfAborted();
-    const fetched = await fetchOne(context, store, file, inbox.lookedAt);
+    const { name } = file.entry;
+    const fetched = await oneFile(context, name, () => fetchOne(context, store, file, inbox.lookedAt));
     counts[fetched] = (counts[fetched] ?? 0) + 1;
+    if (fetched === 'files' || fetched === 'removals_carried_on') taken.push(notTaken(name));
     context.progress(done + 1, inbox.complete.length, 'files');
   }
+  await closeAlerts(context, taken);
   return counts;
 }
 
-type Fetched = 'files' | 'removals_carried_on' | 'changed_while_read';
+type Fetched = 'files' | 'removals_carried_on' | 'changed_while_read' | 'not_taken';
+
+const notTaken = (name: string): string => `FILE_NOT_TAKEN:${shown(name)}`;
+
+const aboutOneFile = new Set(['SFTP_DENIED', 'SFTP_REMOTE_ERROR', 'SFTP_NOT_FOUND']);
+
+/** What the server refuses of one file, or tells otherwise than it gives, is that file's: the others are taken. */
+async function oneFile(context: ChunkContext, name: string, work: () => Promise<Fetched>): Promise<Fetched> {
+  const tell = (why: string) =>
+    alert(context, [
+      {
+        level: 'daily',
+        cause: notTaken(name),
+        message: `${shown(name)} lies in the inbox and could not be taken or removed: ${why}`,
+      },
+    ]);
+  try {
+    const fetched = await work();
+    if (fetched === 'changed_while_read') await tell('it changed while it was read');
+    return fetched;
+  } catch (error) {
+    if (!(error instanceof Refusal && aboutOneFile.has(error.code))) throw error;
+    context.ports.log.warn(
+      { merchant: context.merchant.code, code: error.code },
+      'a file could not be taken',
+    );
+    await tell(error.message);
+    return 'not_taken';
+  }
+}
 
 async function fetchOne(
   context: ChunkContext,
@@ -202,10 +236,17 @@ async function fetchOne(
         ports.randomness,
         ports.sealer.archiveKey,
         archivePath,
-        store.download(path),
+        stopAfter(store.download(path), entry.sizeBytes),
       );
   await ports.crash('fetch.after_archive');
-  if (archived.sizeBytes !== entry.sizeBytes || !isSame(entry, await store.stat(path))) {
+  let isWhole: boolean;
+  try {
+    isWhole = archived.sizeBytes === entry.sizeBytes && isSame(entry, await store.stat(path));
+  } catch (error) {
+    if (error instanceof Refusal) await ports.disk.remove(archivePath);
+    throw error;
+  }
+  if (!isWhole) {
     await ports.disk.remove(archivePath);
     return 'changed_while_read';
   }
@@ -247,7 +288,7 @@ async function carryOnRemoval(
   context: ChunkContext,
   store: RemoteStore,
   removal: { name: string; sha256: string; size_bytes: number },
-): Promise<void> {
+): Promise<'removals_carried_on'> {
   const { ports, merchant } = context;
   const path = `${merchant.settings.exchange.inbound}/${removal.name}`;
   await ports.crash('fetch.after_register');
@@ -258,6 +299,7 @@ async function carryOnRemoval(
   }
   await ports.crash('fetch.after_remove');
   await finishRemoval(ports, context, removal, ports.clock.now());
+  return 'removals_carried_on';
 }
 
 async function sha256Of(
@@ -268,7 +310,7 @@ async function sha256Of(
 ): Promise<string> {
   const hash = createHash('sha256');
   let readBytes = 0;
-  for await (const piece of store.download(path)) {
+  for await (const piece of stopAfter(store.download(path), toldBytes)) {
     stop.throwIfAborted();
     readBytes += piece.length;
     hash.update(piece);
@@ -334,17 +376,6 @@ async function tellOfStrangeNames(context: ChunkContext, names: readonly string[
   return fresh.length;
 }
 
-async function tellOfKindsNotRead(context: ChunkContext, kinds: readonly string[]): Promise<void> {
-  await alert(
-    context,
-    [...new Set(kinds)].map((kind) => ({
-      level: 'daily' as const,
-      cause: `FILE_KIND_NOT_READ:${kind}`,
-      message: `files of the kind ${kind} are not read by this version; they stay in the inbox`,
-    })),
-  );
-}
-
 type NewAlert = Omit<Standing, 'occurrences'>;
 
 async function alert({ ports, merchant, fence }: ChunkContext, alerts: readonly NewAlert[]): Promise<void> {
@@ -360,13 +391,10 @@ async function alert({ ports, merchant, fence }: ChunkContext, alerts: readonly 
   });
 }
 
-/** A name from outside, harmless in a log, a page or a terminal: ASCII, at most 80 characters. */
-function shown(name: string): string {
-  const harmless = name
-    .slice(0, 200)
-    .replace(
-      /[^A-Za-z0-9._ -]/g,
-      (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
-    );
-  return harmless.length <= 80 ? harmless : `${harmless.slice(0, 77)}...`;
+async function closeAlerts({ ports, merchant, fence }: ChunkContext, causes: string[]): Promise<void> {
+  if (causes.length === 0) return;
+  await ports.db.transaction(async (tx) => {
+    await holdFence(tx, fence);
+    await resolveAlerts(tx, merchant.id, ports.clock.now(), causes, 'the file was taken');
+  });
 }

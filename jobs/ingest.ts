@@ -1,6 +1,10 @@
 import { raiseAlert } from '../billing/alerts/queries.ts';
 import { cancelBills } from '../billing/exchanges/cancel.ts';
+import { applyContacts } from '../billing/exchanges/contacts.ts';
+import { applyEnrolments } from '../billing/exchanges/enrolments.ts';
 import { type BillingFile, fileBytesMax, type ReadFile } from '../billing/exchanges/file.ts';
+import type { SetAside } from '../billing/exchanges/hold.ts';
+import { applyHolds } from '../billing/exchanges/holds.ts';
 import { loadChunk } from '../billing/exchanges/load.ts';
 import {
   countLoaded,
@@ -15,25 +19,26 @@ import { refuseFile } from '../billing/exchanges/refuse.ts';
 import { clearStaging, releaseFile } from '../billing/exchanges/release.ts';
 import { stageBills } from '../billing/exchanges/stage.ts';
 import { settingsByVersion } from '../billing/merchants/queries.ts';
-import type { MerchantSettings } from '../billing/merchants/settings.ts';
+import { gatesOf, type MerchantSettings } from '../billing/merchants/settings.ts';
 import { park } from '../billing/parked/queries.ts';
 import { assertState, Refusal } from '../billing/refusal.ts';
 import { holdFence } from '../billing/runs/queries.ts';
 import { openArchive } from '../files/archive.ts';
-import { parseFileName, type ReadableKind } from '../files/standard/names.ts';
+import { classifyInboundName, type FileName, type InwardKind } from '../files/standard/names.ts';
 import { readStandardFile } from '../files/standard/read.ts';
 import type { LineOf } from '../files/standard/validate.ts';
 import type { ChunkContext, Counts, Job, JobContext } from './job.ts';
+import { layoutOf } from './layout.ts';
 
 /**
- * Files become bills. One chunk takes all waiting files of the merchant, one after the other in the order of their
- * sequence: what one brings, the next must see. Within a file the work is done in transactions of 50,000 records.
- * Numbers that are missing in the sequence do not hold a file back in this version.
+ * Files become bills, cancellations, holds, agreements and contacts. One chunk takes all waiting files of the merchant, one
+ * after the other in the order of their sequence: what one brings, the next must see. Bills are made in transactions of
+ * 50,000 records; the other kinds are applied whole. A file beyond a gap in the sequence is held until the gap is filled.
  */
 export const ingest: Job = {
   name: 'ingest',
   does: 'reads fetched files, refuses or loads them, and releases their bills in one step',
-  attention: ['files_refused', 'files_parked'],
+  attention: ['files_refused', 'files_held', 'files_parked', 'bills_parked'],
 
   async plan({ ports, merchant }) {
     const waiting = (await waitingFiles(ports.db, merchant.id)).length > 0;
@@ -49,7 +54,7 @@ export const ingest: Job = {
     const counts: Counts = {};
     for (;;) {
       stop.throwIfAborted();
-      const [file] = inOrder(await waitingFiles(ports.db, merchant.id));
+      const file = await nextFile(context);
       if (file === undefined) return counts;
       await ingestFile(context, file, (name, amount) => {
         counts[name] = (counts[name] ?? 0) + amount;
@@ -65,11 +70,27 @@ export const ingest: Job = {
 /** From here on a load changes what the planner should know of the merchant; below, autovacuum does in its time. */
 const manyLines = 10_000;
 
-/** A file that was begun is finished first; then by the sequence in the name, as far as there is one. */
-function inOrder(files: readonly BillingFile[]): BillingFile[] {
-  const place = (file: BillingFile): number =>
-    file.state === 'loading' ? -1 : (parseFileName(file.name)?.sequence ?? Number.MAX_SAFE_INTEGER);
-  return [...files].sort((one, other) => place(one) - place(other));
+/** A file that was begun is finished first; then by the names, read as they were when each file came. */
+async function nextFile({ ports, merchant }: JobContext): Promise<BillingFile | undefined> {
+  const files = await waitingFiles(ports.db, merchant.id);
+  const versions = await settingsByVersion(
+    ports.db,
+    merchant.id,
+    files.map((file) => file.settings_version),
+  );
+  const places = new Map(
+    files.map((file) => [file, place(file, merchant.code, versions.get(file.settings_version))]),
+  );
+  return [...files].sort((one, other) => (places.get(one) ?? 0) - (places.get(other) ?? 0))[0];
+}
+
+function place(file: BillingFile, merchant: string, settings: MerchantSettings | undefined): number {
+  if (file.state === 'loading') return -1;
+  const name = settings && nameOf(file, merchant, settings);
+  if (name === undefined || settings === undefined) return Number.MAX_SAFE_INTEGER;
+  if (layoutOf(settings)?.kinds.get('billing')?.hasSequence !== false) return name.sequence;
+  // No number runs over all kinds: by day, and bills before what takes them back.
+  return Number(name.businessDate.replaceAll('-', '')) * 2 + (file.kind === 'billing' ? 0 : 1);
 }
 
 type Count = (name: string, amount: number) => void;
@@ -90,8 +111,8 @@ async function ingestFile(context: ChunkContext, file: BillingFile, count: Count
     return;
   }
   try {
-    if (file.kind === 'cancel') await ingestCancels(context, file, settings, count);
-    else await ingestBills(context, file, settings, count);
+    if (file.kind === 'billing') await ingestBills(context, file, settings, count);
+    else await applyLines(context, file, settings, count);
   } catch (error) {
     if (!(error instanceof Refusal && error.code === 'ARCHIVE_DAMAGED')) throw error;
     await parkDamaged(context, file, error);
@@ -118,16 +139,17 @@ async function ingestBills(
       fence,
       act,
       file,
-      read: readerOf(context, file, 'billing'),
+      read: readerOf(context, file, 'billing', settings),
       rejectFile: settings.exchange.reject === 'file',
+      gates: gatesOf(settings),
       stop,
     });
-  if (waiting.state === 'fetched') {
+  if (waiting.state !== 'loading') {
     const staged = await stage(waiting);
     // Another worker is at another file of this merchant: that one is taken up first.
     if (staged === 'busy') return;
     if (staged !== 'staged') {
-      refused(context, waiting, staged.refused, count);
+      tellSetAside(context, waiting, staged, count);
       return;
     }
     await ports.crash('ingest.after_stage');
@@ -153,6 +175,7 @@ async function ingestBills(
       continue;
     }
     await ports.crash('ingest.after_chunk');
+    if (loaded.parked > 0) count('bills_parked', loaded.parked);
     const file = await current();
     context.progress(file.loaded_to_record, file.lines_read, file.name);
     if (loaded.done) break;
@@ -180,48 +203,85 @@ async function ingestBills(
   count('bills', file.lines_accepted ?? 0);
 }
 
-async function ingestCancels(
+/** Kinds that bring no bills: one transaction, so its crash points stand before and after it. */
+async function applyLines(
   context: ChunkContext,
   file: BillingFile,
   settings: MerchantSettings,
   count: Count,
 ): Promise<void> {
   const { ports, fence, act, stop } = context;
-  await ports.crash('ingest.before_release');
-  const done = await cancelBills(ports, {
+  const work = <K extends InwardKind>(kind: K) => ({
     fence,
     act,
     file,
-    read: readerOf(context, file, 'cancel'),
+    read: readerOf(context, file, kind, settings),
     rejectFile: settings.exchange.reject === 'file',
+    gates: gatesOf(settings),
     today: context.businessDate,
     timezone: settings.timezone,
     stop,
   });
+  await ports.crash('ingest.before_release');
+  const applied =
+    file.kind === 'cancel'
+      ? await cancelBills(ports, work('cancel'))
+      : file.kind === 'hold'
+        ? await applyHolds(ports, work('hold'))
+        : file.kind === 'enrolment'
+          ? await applyEnrolments(ports, work('enrolment'))
+          : await applyContacts(ports, work('contact'));
   await ports.crash('ingest.after_release');
-  if ('refused' in done) {
-    refused(context, file, done.refused, count);
+  if (!('accepted' in applied)) {
+    tellSetAside(context, file, applied, count);
     return;
   }
   count('files', 1);
-  count('lines_read', done.cancelled + done.rejected);
-  count('lines_accepted', done.cancelled);
-  count('lines_rejected', done.rejected);
-  count('cancelled', done.cancelled);
+  count('lines_read', applied.accepted + applied.rejected);
+  count('lines_accepted', applied.accepted);
+  count('lines_rejected', applied.rejected);
+  count(effects[file.kind] ?? 'applied', applied.accepted);
 }
 
-function readerOf<K extends ReadableKind>(
+const effects: Readonly<Record<string, string>> = {
+  cancel: 'cancelled',
+  hold: 'holds',
+  enrolment: 'enrolments',
+  contact: 'contacts',
+};
+
+function readerOf<K extends InwardKind>(
   { ports, merchant }: JobContext,
   file: BillingFile,
   kind: K,
+  settings: MerchantSettings,
 ): ReadFile<LineOf[K]> {
+  const layout = layoutOf(settings);
+  const businessDate = nameOf(file, merchant.code, settings)?.businessDate ?? '';
   return () =>
     readStandardFile(openArchive(ports.disk, [ports.sealer.archiveKey], file.archive_path), {
-      encoding: 'utf-8',
+      encoding: layout?.encoding ?? 'utf-8',
+      layout: (kind === 'billing' && layout?.kinds.get('billing')) || null,
+      businessDate,
       merchant: merchant.code,
       kind,
       fileBytesMax,
     });
+}
+
+/** What the name says, read as it was when the file came. */
+function nameOf(file: BillingFile, merchant: string, settings: MerchantSettings): FileName | undefined {
+  const name = classifyInboundName(file.name, merchant, layoutOf(settings)?.inwardNames(merchant));
+  return name.type === 'data' ? name.name : undefined;
+}
+
+function tellSetAside(context: JobContext, file: BillingFile, done: SetAside, count: Count): void {
+  if ('refused' in done) {
+    refused(context, file, done.refused, count);
+    return;
+  }
+  context.ports.log.warn({ file: file.id, code: done.held }, 'a file is held for a person');
+  count('files_held', 1);
 }
 
 function refused({ ports }: JobContext, file: BillingFile, code: string, count: Count): void {

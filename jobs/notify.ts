@@ -1,4 +1,5 @@
 import { planFirstNotices } from '../billing/messages/plan.ts';
+import { previewDue } from '../billing/messages/preview.ts';
 import { countDue, countToAsk, filesToPlan } from '../billing/messages/queries.ts';
 import { askAboutUnknown, sendDue } from '../billing/messages/send.ts';
 import type { Counts, Job } from './job.ts';
@@ -50,7 +51,7 @@ export const notify: Job = {
     const { db, clock } = ports;
     return {
       files_to_plan: (await filesToPlan(db, merchant.id)).length,
-      due: await countDue(db, merchant.id, businessDate),
+      ...(await previewDue(ports, merchant, businessDate)),
       to_ask: await countToAsk(db, merchant.id, clock.now()),
     };
   },

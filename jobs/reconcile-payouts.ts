@@ -1,7 +1,7 @@
 import { Temporal } from 'temporal-polyfill';
 import { recordAct } from '../billing/acts/queries.ts';
 import { raiseAlert, resolveAlerts } from '../billing/alerts/queries.ts';
-import type { Payout, PayoutLine } from '../billing/gateways/gateway.ts';
+import type { ListedPayout, Payout, PayoutLine } from '../billing/gateways/gateway.ts';
 import { checkPaidOut } from '../billing/payouts/check-paid-out.ts';
 import {
   type KnownPayout,
@@ -81,7 +81,10 @@ async function listedSince({ ports, merchant, businessDate }: ChunkContext): Pro
   return [overlap, oldest_withheld_on ?? overlap].sort()[0] ?? overlap;
 }
 
-async function list({ ports, merchant, businessDate }: ChunkContext, from: string): Promise<Payout[] | null> {
+async function list(
+  { ports, merchant, businessDate }: ChunkContext,
+  from: string,
+): Promise<ListedPayout[] | null> {
   try {
     return await ports.gateway.payouts(
       merchant.code,
@@ -99,23 +102,24 @@ async function list({ ports, merchant, businessDate }: ChunkContext, from: strin
 }
 
 /** The lines go to disk first: a payout may have millions, and no transaction is open while the gateway sends. */
-async function take(context: ChunkContext, payout: Payout): Promise<StoredPayout | 'unavailable'> {
+async function take(context: ChunkContext, listed: ListedPayout): Promise<StoredPayout | 'unavailable'> {
   const { ports, merchant, fence } = context;
   const path = `${ports.archiveFolder}/reports/${ports.ids.uuid()}-payout.ndjson`;
   try {
     let count: number;
+    const sums = { gross: 0, fee: 0, feeTax: 0 };
     try {
       const lines = await ports.gateway.payoutLines(
         merchant.code,
-        payout.id,
+        listed.id,
         ports.clock.deadline(downloadDeadlineMs),
       );
-      count = await spool(ports.disk, path, lines);
+      count = await spool(ports.disk, path, added(lines, sums));
     } catch (error) {
       ports.log.warn(
         {
           merchant: merchant.code,
-          payout: payout.id,
+          payout: listed.id,
           error: error instanceof Error ? error.message : String(error),
         },
         'the lines of a payout could not be read; the next run tries again',
@@ -125,6 +129,7 @@ async function take(context: ChunkContext, payout: Payout): Promise<StoredPayout
     await ports.crash('reconcile.after_payout_download');
     await ports.clock.refresh();
     const act = { ...context.act, at: ports.clock.now() };
+    const payout: Payout = listed.gross === null ? { ...listed, ...sums } : listed;
     const stored = await ports.db.transaction(async (tx) => {
       await holdFence(tx, fence);
       return storePayout(
@@ -138,6 +143,19 @@ async function take(context: ChunkContext, payout: Payout): Promise<StoredPayout
     return stored;
   } finally {
     await ports.disk.remove(path);
+  }
+}
+
+/** Adds up the lines as they pass. */
+async function* added(
+  lines: AsyncIterable<PayoutLine>,
+  sums: { gross: number; fee: number; feeTax: number },
+): AsyncIterable<PayoutLine> {
+  for await (const line of lines) {
+    sums.gross += line.kind === 'charge' ? line.amount : -line.amount;
+    sums.fee += line.fee;
+    sums.feeTax += line.feeTax;
+    yield line;
   }
 }
 
@@ -155,13 +173,12 @@ function todayOf({ ports, merchant }: ChunkContext): string {
   return ports.clock.now().toZonedDateTimeISO(merchant.settings.timezone).toPlainDate().toString();
 }
 
-function isSame(known: KnownPayout, payout: Payout): boolean {
+function isSame(known: KnownPayout, payout: ListedPayout): boolean {
   return (
     known.value_on === payout.valueDate &&
     known.currency === payout.currency &&
-    known.gross === payout.gross &&
-    known.fee === payout.fee &&
-    known.fee_tax === payout.feeTax &&
+    (payout.gross === null ||
+      (known.gross === payout.gross && known.fee === payout.fee && known.fee_tax === payout.feeTax)) &&
     known.net === payout.net
   );
 }

@@ -13,6 +13,7 @@ import {
   keepNumber,
   returnAsTold,
   type Told,
+  type ToldAdjustment,
   type ToldEnrolment,
   type ToldFile,
   takeInTold,
@@ -234,6 +235,7 @@ async function* toldFiles(work: Work): AsyncGenerator<ToldFile> {
       content,
       results: () => (head.kind === 'result' ? rowsOf(content(), toldOf) : none()),
       enrolments: () => (head.kind === 'enrolment' ? rowsOf(content(), enrolmentOf) : none()),
+      adjustments: () => (head.kind === 'adjustment' ? rowsOf(content(), adjustmentOf) : none()),
     };
   }
 }
@@ -275,4 +277,10 @@ function toldOf(fields: readonly string[], rowNo: number): Told {
 function enrolmentOf(fields: readonly string[], rowNo: number): ToldEnrolment {
   const [, customerNumber = '', what = ''] = fields;
   return { rowNo, customerNumber, what };
+}
+
+/** Columns as `adjustmentRow` writes them. */
+function adjustmentOf(fields: readonly string[], rowNo: number): ToldAdjustment {
+  const [, number = '', , kind = ''] = fields;
+  return { rowNo, number: Number(number), kind, reference: fields[8] ?? '' };
 }

@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { raiseStanding } from '../billing/alerts/queries.ts';
 import { sealAside } from '../billing/audit/seal.ts';
 import type { Merchant } from '../billing/merchants/merchant.ts';
 import { Refusal } from '../billing/refusal.ts';
@@ -117,6 +118,7 @@ export async function runJob(ports: Ports, job: Job, options: RunJob): Promise<R
     at: ports.clock.now(),
   });
   await sealAside(ports, merchant.id);
+  if (failure instanceof Refusal && failure.code === 'DISK_FULL') await tellOfFullDisk(ports, key, failure);
   if (!closed) {
     const lost = `run ${job.name} ${businessDate}: another process has taken it over`;
     return {
@@ -128,6 +130,19 @@ export async function runJob(ports: Ports, job: Job, options: RunJob): Promise<R
     };
   }
   return { ...closed, pass, failure, owner: null };
+}
+
+/** Nothing goes on by itself until somebody makes room. */
+async function tellOfFullDisk(ports: Ports, key: RunKey, { message, next }: Refusal): Promise<void> {
+  await raiseStanding(ports.db, key.merchantId, ports.clock.now(), [
+    {
+      id: ports.ids.uuid(),
+      level: 'now',
+      cause: `DISK_FULL ${key.job}`,
+      message: `${key.job}: ${message}. ${next}`,
+      occurrences: 1,
+    },
+  ]);
 }
 
 function resting(job: Job): Job {

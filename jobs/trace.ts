@@ -1,6 +1,11 @@
 import { instantText } from '../billing/acts/act.ts';
 import { sendDueAlerts } from '../billing/alerts/send.ts';
+import { watchExpectedFiles } from '../billing/exchanges/expected.ts';
+import { carryOnRecalls } from '../billing/recalls/carry-on.ts';
+import { runningRecalls } from '../billing/recalls/queries.ts';
 import { holdFence } from '../billing/runs/queries.ts';
+import { handleCallbacks } from '../billing/sms-callbacks/handle.ts';
+import { countWaitingCallbacks } from '../billing/sms-callbacks/queries.ts';
 import { askAbout, atMostAtOnce, judgeAnswer } from '../billing/trace/ask.ts';
 import { processes } from '../billing/trace/processes.ts';
 import {
@@ -14,9 +19,10 @@ import { resolveCharges } from '../billing/trace/resolve.ts';
 import { findStuckRows } from '../billing/trace/stuck.ts';
 import { handleWaitingWebhooks } from '../billing/webhooks/handle.ts';
 import type { ChunkContext, Counts, Job } from './job.ts';
+import { sweepArchive } from './sweep-archive.ts';
 
 type Payload = Record<string, unknown> &
-  (({ what: 'charges' } & ChargeRange) | { what: 'webhooks' } | { what: 'stuck' });
+  (({ what: 'charges' } & ChargeRange) | { what: 'webhooks' } | { what: 'recalls' } | { what: 'stuck' });
 
 const chargesPerChunk = 200;
 const chargesPerBatch = 32;
@@ -25,16 +31,28 @@ const asksAtOnce = 16;
 /** Finds out what nobody recorded. Never guesses: what the gateway does not prove is asked about again. */
 export const trace: Job<Payload> = {
   name: 'trace',
-  does: 'asks the gateway about charges with an unknown outcome, handles waiting webhooks, finds what stands still, sends alerts',
-  attention: ['differs', ...processes.flatMap(({ count }) => count ?? [])],
+  does: 'asks the gateway about charges with an unknown outcome, handles waiting webhooks, carries on recalls and their refunds, finds what stands still, sends alerts',
+  attention: [
+    'differs',
+    'refunds_refused',
+    'refunds_unknown',
+    'files_late',
+    ...processes.flatMap(({ count }) => count ?? []),
+  ],
 
   async plan({ ports, merchant }) {
     await ports.clock.refresh();
     const ranges = await rangesToAsk(ports.db, merchant.id, instantText(ports.clock.now()), chargesPerChunk);
-    const waiting = await countWaitingEvents(ports.db, merchant.id);
+    const waiting =
+      (await countWaitingEvents(ports.db, merchant.id)) +
+      (await countWaitingCallbacks(ports.db, merchant.id));
     return [
       ...ranges.map((range): Payload => ({ what: 'charges', ...range })),
       ...(waiting > 0 ? [{ what: 'webhooks' } satisfies Payload] : []),
+      // After the charges: a bill whose charge has its outcome now can be taken back now.
+      ...((await runningRecalls(ports.db, merchant.id)).length > 0
+        ? [{ what: 'recalls' } satisfies Payload]
+        : []),
       { what: 'stuck' },
     ];
   },
@@ -44,7 +62,9 @@ export const trace: Job<Payload> = {
       case 'charges':
         return askAboutCharges(context, payload);
       case 'webhooks':
-        return { webhooks: await handleWaitingWebhooks(context.ports.db, context.ports, context.merchant) };
+        return handleWaiting(context);
+      case 'recalls':
+        return carryOnRecalls(context.ports, context);
       case 'stuck':
         return findStuck(context);
     }
@@ -55,9 +75,16 @@ export const trace: Job<Payload> = {
     return {
       to_ask: await countToAsk(ports.db, merchant.id, instantText(ports.clock.now())),
       webhooks: await countWaitingEvents(ports.db, merchant.id),
+      sms_callbacks: await countWaitingCallbacks(ports.db, merchant.id),
     };
   },
 };
+
+async function handleWaiting({ ports, merchant }: ChunkContext): Promise<Counts> {
+  const webhooks = await handleWaitingWebhooks(ports.db, ports, merchant);
+  const callbacks = await handleCallbacks(ports.db, ports, merchant.id);
+  return callbacks > 0 ? { webhooks, sms_callbacks: callbacks } : { webhooks };
+}
 
 async function askAboutCharges(context: ChunkContext, range: ChargeRange): Promise<Counts> {
   const { ports, merchant, fence, stop } = context;
@@ -109,15 +136,26 @@ async function askAboutCharges(context: ChunkContext, range: ChargeRange): Promi
   return counts;
 }
 
-async function findStuck({ ports, fence, act }: ChunkContext): Promise<Counts> {
+async function findStuck(context: ChunkContext): Promise<Counts> {
+  const { ports, fence, act } = context;
   await ports.clock.refresh();
+  // What reads much is done once a business date.
+  const swept = fence.pass === 1 ? await sweepOnce(context) : 0;
   const now = { ...act, at: ports.clock.now() };
   const counts = await ports.db.transaction(async (tx) => {
     await holdFence(tx, fence);
-    // The looks that read every open bill: once a business date is enough.
     const { businessDate, pass } = fence;
-    return findStuckRows(tx, { act: now, ids: ports.ids, businessDate, withBills: pass === 1 });
+    const late = await watchExpectedFiles(tx, ports.ids, context.merchant, now.at);
+    const stuck = await findStuckRows(tx, { act: now, ids: ports.ids, businessDate, withBills: pass === 1 });
+    return late > 0 ? { ...stuck, files_late: late } : stuck;
   });
   await sendDueAlerts(ports);
-  return counts;
+  return swept > 0 ? { ...counts, leftovers_removed: swept } : counts;
+}
+
+async function sweepOnce(context: ChunkContext): Promise<number> {
+  await context.ports.crash('trace.before_sweep');
+  const swept = await sweepArchive(context);
+  await context.ports.crash('trace.after_sweep');
+  return swept;
 }

@@ -5,6 +5,9 @@ import * as auditChain from './0003-audit-chain.ts';
 import * as findings from './0004-findings.ts';
 import * as alertDelivery from './0005-alert-delivery.ts';
 import * as safeMode from './0006-safe-mode.ts';
+import * as kindsGatesAdjustments from './0007-kinds-gates-adjustments.ts';
+import * as recalls from './0008-recalls.ts';
+import * as smsNews from './0009-sms-news.ts';
 
 export interface Migration {
   name: string;
@@ -19,4 +22,7 @@ export const migrations: readonly Migration[] = [
   findings,
   alertDelivery,
   safeMode,
+  kindsGatesAdjustments,
+  recalls,
+  smsNews,
 ];

@@ -15,7 +15,9 @@ import { type VirtualClock, virtualClock } from '../billing/clock.ts';
 import type { CrashPoint } from '../billing/crash-points.ts';
 import { seededRandomness, timeOrderedIds, uuidOf } from '../billing/ids.ts';
 import { applyMerchant } from '../billing/merchants/apply.ts';
+import { merchantByCode } from '../billing/merchants/queries.ts';
 import { parseMerchantSettings } from '../billing/merchants/settings.ts';
+import { beginRecall, recallableFile } from '../billing/recalls/begin.ts';
 import { deriveKeys, makeSealer, type Sealer } from '../billing/sealing.ts';
 import { Consumers } from '../cli/demo/consumers.ts';
 import { type GatewaySimulator, startGatewaySimulator } from '../cli/demo/gateway-simulator/server.ts';
@@ -109,6 +111,12 @@ const firstBills: readonly (readonly [customer: string, outcome: string | null, 
   ['C008', null, { due: '2026-02-30' }],
 ];
 const secondBills = firstBills.slice(0, 4);
+/** A file that should not have come: recalled when one of its bills is paid and the other was told of. */
+const wrongBills: typeof firstBills = [
+  ['C001', 'paid', {}],
+  ['C007', 'cancelled', {}],
+];
+const recalledAt = '2026-12-01T09:30';
 const dueOn = '2026-11-30';
 /** Nobody takes it, and somebody must hear of it. */
 const strangeName = 'read-me-first.txt';
@@ -250,7 +258,7 @@ export class BillingDay {
       const { settings } = parseMerchantSettings(settingsOf(code, sftp), {
         path: `${code}.yaml`,
         readable: () => 'ok',
-        fileExists: () => true,
+        layout: () => undefined,
       });
       await applyMerchant({ db: ours.db, clock, ids: timeOrderedIds(clock, randomness) }, settings, 'test');
     }
@@ -306,6 +314,7 @@ export class BillingDay {
       await this.#clock.refresh();
       if (Temporal.Instant.compare(at, this.#clock.now()) > 0) await this.#clock.set(at);
       this.#drop(slot.at);
+      if (slot.at === recalledAt) await this.#recall();
       const numbers = Array.from({ length: processes }, (_, no) => no);
       await Promise.all(numbers.map((no) => this.#living(no)));
       if ('round' in slot) {
@@ -351,6 +360,8 @@ export class BillingDay {
             customer: `${code}-${customer}`,
             phone: `0${phoneOf(no, Number(customer.slice(1)))}`,
             due: dueOn,
+            // A second bill of one month would be parked.
+            period: `2026-${String(8 + sequence).padStart(2, '0')}`,
             amount: String(1_000 * sequence + Number(customer.slice(1))),
             ...change,
           })),
@@ -363,7 +374,24 @@ export class BillingDay {
       if (at === '2026-11-26T09:30') {
         put('cancel', 2, cancelFile(2, ['B1-8'], code));
         put('billing', 3, file(3, secondBills));
+        put('billing', 4, file(4, wrongBills));
       }
+    }
+  }
+
+  /** Somebody notices that a file was wrong; the gateway's first answer to a refund is lost. */
+  async #recall(): Promise<void> {
+    await this.#control({ refundsUnanswered: this.#codes.length });
+    const ports = {
+      db: this.ours.db,
+      clock: this.#clock,
+      ids: timeOrderedIds(this.#clock, seededRandomness('recall')),
+    };
+    for (const code of this.#codes) {
+      const merchant = await merchantByCode(this.ours.db, code);
+      const file = await recallableFile(this.ours.db, merchant, `billing_${code}_20261126_0004.csv`);
+      const { bills: count, amount: sum } = file;
+      await beginRecall(ports, { merchant, file, count, sum, by: 'operator@day' });
     }
   }
 
@@ -453,13 +481,17 @@ export class BillingDay {
   }
 
   async #webhooks(mode: 'normal' | 'duplicate' | 'never'): Promise<void> {
+    await this.#control({ webhooks: { mode } });
+  }
+
+  async #control(settings: object): Promise<void> {
     const answer = await fetch(`${this.#gateway.url}/control`, {
       method: 'POST',
       headers: {
         'content-type': 'application/json',
         authorization: `Bearer ${simulatorSecret(secret)}`,
       },
-      body: JSON.stringify({ webhooks: { mode } }),
+      body: JSON.stringify(settings),
     });
     expect(answer.status).toBe(200);
   }
@@ -511,10 +543,18 @@ export class BillingDay {
        group by merchant_id, invoice_id having count(*) > 1`,
     );
     expect(twice).toEqual([]);
+    const refunds = await this.theirs.db.query<{ account: string; charge_id: string; amount: number }>(
+      `select account, charge_id, amount from gateway_simulator.refunds order by account`,
+    );
+    // The one bill that was paid and recalled, given back once and whole.
+    expect(refunds.map(({ account, amount }) => `${account} ${amount}`)).toEqual(
+      this.#codes.map((code) => `${code} 4001`).sort(),
+    );
     const cleared = await clearing(this.ours.db);
     for (const code of this.#codes) {
-      const taken = captures.filter(({ account }) => account === code);
-      expect(cleared.get(code)).toBe(taken.reduce((sum, { amount }) => sum + amount, 0));
+      const sumOf = (rows: readonly { account: string; amount: number }[]) =>
+        rows.filter(({ account }) => account === code).reduce((sum, { amount }) => sum + amount, 0);
+      expect(cleared.get(code)).toBe(sumOf(captures) - sumOf(refunds));
     }
   }
 
@@ -546,7 +586,12 @@ export class BillingDay {
          where m.code = $1 order by f.sequence`,
         [code],
       );
-      expect(files.map(({ name }) => name.split('_')[0])).toEqual(['billing', 'cancel', 'billing']);
+      expect(files.map(({ name }) => name.split('_')[0])).toEqual([
+        'billing',
+        'cancel',
+        'billing',
+        'billing',
+      ]);
       for (const { sha256, archive_path } of files) {
         const digest = createHash('sha256');
         for await (const piece of openArchive(disk, [this.#sealer.archiveKey], archive_path))
@@ -593,9 +638,11 @@ function expectedOutcomes(): string[] {
   return [
     ...of(1, firstBills),
     ...of(3, secondBills),
+    ...of(4, wrongBills),
     'tie-out of 0001.csv closes',
     'tie-out of 0002.csv closes',
     'tie-out of 0003.csv closes',
+    'tie-out of 0004.csv closes',
   ].sort();
 }
 

@@ -1,7 +1,9 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { recordOutcomes } from '../billing/charges/record-outcomes.ts';
+import { changeHoldByHand } from '../billing/holds/place.ts';
 import { returnUnpaid } from '../billing/invoices/return.ts';
 import { charge } from '../jobs/charge.ts';
+import { dunning } from '../jobs/dunning.ts';
 import { trace } from '../jobs/trace.ts';
 import { type Bills, billsOf, expectInvariants, moneyState } from './bills.ts';
 import { type TestDatabase, testDatabase } from './database.ts';
@@ -68,6 +70,35 @@ describe('the charge job', () => {
     expect(world.gateway.calls).toHaveLength(70);
   });
 
+  test('a customer who is held is not charged; one who was being charged is; afterwards the bill goes on', async () => {
+    await world.make([{ number: 'HELD' }, { number: 'OTHER' }, { number: 'UNDER-WAY' }]);
+    const hold = (customerNumber: string, what: 'place' | 'lift') =>
+      changeHoldByHand(
+        world.ports,
+        world.merchant,
+        { customerNumber, contractNumber: '', what, reason: 'dispute', untilOn: null },
+        'operator',
+      );
+    await hold('C-HELD', 'place');
+    const answer = world.ports.gateway.charge;
+    world.ports.gateway.charge = async (request, signal) => {
+      // Placed while the call is on its way: it runs on, and is booked.
+      await hold('C-UNDER-WAY', 'place');
+      return answer(request, signal);
+    };
+    expect(await world.run(charge)).toMatchObject({ outcome: 'done', counts: { charged: 2, held: 1 } });
+    world.ports.gateway.charge = answer;
+    expect([await world.stateOf('HELD'), await world.stateOf('UNDER-WAY')]).toEqual(['open', 'paid']);
+    expect(await agendaOf('HELD')).toEqual({ act: 'dun', act_on: '2026-12-01' });
+    await world.run(dunning);
+    // Without an end it is looked at in a month; meanwhile nobody returns it.
+    expect(await agendaOf('HELD')).toEqual({ act: 'dun', act_on: '2026-12-31' });
+    await hold('C-HELD', 'lift');
+    await world.run(dunning);
+    expect(await world.run(charge)).toMatchObject({ counts: { charged: 1 } });
+    expect(await world.stateOf('HELD')).toBe('paid');
+  });
+
   test('dry run: counts, sum and what is left out, and nothing is written', async () => {
     await world.make([
       { number: 'A', amount: 700 },
@@ -88,6 +119,7 @@ describe('the charge job', () => {
       waiting_for_reports: 0,
       no_method: 1,
       not_automatic: 0,
+      held: 0,
     });
     expect(world.gateway.calls).toEqual([]);
   });

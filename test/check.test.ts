@@ -654,7 +654,7 @@ const breaks: readonly Break[] = [
   [
     17,
     'an outward name that is none',
-    `update outward_files set name = 'result.exe' where kind = 'result'`,
+    `update outward_files set name = '../result.csv' where kind = 'result'`,
     'file',
     /^0/,
   ],

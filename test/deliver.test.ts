@@ -3,8 +3,12 @@ import fs from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { insertCharges } from '../billing/charges/queries.ts';
+import { recordOutcomes } from '../billing/charges/record-outcomes.ts';
+import { checkInvariants } from '../billing/checks/queries.ts';
 import { referenceOf } from '../billing/ids.ts';
 import { moveInvoices } from '../billing/invoices/queries.ts';
+import { redeliverFile } from '../billing/outward/redeliver.ts';
+import { releaseParked } from '../billing/parked/release.ts';
 import { type FindingKind, findingRules } from '../billing/reconciliation/findings.ts';
 import { openFindings } from '../billing/reconciliation/queries.ts';
 import { settleFindingByHand } from '../billing/reconciliation/settle.ts';
@@ -448,11 +452,136 @@ describe('interrupted', () => {
     const receipt = 'receipt_minato-gas_20261125_0001.csv';
     expect(names()).not.toContain(receipt);
     office.clock.advance(1_000);
-    await office.db.run(`update parked_items set resolved_at = $1, resolution = 'release'`, [
-      office.clock.now().toString(),
-    ]);
+    const what = { billingNumbers: [], files: [receipt], rule: null };
+    expect((await releaseParked(office.ports, office.merchant, what, 'operator')).files).toEqual([receipt]);
     expect((await run()).outcome).toBe('done');
     expect(names()).toContain(receipt);
     await expectDelivered();
+  });
+});
+
+describe('a file delivered again', () => {
+  it('is the same to the byte, under its name, with who asked for it in the history', async () => {
+    await receive(1, [{ number: 'A1' }]);
+    await run();
+    const receipt = 'receipt_minato-gas_20261125_0001.csv';
+    const before = content(receipt);
+    await expect(redeliverFile(office.ports, office.merchant, 'never.csv', 'operator')).rejects.toMatchObject(
+      {
+        code: 'FILE_NOT_DELIVERED',
+      },
+    );
+    // The merchant has taken it, and lost it.
+    for (const name of [receipt, `${receipt}.done`]) fs.rmSync(join(outbound, name));
+    for (const round of [1, 2]) {
+      await redeliverFile(office.ports, office.merchant, receipt, 'operator');
+      expect(await run()).toMatchObject({ outcome: 'done', counts: { delivered: 1, receipts: 0 } });
+      expect(content(receipt), `round ${round}`).toBe(before);
+    }
+    await expectDelivered();
+    expect(
+      await office.db.query(
+        `select h.version, h.to_state, a.kind from state_history h
+         join outward_files o on o.id = h.subject_id and o.name = $1
+         join acts a on a.merchant_id = h.merchant_id and a.id = h.act_id
+         where h.subject = 'outward_file' order by h.version`,
+        [receipt],
+      ),
+    ).toEqual([
+      { version: 1, to_state: 'frozen', kind: 'job' },
+      { version: 2, to_state: 'delivered', kind: 'job' },
+      { version: 3, to_state: 'frozen', kind: 'command' },
+      { version: 4, to_state: 'delivered', kind: 'job' },
+      { version: 5, to_state: 'frozen', kind: 'command' },
+      { version: 6, to_state: 'delivered', kind: 'job' },
+    ]);
+  });
+});
+
+describe('adjustments', () => {
+  const learn = (chargeId: string) =>
+    office.db.transaction((tx) =>
+      recordOutcomes(tx, {
+        act: act(),
+        timezone: 'Asia/Tokyo',
+        learnedBy: 'report',
+        ids: office.ports.ids,
+        sealer: office.ports.sealer,
+        learned: [
+          {
+            chargeId,
+            outcome: {
+              kind: 'succeeded',
+              captured: {
+                gatewayChargeId: `g-${chargeId}`,
+                amount: 1_000,
+                currency: 'JPY',
+                method: 'card',
+                capturedAt: office.clock.now().toString(),
+                savedMethod: null,
+              },
+            } as never,
+          },
+        ],
+      }),
+    );
+
+  it('tell late and surplus money once, numbered without a gap, never before the final result', async () => {
+    await receive(1, [{ number: 'A1' }, { number: 'B1' }, { number: 'C1' }]);
+    await run();
+    const [late, twice, third] = [
+      await chargeUnknown('A1'),
+      await chargeUnknown('B1'),
+      await chargeUnknown('C1'),
+    ];
+    await end('A1', 'unpaid');
+    await end('B1', 'cancelled');
+    await learn(late);
+    // Its file does not close: the final row waits, and with it what came after.
+    await office.db.run(`update billing_files set amount_accepted = amount_accepted + 1`);
+    expect(await run()).toMatchObject({ counts: { results: 0, adjustments: 0 } });
+    await office.db.run(`update billing_files set amount_accepted = amount_accepted - 1`);
+    expect(await run('2026-11-26')).toMatchObject({ counts: { results: 1, adjustments: 1 } });
+    expect(records('adjustment_minato-gas_20261126_0001.csv')).toEqual([
+      ['H', '1', 'minato-gas', 'adjustment', '2026-11-26', '1'],
+      [
+        'R',
+        '1',
+        'A1',
+        'late_payment',
+        '1000',
+        '+',
+        '2026-11-25',
+        '2026-11-25T09:00:00+09:00',
+        referenceOf(late),
+      ],
+      ['T', '1', '1000'],
+    ]);
+    expect(await run('2026-11-26')).toMatchObject({ counts: {} });
+
+    await learn(twice);
+    await learn(twice);
+    await end('C1', 'unpaid');
+    await learn(third);
+    office.killAt('deliver.after_freeze');
+    await run('2026-11-27');
+    expect((await run('2026-11-27')).outcome).toBe('done');
+    expect(
+      finals()
+        .filter((name) => name.startsWith('adjustment_'))
+        .flatMap((name) => records(name))
+        .filter(([record]) => record === 'R')
+        .map((row) => row.slice(1, 4)),
+    ).toEqual([
+      ['1', 'A1', 'late_payment'],
+      ['2', 'B1', 'overpayment'],
+      ['3', 'C1', 'late_payment'],
+    ]);
+    const { invariants } = await checkInvariants(office.db, { only: [14] });
+    expect(invariants.map(({ holds }) => holds)).toEqual([true]);
+    // A row of another number is missed.
+    await office.db.run(`update adjustment_rows set number = 9 where number = 3`);
+    const missed = await checkInvariants(office.db, { only: [14] });
+    expect(missed.invariants[0]?.examples[0]?.detail).toMatch(/are 3/);
   });
 });

@@ -12,8 +12,11 @@ import { processes } from '../billing/trace/processes.ts';
 import { type OffSession, type OnPage, TEST_CARDS } from '../cli/demo/gateway-simulator/cards.ts';
 import { buildProgram, everyCommand } from '../cli/program.ts';
 import { sabotageByName, sabotages } from '../cli/simulation/sabotage.ts';
+import { fieldsOf } from '../files/layouts/fields.ts';
+import { parseLayout } from '../files/layouts/layout.ts';
+import { namedInward, namedOutward } from '../files/layouts/names.ts';
 import { catalogue } from '../files/standard/catalogue.ts';
-import { readableKinds } from '../files/standard/names.ts';
+import { inwardKinds } from '../files/standard/names.ts';
 import { jobNames } from '../jobs/job.ts';
 import { jobs } from '../jobs/jobs.ts';
 import { type Timed, timetable } from '../jobs/schedule.ts';
@@ -154,7 +157,7 @@ describe('settings', () => {
     const stranger = 'zzzzzzzzzzzz';
     const yaml = [...path, stranger].map((key, depth) => `${'  '.repeat(depth)}${key}:`).join('\n');
     try {
-      parseMerchantSettings(`${yaml} 1\n`, { path: 'x', readable: () => 'ok', fileExists: () => true });
+      parseMerchantSettings(`${yaml} 1\n`, { path: 'x', readable: () => 'ok', layout: () => undefined });
     } catch (error) {
       if (!(error instanceof SettingsRefusal)) throw error;
       const told = error.problems.find((problem) => problem.path === [...path, stranger].join('.'));
@@ -231,6 +234,16 @@ describe('files', () => {
     expect([...explained, ...mentioned].filter((code) => !(code in catalogue))).toEqual([]);
   });
 
+  test('the page of codes has each of them once, with what everybody does', () => {
+    expect(tableColumn('docs/files/codes.md', 0).sort()).toEqual(Object.keys(catalogue).sort());
+    const rows = read('docs/files/codes.md')
+      .split('\n')
+      .filter((row) => /^\| `[FEW]_/.test(row));
+    expect(
+      rows.filter((row) => row.split('|').some((cell, at) => at > 0 && at < 5 && cell.trim() === '')),
+    ).toEqual([]);
+  });
+
   test('what the program gives stands in the tables; what it never gives is said to be reserved', () => {
     const explained = new Set(filePages().flatMap((path) => tableColumn(path, 0)));
     const given = Object.keys(catalogue).filter((code) =>
@@ -245,7 +258,7 @@ describe('files', () => {
 
   test('every kind that is read has its page', () => {
     const names = filePages().map((path) => path.replace('docs/files/', '').replace('.md', ''));
-    expect(readableKinds.filter((kind) => !names.includes(kind))).toEqual([]);
+    expect(inwardKinds.filter((kind) => !names.includes(kind))).toEqual([]);
   });
 });
 
@@ -345,6 +358,32 @@ test('the page of test cards is what the simulator does', () => {
     'cards',
     ['| name | brand | number | on the page | later |', '|---|---|---|---|---|', ...rows].join('\n'),
   );
+});
+
+describe('layouts', () => {
+  const page = read('docs/layouts.md');
+
+  test('the examples are layouts', () => {
+    const examples = [...page.matchAll(/^```yaml\n([\s\S]*?)^```/gm)].map((match) => match[1] ?? '');
+    expect(examples).toHaveLength(2);
+    expect(examples.map((yaml) => parseLayout(yaml, 'docs/layouts.md').name)).toEqual([
+      'kita-denryoku/1',
+      'sakura-suido/1',
+    ]);
+  });
+
+  test('every key, kind of file and field of the vocabulary has its place', () => {
+    const keys = [
+      ...(read('files/layouts/spec.ts').split('const formShape')[1]?.split('export ')[0] ?? '').matchAll(
+        /^ {2,6}([a-z_]+): (?!string|'|\w+,$)/gm,
+      ),
+    ].map((match) => match[1] ?? '');
+    const fields = Object.values(fieldsOf).flatMap((all) => all.map(({ name }) => name));
+    expect(keys).toContain('record_bytes');
+    expect(
+      [...keys, ...fields, ...namedInward, ...namedOutward].filter((word) => !page.includes(`\`${word}\``)),
+    ).toEqual([]);
+  });
 });
 
 describe('pages', () => {

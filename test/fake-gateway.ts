@@ -7,6 +7,7 @@ import type {
   OffSessionCharge,
   Payout,
   PayoutLine,
+  RefundOutcome,
   SavedMethod,
   SettlementLine,
 } from '../billing/gateways/gateway.ts';
@@ -23,6 +24,9 @@ export type Behaviour =
   | 'throws_after'
   | 'another_amount'
   | { declines: Partial<DeclineCodes> };
+
+/** What one refund does. */
+export type RefundBehaviour = 'ok' | 'timeout_before' | 'timeout_after' | 'rate_limited' | 'refused';
 
 interface Truth {
   reference: string;
@@ -62,6 +66,11 @@ export interface FakeGateway extends Gateway {
   /** Pays out all that was captured and not paid out before. */
   payOut(id: string, valueDate: string): { payout: Payout; lines: PayoutLine[] };
   customerPays(reference: string, token: string | null): void;
+  /** Every refund there ever was, by its reference. */
+  readonly refunds: Map<string, { id: string; chargeReference: string; amount: number; at: string }>;
+  refundCalls: string[];
+  /** What the next refunds do, one after the other; then they succeed. */
+  refundsDo: RefundBehaviour[];
 }
 
 const codesOf = (codes: Partial<DeclineCodes>): DeclineCodes => ({
@@ -114,6 +123,13 @@ export function fakeGateway(clock: Clock): FakeGateway {
       },
     }) as const;
 
+  const refundOf = (reference: string, currency: string): RefundOutcome => {
+    const refund = gateway.refunds.get(reference);
+    if (refund === undefined) throw new Error('there is no such refund');
+    const { id, amount, at } = refund;
+    return { kind: 'succeeded', refunded: { gatewayRefundId: id, amount, currency, refundedAt: at } };
+  };
+
   const stateOf = (reference: string): LookupAnswer => {
     const truth = truthOf(reference);
     if (truth) return succeeded(truth);
@@ -139,6 +155,9 @@ export function fakeGateway(clock: Clock): FakeGateway {
     captured,
     calls: [],
     lookups: [],
+    refunds: new Map(),
+    refundCalls: [],
+    refundsDo: [],
     down: false,
     reportLines: null,
     reportsReady: true,
@@ -256,6 +275,33 @@ export function fakeGateway(clock: Clock): FakeGateway {
       return gateway.down ? { kind: 'unknown', why: 'timeout' } : stateOf(reference);
     },
 
+    async refund({ reference, chargeReference, amount, currency }) {
+      gateway.refundCalls.push(reference);
+      if (gateway.down) return { kind: 'unknown', why: 'timeout' };
+      const behaviour = gateway.refundsDo.shift() ?? 'ok';
+      if (behaviour === 'rate_limited') return { kind: 'not_executed', why: '429' };
+      if (behaviour === 'timeout_before') return { kind: 'unknown', why: 'timeout' };
+      const truth = truthOf(chargeReference);
+      const back = [...gateway.refunds.values()]
+        .filter((refund) => refund.chargeReference === chargeReference)
+        .reduce((sum, refund) => sum + refund.amount, 0);
+      const known = gateway.refunds.get(reference);
+      if (known === undefined) {
+        if (behaviour === 'refused' || truth === undefined || back + amount > truth.amount)
+          return { kind: 'failed', code: 'charge_not_refundable' };
+        const at = clock.now().toString({ smallestUnit: 'millisecond' });
+        gateway.refunds.set(reference, { id: `re_${gateway.refunds.size + 1}`, chargeReference, amount, at });
+      }
+      if (behaviour === 'timeout_after') return { kind: 'unknown', why: 'timeout' };
+      return refundOf(reference, currency);
+    },
+
+    async lookupRefund(_account, reference) {
+      gateway.lookups.push(reference);
+      if (gateway.down) return { kind: 'unknown', why: 'timeout' };
+      return gateway.refunds.has(reference) ? refundOf(reference, 'JPY') : { kind: 'not_found' };
+    },
+
     verifyWebhook: () => null,
 
     async settlementReport(_account, date) {
@@ -278,6 +324,13 @@ export function fakeGateway(clock: Clock): FakeGateway {
             capturedAt: truth.capturedAt,
           }),
         );
+      for (const [reference, refund] of gateway.refunds) {
+        const at = Date.parse(refund.at);
+        if (at < end - 86_400_000 || at >= end) continue;
+        const { id, amount, at: capturedAt } = refund;
+        const line = { gatewayChargeId: id, reference, kind: 'refund', amount, currency: 'JPY' } as const;
+        lines.push({ ...line, fee: 0, feeTax: 0, capturedAt });
+      }
       const told = gateway.reportLines?.(lines, date) ?? lines;
       return (async function* () {
         yield* told;
@@ -310,7 +363,9 @@ export function fakeGateway(clock: Clock): FakeGateway {
           invoiceId,
           amount,
           currency,
-          refunded: 0,
+          refunded: [...gateway.refunds.values()]
+            .filter((refund) => refund.chargeReference === reference)
+            .reduce((sum, refund) => sum + refund.amount, 0),
           method: 'card',
           capturedAt,
         };

@@ -117,17 +117,18 @@ describe('what is not for us', () => {
     ]);
   });
 
-  it('stays in the inbox where this version does not read its kind', async () => {
-    office.drop('hold_minato-gas_20261125_0001.csv', 'H,1\n');
-    expect(await office.fetch()).toMatchObject({ outcome: 'done', counts: { files: 0, not_handled: 1 } });
-    expect(inbox()).toHaveLength(2);
-    expect(await alerts()).toMatchObject([{ cause: 'FILE_KIND_NOT_READ:hold' }]);
-  });
-
-  it('is left in the inbox by a merchant with a layout of its own', async () => {
-    await office.change((settings) => ({ ...settings, layout: 'layout.yaml' }));
-    office.drop(billingName(1), one);
-    expect((await office.fetch()).counts).toMatchObject({ files: 0, not_handled: 1 });
+  it('is known by the names of the merchant’s own layout, and by the standard ones of the kinds it does not name', async () => {
+    const layoutText = `layout: own/1\nformat: csv\nnames: { billing: "BILLS-{date}-{seq4}.txt" }\n`;
+    await office.change((settings) => ({ ...settings, layout: 'own/1', layoutText }));
+    office.drop('BILLS-20261125-0001.txt', one);
+    office.drop('cancel_minato-gas_20261125_0002.csv', 'H,1\n');
+    office.drop(billingName(3), one);
+    office.drop('BILLS-20261131-0001.txt', one);
+    expect((await office.fetch()).counts).toMatchObject({ files: 2, unknown_names: 4 });
+    expect(inbox().filter((name) => !name.endsWith('.done'))).toEqual([
+      'BILLS-20261131-0001.txt',
+      billingName(3),
+    ]);
   });
 });
 

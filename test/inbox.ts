@@ -14,6 +14,7 @@ import { type MerchantSettings, parseMerchantSettings } from '../billing/merchan
 import type { Log } from '../billing/ports.ts';
 import { deriveKeys, makeSealer } from '../billing/sealing.ts';
 import { makeKeyPair, type SftpServer, startSftpServer } from '../cli/demo/sftp-server.ts';
+import { layoutBeside } from '../cli/layout-file.ts';
 import { openDisk } from '../files/disk.ts';
 import { openSftpStore } from '../files/sftp.ts';
 import { fetch } from '../jobs/fetch.ts';
@@ -28,9 +29,26 @@ export const samplesFolder = join(import.meta.dirname, '../cli/demo/samples');
 /** The process died here. */
 export class Killed extends Error {}
 
+/** Takes every message and forgets it. */
+const acceptingCarrier: Carrier = {
+  name: 'accepting',
+  semantics: { callDeadlineMs: 1_000, notFoundConclusiveAfterMs: 1_000, concurrency: 4 },
+  send: async ({ messageId }) => ({ kind: 'accepted', providerId: messageId }),
+  lookup: async () => ({ kind: 'unknown', why: 'nothing is kept' }),
+  list: async function* () {
+    yield* [];
+  },
+};
+
+/** Its name is all that files need of it. */
+const named = (name: string) =>
+  new Proxy(unused, { get: (target, key) => (key === 'name' ? name : Reflect.get(target, key)) });
+
 /** A merchant's SFTP server with a real inbox, our database and archive, and the jobs that stand between. */
 export interface Office {
   db: TestDatabase['db'];
+  /** As the login role under row security, like the web. */
+  webDb: TestDatabase['webDb'];
   ports: Ports;
   clock: FixedClock;
   server: SftpServer;
@@ -76,7 +94,7 @@ export async function openOffice(sample = 'minato-gas', at = '2026-11-25T00:00:0
   const userKey = makeKeyPair();
   const { settings } = parseMerchantSettings(
     fs.readFileSync(join(samplesFolder, sample, 'merchant.yaml'), 'utf8'),
-    { path: `${sample}.yaml`, readable: () => 'ok', fileExists: () => true },
+    { path: `${sample}.yaml`, readable: () => 'ok', layout: layoutBeside(join(samplesFolder, sample)) },
   );
   const root = join(folder, 'server');
   const inbox = join(root, settings.exchange.inbound);
@@ -103,8 +121,8 @@ export async function openOffice(sample = 'minato-gas', at = '2026-11-25T00:00:0
     log: silent,
     disk: openDisk(ids),
     sealer: makeSealer(deriveKeys('a secret of tests, of at least 32 characters'), randomness),
-    gateway: unused as Gateway,
-    carrier: unused as Carrier,
+    gateway: named('simulator') as Gateway,
+    carrier: acceptingCarrier,
     alertSenders: [],
     openStore: openSftpStore({ clock, callDeadlineMs: 5_000 }),
     archiveFolder: archive,
@@ -118,12 +136,17 @@ export async function openOffice(sample = 'minato-gas', at = '2026-11-25T00:00:0
     username: sample,
     hostKeys: [server.hostKeyFingerprint],
   };
+  // Its stories bill the same few customers again and again in one month; those of gates switch them on.
+  settings.gates = { fileTimes: 0, billTimes: 0, twice: false };
+  // Everybody in these stories has the same phone.
+  settings.notify.dailyCapPerPhone = 1_000;
   await applyMerchant(ports, settings, 'test');
   const run = (job: Job, businessDate = '2026-11-25') =>
     runJob(ports, job, { merchant: office.merchant, businessDate });
 
   const office: Office = {
     db: database.db,
+    webDb: database.webDb,
     ports,
     clock,
     server,

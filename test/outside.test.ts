@@ -107,6 +107,8 @@ async function compareWith(
           yield* messages([sent()]);
         },
       },
+      sealer: world.ports.sealer,
+      baseUrl: world.ports.baseUrl,
     },
     { merchants: [world.merchant], from: '2026-12-01', now: clock.now(), signal: clock.deadline(60_000) },
   );

@@ -266,9 +266,9 @@ describe('a day after the backup, and the database as it was before that day', (
     let before = await officeOn(live, outside);
     expect(await before.watch.begin()).toBeNull();
     folder.drop(
-      billingName(101),
+      billingName(1),
       billingFile(
-        101,
+        1,
         [{}, {}, {}].map((_, at) => ({ number: `OLD-${at}`, customer: `O${at}` })),
       ),
     );

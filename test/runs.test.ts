@@ -9,7 +9,7 @@ import { parseMerchantSettings } from '../billing/merchants/settings.ts';
 import { FenceLost } from '../billing/runs/fence.ts';
 import { holdFence, recentPasses, waitingRuns } from '../billing/runs/queries.ts';
 import { dateFor } from '../cli/commands/run.ts';
-import { sample } from '../cli/demo/home.ts';
+import { sample } from '../cli/demo/samples.ts';
 import type { ChunkContext, Job } from '../jobs/job.ts';
 import type { Ports } from '../jobs/ports.ts';
 import { runJob, type Worker } from '../jobs/run.ts';
@@ -34,7 +34,7 @@ beforeAll(async () => {
   const { settings } = parseMerchantSettings(sample('minato-gas', 'merchant.yaml'), {
     path: 'merchant.yaml',
     readable: () => 'ok',
-    fileExists: () => true,
+    layout: () => undefined,
   });
   await applyMerchant(ports, settings, 'test');
   merchant = await merchantByCode(database.db, 'minato-gas');

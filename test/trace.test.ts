@@ -58,6 +58,7 @@ describe('what an answer means', () => {
     deadline_at: '2026-12-01T00:01:00Z',
     asks: 0,
     hosted_page_url: null,
+    gateway_session_id: null,
     page_ends_at: null,
   };
   const page: OpenCharge = {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Temporal } from 'temporal-polyfill';
 import type { Act } from '../billing/acts/act.ts';
 import { recordAct } from '../billing/acts/queries.ts';
+import type { Carrier } from '../billing/carriers/carrier.ts';
 import { type FixedClock, fixedClock } from '../billing/clock.ts';
 import type { CrashPoint } from '../billing/crash-points.ts';
 import { sealContact } from '../billing/customers/contact.ts';
@@ -21,6 +22,7 @@ import type { Ids, Log, Randomness } from '../billing/ports.ts';
 import { deriveKeys, makeSealer, type Sealer } from '../billing/sealing.ts';
 import { type GatewaySimulator, startGatewaySimulator } from '../cli/demo/gateway-simulator/server.ts';
 import { signWebhook } from '../cli/demo/gateway-simulator/webhooks.ts';
+import { layoutBeside } from '../cli/layout-file.ts';
 import { includedTax } from '../files/standard/validate.ts';
 import { type TestDatabase, testDatabase } from './database.ts';
 
@@ -80,6 +82,7 @@ export interface World extends TestDatabase {
     gateway: Gateway;
     log: Log;
     crash: (point: CrashPoint) => Promise<void>;
+    carrier: Pick<Carrier, 'name' | 'readCallback'>;
   };
   /** The next arrival at this point throws, as if the process died there. */
   crashAt(point: CrashPoint): void;
@@ -156,7 +159,7 @@ export async function world(): Promise<World> {
     simulator,
     log,
     logged,
-    ports: { clock, ids, randomness, sealer, gateway, log, crash },
+    ports: { clock, ids, randomness, sealer, gateway, log, crash, carrier: { name: 'none' } },
     crashAt(point) {
       crashing = point;
     },
@@ -166,7 +169,7 @@ export async function world(): Promise<World> {
       const { settings } = parseMerchantSettings(yaml, {
         path: sample,
         readable: () => 'ok',
-        fileExists: () => true,
+        layout: layoutBeside(join(samples, sample)),
       });
       const changed = change(settings);
       await applyMerchant({ db: database.db, clock, ids }, changed, 'test');

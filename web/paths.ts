@@ -17,6 +17,10 @@ export const paths = {
     pattern: '/webhooks/:gateway/:merchant',
     of: (gateway: string, merchant: string) => `/webhooks/${gateway}/${merchant}`,
   },
+  /** What became of an SMS of a merchant; the carrier's adapter writes it with our id of the message behind it. */
+  smsStatus: { of: (carrier: string, merchant: string) => `/webhooks/${carrier}/${merchant}` },
+  /** What customers answer to the sender. */
+  smsAnswer: { of: (carrier: string) => `/webhooks/${carrier}` },
   health: { pattern: '/healthz', of: () => '/healthz' },
   favicon: { pattern: '/favicon.ico', of: () => '/favicon.ico' },
 } as const;

@@ -1,3 +1,4 @@
+import type { Carrier } from '../billing/carriers/carrier.ts';
 import type { CheckoutPorts } from '../billing/checkout/start.ts';
 import type { Db } from '../billing/db.ts';
 import type { Randomness } from '../billing/ports.ts';
@@ -5,6 +6,7 @@ import type { Randomness } from '../billing/ports.ts';
 /** What the public server takes from the outside world. `Ports` of the jobs fit as they are. */
 export interface WebPorts extends CheckoutPorts {
   randomness: Randomness;
+  carrier: Pick<Carrier, 'name' | 'readCallback'>;
 }
 
 export interface WebContext {

@@ -3,6 +3,7 @@ import formbody from '@fastify/formbody';
 import fastify, { type FastifyError, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Db } from '../billing/db.ts';
 import { brandStyle, isColor } from './brand.ts';
+import { callbackRoutes } from './carrier-callbacks.ts';
 import { html, secureHeaders } from './headers.ts';
 import { listen } from './listen.ts';
 import { statePage } from './pages/state.tsx';
@@ -107,7 +108,10 @@ export async function startWeb(options: WebOptions): Promise<WebServer> {
     isColor(request.params.color) ? css(reply, brandStyle(request.params.color)) : reply.callNotFound(),
   );
   payRoutes(app, context);
-  const settled = await webhookRoutes(app, context);
+  const drained = [await webhookRoutes(app, context), await callbackRoutes(app, context)];
+  const settled = async () => {
+    for (const each of drained) await each();
+  };
 
   const host = options.host ?? '127.0.0.1';
   const port = await listen(app, { host, port: options.port, setting: 'PORT' });

@@ -39,6 +39,7 @@ export async function webhookRoutes(app: FastifyInstance, context: WebContext): 
           ports.log.warn({ gateway: context.ports.gateway.name }, 'a webhook was refused');
           return reply.code(400).send({ error: 'refused' });
         }
+        if (received.kind === 'not_ours') return { received: true };
         await ports.crash('webhook.after_inbox');
         const { event, merchant } = received;
         if (event !== null) {

@@ -149,6 +149,40 @@ export const causes: Readonly<Record<string, Cause>> = {
     next: 'counts or amounts of a file do not close. Nothing of it goes out until they do: `seikyu parked`',
     over: 'no file is parked for it',
   },
+  F_SEQUENCE_GAP: {
+    level: 'now',
+    next: 'a file is held because one with a lower number has not come. Ask the merchant for the missing one; it then loads by itself. If there is none: `seikyu parked release --file <name>`',
+    over: 'no file is held for it',
+  },
+  F_LOOKS_RESENT: {
+    level: 'now',
+    next: 'a file is held because it looks like one that was loaded, with other bytes. Ask the merchant which is meant, then `seikyu parked release --file <name>` or `seikyu parked return --file <name>`',
+    over: 'no file is held for it',
+  },
+  F_UNUSUAL: {
+    level: 'now',
+    next: 'a file is held because it has far more bills or money than the merchant’s usual one. Ask the merchant, then `seikyu parked release --file <name>` or `seikyu parked return --file <name>`',
+    over: 'no file is held for it',
+  },
+  AMOUNT_UNUSUAL: {
+    level: 'daily',
+    next: 'bills are parked because their amount is far above what the contract is usually billed; nobody was told of them. Show them to the merchant, then `seikyu parked release` or `seikyu parked return`',
+    over: 'no bill is parked for it',
+  },
+  BILLED_TWICE: {
+    level: 'daily',
+    next: 'bills are parked because their contract has one for the same billing period already; nobody was told of them. Show them to the merchant, then `seikyu parked release` or `seikyu parked return`',
+    over: 'no bill is parked for it',
+  },
+  REPLACED_TOO_LATE: {
+    level: 'now',
+    next: 'a bill was paid, or began to be, while its correction was loaded: the correction is parked. Ask the merchant whether the difference is owed, then `seikyu parked release` or `seikyu parked return`',
+    over: 'no bill is parked for it',
+  },
+  BANK_BY_LINK: {
+    level: 'daily',
+    next: 'bank mandates came by file and are kept; until this version debits accounts, their bills go by link. Tell the merchant',
+  },
   OUTWARD_NAME_TAKEN: {
     level: 'now',
     next: 'another file lies under the name of ours, which was not uploaded: `seikyu parked`; ask the merchant who wrote it',
@@ -189,6 +223,15 @@ export const causes: Readonly<Record<string, Cause>> = {
     next: 'the carrier took no messages for a while; they go in a later pass',
     over: 'it did not happen for a day',
   },
+  CARRIER_REFUSES: {
+    level: 'now',
+    next: 'the carrier takes nothing from this account or sender until somebody acts: its code stands in the message; see docs/sms.md. Nothing is lost: messages wait and go in a later pass',
+    over: 'the carrier has taken a message since',
+  },
+  SMS_TAKEN_TWICE: {
+    level: 'now',
+    next: 'the carrier took a message under two ids: a customer has it twice. `seikyu check --outside` names it; ask the carrier',
+  },
   WEBHOOKS_WAITING: {
     level: 'daily',
     next: 'webhooks are stored and not handled, because the gateway gives no answer about them: `seikyu run trace`',
@@ -214,9 +257,36 @@ export const causes: Readonly<Record<string, Cause>> = {
     next: 'files could not be uploaded; they wait and go in a later pass. Ask the merchant whether the server is in order',
     over: 'a later pass of `deliver` ends well',
   },
+  FILE_LATE: {
+    level: 'now',
+    next: 'a file that the merchant’s `calendar` expects has not come by its time: ask the merchant. A file that came and was refused does not count: `seikyu runs --job ingest`',
+    over: 'the file comes',
+  },
+  FILE_NOT_TAKEN: {
+    level: 'daily',
+    next: 'the server refuses the file, or does not give what it lists; the others are taken. Ask the merchant to send it again, or for the right to read and delete it',
+    over: 'the file is taken',
+  },
+  DISK_FULL: {
+    level: 'now',
+    next: 'the disk of SEIKYU_HOME is full: nothing is half-taken, files stay with the merchant. Make room; the next run carries on',
+    over: 'a later pass of the job ends well',
+  },
+  REFUND_UNKNOWN: {
+    level: 'now',
+    next: 'the gateway does not tell what became of a refund. Look it up there; `trace` goes on asking. Never refund it another way meanwhile: `seikyu file recall <name>` shows how far the recall is',
+    over: 'no refund is unknown for so long',
+  },
+  REFUND_REFUSED: {
+    level: 'now',
+    next: 'the gateway will not give money back for a recalled bill. Clear it up with the gateway; `seikyu file recall <name>` again tries once more',
+  },
+  REFUND_DIFFERS: {
+    level: 'now',
+    next: 'the gateway gave back another amount than was asked. Nothing was booked: clear it up with the gateway',
+  },
   UNKNOWN_FILE_NAME: { level: 'daily', next: 'the file stays in the inbox. Tell the merchant' },
   UNKNOWN_FILE_NAMES: { level: 'daily', next: 'the files stay in the inbox. Tell the merchant' },
-  FILE_KIND_NOT_READ: { level: 'daily', next: 'the files stay in the inbox. Tell the merchant' },
   LATE_PAYMENT: {
     level: 'daily',
     next: 'money came for a bill that was already returned; it is booked on that bill. Tell the merchant',

@@ -7,6 +7,7 @@ import { insertCharges, moveIntents, type NewCharge } from '../charges/queries.t
 import { type Recorded, recordOutcomes } from '../charges/record-outcomes.ts';
 import type { Db } from '../db.ts';
 import type { ChargeAnswer, Gateway, OffSessionCharge } from '../gateways/gateway.ts';
+import { heldAmong } from '../holds/queries.ts';
 import { referenceOf } from '../ids.ts';
 import { lockInvoices, setAgenda } from '../invoices/queries.ts';
 import type { Merchant } from '../merchants/merchant.ts';
@@ -63,6 +64,8 @@ export interface ClaimedBatch {
   waitingForReports: number;
   noMethod: number;
   notAutomatic: number;
+  /** A reason not to charge stands; dunning looks again when it has ended. */
+  held: number;
 }
 
 /**
@@ -90,6 +93,7 @@ export async function claimBatch(
       waitingForReports: 0,
       noMethod: 0,
       notAutomatic: 0,
+      held: 0,
     };
     const candidates = await billsDue(tx, merchant.id, 'charge', businessDate, range, after, concurrency);
     if (candidates.length === 0) return batch;
@@ -99,8 +103,18 @@ export async function claimBatch(
     const open = locked.filter((bill) => bill.state === 'open' && due.has(bill.id));
     const free = open.filter((bill) => bill.locked_by === null);
     batch.locked = open.length - free.length;
-    const automatic = free.filter((bill) => bill.collection === 'auto' && bill.fell_back_on === null);
-    batch.notAutomatic = free.length - automatic.length;
+    const held = new Set(
+      await heldAmong(
+        tx,
+        merchant.id,
+        free.map((bill) => bill.id),
+        businessDate,
+      ),
+    );
+    batch.held = held.size;
+    const unheld = free.filter((bill) => !held.has(bill.id));
+    const automatic = unheld.filter((bill) => bill.collection === 'auto' && bill.fell_back_on === null);
+    batch.notAutomatic = unheld.length - automatic.length;
     const methods = new Map(
       (
         await methodsOf(

@@ -1,5 +1,6 @@
 import { type Act, instantText, monthOf } from '../acts/act.ts';
 import type { Db, Tx } from '../db.ts';
+import { isHeld } from '../holds/queries.ts';
 
 /** A part of the keyset, both ends included. */
 export interface BillRange {
@@ -11,7 +12,9 @@ const due = `
   from agenda a
   join invoices i on i.merchant_id = a.merchant_id and i.id = a.invoice_id and i.state = 'open'
   join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id and f.state = 'released'
-  where a.merchant_id = $1 and a.act = $2 and a.act_on <= $3::date`;
+  where a.merchant_id = $1 and a.act = $2 and a.act_on <= $3::date
+    -- What is being recalled is neither charged nor reminded of, also while a charge of before has no outcome.
+    and not exists (select from recall_bills rb where rb.merchant_id = a.merchant_id and rb.invoice_id = a.invoice_id)`;
 
 /** Bills whose agenda has come, cut into ranges of `billsPerRange`. */
 export async function rangesDue(
@@ -153,6 +156,7 @@ export interface ChargeForecast {
   waiting_for_reports: number;
   no_method: number;
   not_automatic: number;
+  held: number;
 }
 
 /** What a run of the charge job would do, and what it would leave out and why. */
@@ -165,7 +169,7 @@ export async function forecastCharges(
 ): Promise<ChargeForecast> {
   const [row] = await db.query<ChargeForecast>(
     `with bills as (
-       select i.id, i.amount, i.collection = 'auto' and i.fell_back_on is null as automatic,
+       select i.id, i.amount, ${isHeld('i', '$3')} as held, i.collection = 'auto' and i.fell_back_on is null as automatic,
               exists (select from collection_locks l where l.merchant_id = i.merchant_id and l.invoice_id = i.id) as locked,
               exists (select from enrolments e
                       join payment_methods m on m.merchant_id = e.merchant_id and m.id = e.payment_method_id
@@ -177,17 +181,26 @@ export async function forecastCharges(
                                              where w.merchant_id = i.merchant_id and w.method = $5), '-infinity') as too_early
        ${due}
      )
-     select count(*) filter (where automatic and not locked and has_method and not too_early) as would_charge,
-            coalesce(sum(amount) filter (where automatic and not locked and has_method and not too_early), 0)::bigint as amount,
+     select count(*) filter (where automatic and not locked and not held and has_method and not too_early) as would_charge,
+            coalesce(sum(amount) filter (where automatic and not locked and not held and has_method and not too_early), 0)::bigint as amount,
             count(*) filter (where locked) as locked,
-            count(*) filter (where automatic and not locked and has_method and too_early) as waiting_for_reports,
-            count(*) filter (where automatic and not locked and not has_method) as no_method,
-            count(*) filter (where not automatic and not locked) as not_automatic
+            count(*) filter (where automatic and not locked and not held and has_method and too_early) as waiting_for_reports,
+            count(*) filter (where automatic and not locked and not held and not has_method) as no_method,
+            count(*) filter (where not automatic and not locked and not held) as not_automatic,
+            count(*) filter (where held and not locked) as held
      from bills`,
     [merchantId, 'charge', businessDate, gateway, reportedMethod],
   );
   return (
-    row ?? { would_charge: 0, amount: 0, locked: 0, waiting_for_reports: 0, no_method: 0, not_automatic: 0 }
+    row ?? {
+      would_charge: 0,
+      amount: 0,
+      locked: 0,
+      waiting_for_reports: 0,
+      no_method: 0,
+      not_automatic: 0,
+      held: 0,
+    }
   );
 }
 

@@ -2,6 +2,7 @@ import { Temporal } from 'temporal-polyfill';
 import type { Act } from '../acts/act.ts';
 import { instantText } from '../acts/act.ts';
 import { recordAct } from '../acts/queries.ts';
+import { type AdjustmentRow, addAdjustmentRows } from '../adjustments/queries.ts';
 import { raiseAlert } from '../alerts/queries.ts';
 import type { Tx } from '../db.ts';
 import { type Verdict, verdictOf } from '../dunning/verdict.ts';
@@ -166,6 +167,7 @@ async function settlePaid(
   const payments: NewPayment[] = [];
   const postings: Posting[] = [];
   const results: ResultRow[] = [];
+  const adjustments: AdjustmentRow[] = [];
   let late = 0;
   let over = 0;
   // A returned bill stays `unpaid` when money comes after all: only its allocation tells that it came before.
@@ -216,8 +218,18 @@ async function settlePaid(
         amountReceived: money.amount,
         collectedOn,
       });
-    } else if (afterReturn) late += 1;
-    else over += 1;
+    } else {
+      if (afterReturn) late += 1;
+      else over += 1;
+      adjustments.push({
+        invoiceId: invoice.id,
+        kind: afterReturn ? 'late_payment' : 'overpayment',
+        causeId: charge.id,
+        amount: money.amount,
+        sign: '+',
+        collectedOn,
+      });
+    }
   }
   await tellOfSurplus(tx, input, late, over);
   await insertPayments(tx, act, payments);
@@ -226,6 +238,7 @@ async function settlePaid(
   assertState(moved.length === due.length, `${moved.length} bills became paid of ${due.length} locked ones`);
   await post(tx, act, today(input), postings);
   await addResultRows(tx, act.merchantId, act.at, results);
+  await addAdjustmentRows(tx, act.merchantId, act.at, adjustments);
   await moveIntents(tx, act, intents(charges), 'succeeded');
   await completeSessions(
     tx,

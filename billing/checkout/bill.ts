@@ -1,6 +1,7 @@
 import { Temporal } from 'temporal-polyfill';
 import type { ChargeState } from '../charges/charge.ts';
 import type { InvoiceState } from '../invoices/invoice.ts';
+import { recalled } from '../recalls/recall.ts';
 
 /** What a visitor may do with a bill. */
 export type BillState =
@@ -50,6 +51,8 @@ export interface BillRow {
 
 /** `today`: the merchant's date, YYYY-MM-DD. A link may be used on its last day. */
 export function stateOfBill(row: BillRow, now: Temporal.Instant, today: string): BillState {
+  // Whatever became of the bill: it was never meant, and money that came for it goes back.
+  if (row.dead_reason === recalled) return 'cancelled';
   if (row.state === 'paid') return 'paid';
   if (row.state === 'cancelled') return 'cancelled';
   if (row.state === 'unpaid') return 'returned';

@@ -34,10 +34,12 @@ export async function learnFromGateway(
   if (open.length === 0) return { charges: before, unanswered: new Set() };
 
   const answers = await Promise.all(
-    open.map(async ({ charge_id }) => ({
+    open.map(async ({ charge_id, gateway_session_id }) => ({
       chargeId: charge_id,
       outcome: await gateway
-        .lookup(merchant.code, referenceOf(charge_id), clock.deadline(gateway.semantics.callDeadlineMs))
+        .lookup(merchant.code, referenceOf(charge_id), clock.deadline(gateway.semantics.callDeadlineMs), {
+          gatewaySessionId: gateway_session_id,
+        })
         // One that an adapter stumbles over must not keep what is known of the others from being recorded.
         .catch((): LookupAnswer => ({ kind: 'unknown', why: 'the call broke' })),
     })),

@@ -231,6 +231,7 @@ export interface ChargeNews {
   state: ChargeState;
   invoice_state: InvoiceState;
   gateway: string;
+  gateway_session_id: string | null;
   amount: number;
   currency: string;
   enrolled: boolean;
@@ -242,7 +243,8 @@ export async function chargeNews(
   chargeIds: readonly string[],
 ): Promise<ChargeNews[]> {
   return tx.query<ChargeNews>(
-    `select c.id as charge_id, c.state, i.state as invoice_state, c.gateway, c.amount, c.currency,
+    `select c.id as charge_id, c.state, i.state as invoice_state, c.gateway, c.gateway_session_id,
+            c.amount, c.currency,
             coalesce(s.enrol, false) and exists (
               select 1 from enrolments e
               where e.merchant_id = i.merchant_id and e.contract_id = i.contract_id and e.state = 'active') as enrolled

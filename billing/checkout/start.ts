@@ -219,6 +219,7 @@ async function recordAnswer(
       intent.merchant.code,
       referenceOf(intent.chargeId),
       ports.clock.deadline(ports.gateway.semantics.callDeadlineMs),
+      { gatewaySessionId: answer.gatewaySessionId },
     );
     await ports.crash('checkout.after_gateway');
     await learnFromGateway(db, ports, intent.merchant, [intent.chargeId], 'return');

@@ -118,9 +118,9 @@ export const invariants: readonly Invariant[] = [
   },
   {
     id: 11,
-    name: 'every bill that is not final has a next step or is parked, and whatever waits too long has an open alert',
+    name: 'every bill that is not final has a next step or is parked, one that was parked before anybody saw it stays unseen, held files are parked, and whatever waits too long has an open alert',
     looks:
-      'bills against agenda and parked items; with the clock: everything in a passing state for longer than a day (bills and planned messages: five days) against open alerts, parked items and findings',
+      'bills against agenda, messages, charges and parked items; with the clock: everything in a passing state for longer than a day (bills and planned messages: five days) against open alerts, parked items and findings',
     elsewhere: 'that all of it ends once faults have ended: the simulation',
     matters: 'a bill is forgotten without a sound',
     breaks:
@@ -129,9 +129,9 @@ export const invariants: readonly Invariant[] = [
   },
   {
     id: 12,
-    name: 'attempts at a bill are numbered without gaps and stay within what card networks and the merchant’s plan allow',
+    name: 'attempts at a bill are numbered without gaps, stay within what card networks and the merchant’s plan allow, and none begins while the customer is held',
     looks:
-      'attempt numbers; attempts on a card after it was declined for good, before the decline allows, above a network’s ceiling or the merchant’s number',
+      'attempt numbers; automatic attempts and messages that began during a hold (clocks may differ by 15 minutes); attempts on a card after it was declined for good, before the decline allows, above a network’s ceiling or the merchant’s number',
     elsewhere: 'codes and their verdicts: tables of cases in tests',
     matters: 'networks fine the merchant, and customers are charged again after their bank forbade it',
     breaks: 'a card saved twice, a plan changed between attempts, charges made by hand',
@@ -140,17 +140,18 @@ export const invariants: readonly Invariant[] = [
   {
     id: 13,
     name: 'the ledger gives back no more than was taken',
-    looks: 'refunds and chargebacks in the ledger against what was taken, by bill, else by customer',
-    elsewhere: 'refunds themselves come in a later version',
+    looks:
+      'refunds and chargebacks in the ledger against what was taken, by bill, else by customer; refunds against payments and the ledger; recalled bills against what was kept of their money',
+    elsewhere: 'what the gateway has given back: check --outside sees captures, the simulation all of it',
     matters: 'money is given away',
     breaks: 'a refund made twice after a lost answer',
     next: 'ask the gateway for its refunds of that charge, and stop further ones',
   },
   {
     id: 14,
-    name: 'a bill has its one final result row exactly when it is final, result rows say what was paid, and outward files hold what they say, in gapless numbers',
+    name: 'a bill has its one final result row exactly when it is final, result rows say what was paid, money after it is an adjustment, and outward files hold what they say, in gapless numbers',
     looks:
-      'bills against final rows, paid rows against allocations, unpaid ones against payments known before, files against their rows, sums and numbers',
+      'bills against final rows, late and surplus payments against adjustments and their numbers, paid rows against allocations, unpaid ones against payments known before, files against their rows, sums and numbers',
     elsewhere:
       'that a file made again has the same bytes: its bytes are kept (see 15); what the gateway shows captured: check --outside',
     matters: 'the merchant books a bill twice, never, or as unpaid although it was paid',

@@ -4,6 +4,7 @@ import { transitions as chargeTransitions } from '../charges/charge.ts';
 import type { Db, Tx } from '../db.ts';
 import { ceilings, defaultCeilings } from '../dunning/card-retry-rules.ts';
 import { changeableBooks, missingKeys, openBorders } from '../guards/queries.ts';
+import { isHeld } from '../holds/queries.ts';
 import { transitions as invoiceTransitions } from '../invoices/invoice.ts';
 import { events } from '../ledger/ledger.ts';
 import {
@@ -12,6 +13,7 @@ import {
   customerCreditViolations,
   payoutViolations,
 } from '../ledger/queries.ts';
+import { recallNotice } from '../recalls/recall.ts';
 import { type Invariant, invariants } from './invariants.ts';
 
 /**
@@ -181,7 +183,7 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
       select m.merchant_id, 'message' as kind, m.invoice_id || ' ' || m.step as subject,
              'claimed at ' || m.claimed_at || ', the bill was ' || i.state || ' at ' || i.settled_at as detail
       from messages m join invoices i on i.merchant_id = m.merchant_id and i.id = m.invoice_id
-      where m.state in ('sending', 'sent', 'unknown') and m.claimed_at > i.settled_at`,
+      where m.state in ('sending', 'sent', 'unknown') and m.claimed_at > i.settled_at and m.step <> '${recallNotice}'`,
     },
   ],
   6: [
@@ -249,6 +251,9 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
       from settlement_lines s
       left join charges c on c.merchant_id = s.merchant_id and c.id = s.charge_id
       where (s.kind <> 'charge' or c.id is null or c.state <> 'succeeded' or c.amount <> s.amount or c.currency <> s.currency)
+        and not (s.kind = 'refund' and exists (
+          select from refunds r where r.merchant_id = s.merchant_id and r.id = s.charge_id and r.gateway = s.gateway
+            and r.state = 'succeeded' and r.amount = s.amount and r.currency = s.currency))
         and not exists (select from said f where f.merchant_id = s.merchant_id and f.gateway = s.gateway
                           and f.subject in (s.gateway_charge_id, s.gateway_charge_id || ' ' || s.kind || ' ' || s.report_date))
       union all
@@ -338,6 +343,19 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
         and not exists (select from parked_items p where p.merchant_id = i.merchant_id and p.subject = 'invoice'
                           and p.subject_id = i.id::text and p.resolved_at is null)
       union all
+      -- Its history begins with it: the gate has parked it, and nobody but a person lets it go.
+      select i.merchant_id, 'bill', i.billing_number, 'parked before anybody saw it, and there is a message or charge'
+      from invoices i
+      where i.state = 'parked' and i.version = 1
+        and (exists (select from messages m where m.merchant_id = i.merchant_id and m.invoice_id = i.id)
+          or exists (select from charges c where c.merchant_id = i.merchant_id and c.invoice_id = i.id))
+      union all
+      select f.merchant_id, 'file', f.name, 'held for ' || f.file_code || ', and nobody is asked'
+      from billing_files f
+      where f.state = 'held' and not f.file_code = any(f.waived)
+        and not exists (select from parked_items p where p.merchant_id = f.merchant_id and p.subject = 'file'
+                          and p.subject_id = f.id::text and p.resolved_at is null)
+      union all
       select i.merchant_id, 'bill', i.billing_number, i.state || ' with a next step'
       from agenda a join invoices i on i.merchant_id = a.merchant_id and i.id = a.invoice_id
       where i.state in ${finalStates}
@@ -366,6 +384,7 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
                '^(SMS_OUTCOME_UNKNOWN|MESSAGES|CARRIER|RUN_)'
         from messages m join invoices i on i.merchant_id = m.merchant_id and i.id = m.invoice_id and i.state <> 'parked'
         where m.state = 'planned' and m.planned_on < ($1::timestamptz - interval '5 days')::date
+          and not ${isHeld('i', "($1::timestamptz - interval '5 days')")}
           and not exists (select from collection_locks l where l.merchant_id = m.merchant_id and l.invoice_id = m.invoice_id)
         union all
         select i.merchant_id, 'bill', i.billing_number, a.act || ' was due on ' || a.act_on, '^BILLS_'
@@ -425,6 +444,27 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
 `,
     },
     {
+      violations: `
+      select c.merchant_id, 'charge' as kind, c.id::text as subject, 'began while the customer was held for ' || h.reason as detail
+      from holds h
+      join invoices i on i.merchant_id = h.merchant_id and i.customer_id = h.customer_id
+        and (h.contract_id is null or h.contract_id = i.contract_id)
+      join charges c on c.merchant_id = i.merchant_id and c.invoice_id = i.id
+      where c.origin = 'auto' and c.started_at > h.placed_at + ${clockTolerance}
+        and (h.lifted_at is null or c.started_at < h.lifted_at - ${clockTolerance})
+        and (h.until_on is null or c.business_date <= h.until_on)
+      union all
+      select m.merchant_id, 'message', m.invoice_id || ' ' || m.step, 'was sent while the customer was held for ' || h.reason
+      from holds h
+      join invoices i on i.merchant_id = h.merchant_id and i.customer_id = h.customer_id
+        and (h.contract_id is null or h.contract_id = i.contract_id)
+      join messages m on m.merchant_id = i.merchant_id and m.invoice_id = i.id
+      where m.state in ('sending', 'sent', 'unknown') and m.claimed_at > h.placed_at + ${clockTolerance}
+        and (h.lifted_at is null or m.claimed_at < h.lifted_at - ${clockTolerance})
+        -- A day less: the day on which a hold ends is the merchant's.
+        and (h.until_on is null or m.claimed_at < h.until_on)`,
+    },
+    {
       // The numbers alone: settings are wide, and would be carried along with each bill.
       violations: `
       with plan as materialized (
@@ -476,6 +516,37 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
       group by b.merchant_id, b.invoice_id, b.customer_id, b.amount
       having b.amount > coalesce(sum(t.amount), 0)`,
     },
+    {
+      violations: `
+      select p.merchant_id, 'charge' as kind, p.id::text as subject,
+             p.refunded || ' counts as given back, refunds are over ' || coalesce(sum(r.amount), 0) || ' of ' || p.amount as detail
+      from payments p
+      left join refunds r on r.merchant_id = p.merchant_id and r.charge_id = p.id
+        and r.state in ('processing', 'unknown', 'succeeded')
+      where p.refunded > 0 or r.id is not null
+      group by p.merchant_id, p.id, p.refunded, p.amount
+      having p.refunded <> coalesce(sum(r.amount), 0)::bigint or coalesce(sum(r.amount), 0)::bigint > p.amount
+      union all
+      select coalesce(r.merchant_id, t.merchant_id), 'charge', coalesce(r.charge_id, t.entry_id)::text,
+             'refund ' || coalesce(r.id, t.entry_id) || ' is ' || coalesce(r.state, 'not here') || ' over '
+               || coalesce(r.amount, 0) || ', in the ledger ' || coalesce(t.amount, 0)
+      from (select * from refunds where state = 'succeeded') r
+      full join (
+        select merchant_id, entry_id, sum(amount)::bigint as amount from transfers
+        where event in ('refunded', 'credit_refunded') group by merchant_id, entry_id
+      ) t on t.merchant_id = r.merchant_id and t.entry_id = r.id
+      where r.amount is distinct from t.amount
+      union all
+      select b.merchant_id, 'invoice', b.invoice_id::text,
+             'recalled as ' || b.outcome || ', the bill is ' || i.state || ', ' || coalesce(sum(p.amount - p.refunded), 0) || ' kept'
+      from recall_bills b
+      join invoices i on i.merchant_id = b.merchant_id and i.id = b.invoice_id
+      left join payments p on p.merchant_id = b.merchant_id and p.invoice_id = b.invoice_id
+      where b.state = 'done'
+      group by b.merchant_id, b.invoice_id, b.outcome, i.state
+      having i.state not in ${finalStates} or (b.outcome = 'cancelled' and i.state <> 'cancelled')
+          or (b.outcome = 'refunded' and coalesce(sum(p.amount - p.refunded), 0) > 0)`,
+    },
   ],
   14: [
     {
@@ -512,13 +583,29 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
         union all
         select merchant_id, outward_file_id, count(*), 0, count(distinct row_no), min(row_no), max(row_no)
         from enrolment_rows where outward_file_id is not null group by merchant_id, outward_file_id
+        union all
+        select merchant_id, outward_file_id, count(*),
+               sum(case sign when '-' then -amount else amount end)::bigint, count(distinct row_no), min(row_no), max(row_no)
+        from adjustment_rows where outward_file_id is not null group by merchant_id, outward_file_id
       ) r on r.merchant_id = o.merchant_id and r.outward_file_id = o.id
-      where o.kind in ('result', 'enrolment')
+      where o.kind in ('result', 'enrolment', 'adjustment')
         and (o.records, o.records, 1, o.records, o.sum) is distinct from (r.records, r.numbers, r.first, r.last, r.sum)
       union all
       select merchant_id, 'file', max(name), kind || ' files have numbers ' || min(sequence) || ' to ' || max(sequence)
                || ' and are ' || count(*)
-      from outward_files group by merchant_id, kind having min(sequence) <> 1 or max(sequence) <> count(*)`,
+      from outward_files group by merchant_id, kind having min(sequence) <> 1 or max(sequence) <> count(*)
+      union all
+      select merchant_id, 'adjustments', min(number) || ' to ' || max(number), 'are ' || count(*)
+      from adjustment_rows where number is not null
+      group by merchant_id having min(number) <> 1 or max(number) <> count(*)
+      union all
+      select coalesce(t.merchant_id, a.merchant_id), 'charge', coalesce(t.entry_id, a.cause_id)::text,
+             'in the ledger ' || coalesce(t.event, 'nothing') || ', told as ' || coalesce(a.kind, 'nothing')
+      from (select merchant_id, entry_id, event, amount from transfers where event in ('overpaid', 'paid_after_return')) t
+      full join (select * from adjustment_rows where kind in ('late_payment', 'overpayment')) a
+        on a.merchant_id = t.merchant_id and a.cause_id = t.entry_id
+      where (a.kind, a.amount) is distinct from
+            (case t.event when 'overpaid' then 'overpayment' when 'paid_after_return' then 'late_payment' end, t.amount)`,
     },
   ],
   15: [
@@ -571,7 +658,7 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
       where name !~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$' or (archive_path <> '' and right(archive_path, 36) <> id::text)
       union all
       select merchant_id, 'file', id::text, 'its name is not one that may be'
-      from outward_files where name !~ '^[a-z]+_[a-z0-9-]+_[0-9]{8}_[0-9]{4,9}\\.(csv|json)$'`,
+      from outward_files where name !~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$'`,
     },
   ],
   18: [
@@ -631,11 +718,13 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
                sum(case when debit = 'receivable' then amount when credit = 'receivable' then -amount else 0 end) as receivable,
                sum(case when debit = 'returned' then amount when credit = 'returned' then -amount else 0 end) as returned,
                sum(case when credit = 'billed' then amount when debit = 'billed' then -amount else 0 end) as billed,
+               bool_or(event = 'refunded') as recalled,
                currency
         from transfers group by merchant_id, invoice_id, currency
       ) b on b.merchant_id = i.merchant_id and b.invoice_id = i.id
       where coalesce(b.receivable, 0) <> case when i.state in ('open', 'parked') then i.amount else 0 end
-         or coalesce(b.billed, 0) <> case when i.state = 'cancelled' then 0 else i.amount end
+         -- What was given back was never owed.
+         or coalesce(b.billed, 0) <> case when i.state = 'cancelled' or b.recalled then 0 else i.amount end
          or (i.state <> 'unpaid' and coalesce(b.returned, 0) <> 0)
          or b.currency <> i.currency`,
     },

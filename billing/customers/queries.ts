@@ -88,7 +88,7 @@ export async function addContactVersions(
             f.sealed, f.key_id, f.digest, f.name_digest, f.phone_digest, f.phone_kind,
             $5::date, $6::int, $7::timestamptz
      from fresh f
-     cross join lateral (select max(k.version) as version from contacts k
+     cross join lateral (select coalesce(max(k.version), 0) as version from contacts k
                          where k.merchant_id = $1 and k.customer_id = f.customer_id) newest`,
     [
       range.merchantId,
@@ -132,11 +132,197 @@ export async function moveCurrentContacts(
      select $1, f.customer_id, f.customer_number, f.version, f.created_at
      from found f
      where f.version <> f.contact_version
-       and not ($5 and exists (
+       and not ($5 and (exists (
          select from invoices i join billing_files b on b.merchant_id = i.merchant_id and b.id = i.file_id
          where i.merchant_id = $1 and i.customer_id = f.customer_id
-           and (b.business_date, b.sequence) > ($6::date, $7::int)))
+           and (b.business_date, b.sequence) > ($6::date, $7::int))
+         or exists (
+         select from contacts n
+         where n.merchant_id = $1 and n.customer_id = f.customer_id
+           and (n.business_date, n.sequence) > ($6::date, $7::int))))
      on conflict (merchant_id, id) do update set contact_version = excluded.contact_version`,
     [range.merchantId, range.fileId, range.from, range.to, origin.late, origin.businessDate, origin.sequence],
+  );
+}
+
+export interface ContractFound {
+  /** Null: there is no such customer. */
+  customer_id: string | null;
+  /** Null: the customer has no such contract. */
+  contract_id: string | null;
+}
+
+/** For each customer and contract number ('' = the default contract) what they are here, in the same order. */
+export async function contractsOf(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  subjects: readonly { customerNumber: string; contractNumber: string }[],
+): Promise<ContractFound[]> {
+  return tx.query<ContractFound>(
+    `select c.id as customer_id, t.id as contract_id
+     from unnest($2::text[], $3::text[]) with ordinality as s(customer_number, contract_number, place)
+     left join customers c on c.merchant_id = $1 and c.customer_number = s.customer_number
+     left join contracts t on t.merchant_id = $1 and t.customer_id = c.id and t.contract_number = s.contract_number
+     order by s.place`,
+    [
+      merchantId,
+      subjects.map((subject) => subject.customerNumber),
+      subjects.map((subject) => subject.contractNumber),
+    ],
+  );
+}
+
+/** Customers whom no bill has brought yet: they have their default contract, and no contact (version 0). */
+export async function addCustomersByNumber(
+  tx: Tx,
+  merchantId: number,
+  at: Temporal.Instant,
+  customers: readonly { id: string; customerNumber: string }[],
+): Promise<void> {
+  await tx.run(
+    `with new as (
+       insert into customers (merchant_id, id, customer_number, contact_version, created_at)
+       select $1, n.id, n.customer_number, 0, $2::timestamptz
+       from unnest($3::uuid[], $4::text[]) as n(id, customer_number)
+       on conflict (merchant_id, customer_number) do nothing
+       returning id
+     )
+     insert into contracts (merchant_id, id, customer_id, contract_number)
+     select $1, id, id, '' from new`,
+    [
+      merchantId,
+      instantText(at),
+      customers.map((customer) => customer.id),
+      customers.map((customer) => customer.customerNumber),
+    ],
+  );
+}
+
+export async function addContracts(
+  tx: Tx,
+  merchantId: number,
+  contracts: readonly { id: string; customerNumber: string; contractNumber: string }[],
+): Promise<void> {
+  await tx.run(
+    `insert into contracts (merchant_id, id, customer_id, contract_number)
+     select $1, n.id, c.id, n.contract_number
+     from unnest($2::uuid[], $3::text[], $4::text[]) as n(id, customer_number, contract_number)
+     join customers c on c.merchant_id = $1 and c.customer_number = n.customer_number
+     on conflict (merchant_id, customer_id, contract_number) do nothing`,
+    [
+      merchantId,
+      contracts.map((contract) => contract.id),
+      contracts.map((contract) => contract.customerNumber),
+      contracts.map((contract) => contract.contractNumber),
+    ],
+  );
+}
+
+/** Contracts that staged lines of `standard/2` name and that their customers do not have yet. */
+export async function addStagedContracts(tx: Tx, range: RecordRange): Promise<void> {
+  await tx.run(
+    `insert into contracts (merchant_id, id, customer_id, contract_number)
+     select distinct on (customer_id, details ->> 'contract') $1, (details ->> 'contract_id')::uuid, customer_id,
+            details ->> 'contract'
+     from staged_bills
+     where merchant_id = $1 and file_id = $2::uuid and record_no > $3 and record_no <= $4 and details ->> 'contract' <> ''
+     order by customer_id, details ->> 'contract', record_no
+     on conflict (merchant_id, customer_id, contract_number) do nothing`,
+    [range.merchantId, range.fileId, range.from, range.to],
+  );
+}
+
+export interface CurrentContact {
+  customer_number: string;
+  customer_id: string;
+  /** Null: no bill has brought a contact yet. */
+  sealed: Buffer | null;
+}
+
+export async function currentContacts(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  customerNumbers: readonly string[],
+): Promise<CurrentContact[]> {
+  return tx.query<CurrentContact>(
+    `select c.customer_number, c.id as customer_id, k.sealed
+     from customers c
+     left join contacts k on k.merchant_id = c.merchant_id and k.customer_id = c.id and k.version = c.contact_version
+     where c.merchant_id = $1 and c.customer_number = any($2::text[])`,
+    [merchantId, customerNumbers],
+  );
+}
+
+export interface NewContact {
+  customerId: string;
+  sealed: Buffer;
+  digest: Buffer;
+  nameDigest: Buffer;
+  phoneDigest: Buffer | null;
+  phoneKind: string;
+}
+
+/**
+ * What a contact file says: a further version, or an earlier one said again. It becomes the current one, also of bills
+ * that are not final, unless a newer file has said otherwise.
+ */
+export async function changeContacts(
+  tx: Tx,
+  merchantId: number,
+  keyId: number,
+  origin: { businessDate: string; sequence: number; at: Temporal.Instant },
+  contacts: readonly NewContact[],
+): Promise<void> {
+  const moved = await tx.query<{ id: string }>(
+    `with told as materialized (
+       select t.*, k.version as known_version,
+              coalesce((select max(n.version) from contacts n where n.merchant_id = $1 and n.customer_id = t.customer_id), 0)
+                as last_version,
+              exists (select from contacts n where n.merchant_id = $1 and n.customer_id = t.customer_id
+                        and (n.business_date, n.sequence) > ($3::date, $4::int))
+                or exists (select from invoices i
+                           join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id
+                           where i.merchant_id = $1 and i.customer_id = t.customer_id
+                             and (f.business_date, f.sequence) > ($3::date, $4::int)) as late
+       from unnest($6::uuid[], $7::bytea[], $8::bytea[], $9::bytea[], $10::bytea[], $11::text[])
+         as t(customer_id, sealed, digest, name_digest, phone_digest, phone_kind)
+       left join contacts k on k.merchant_id = $1 and k.customer_id = t.customer_id and k.digest = t.digest
+     ), said as (
+       insert into contacts (merchant_id, customer_id, version, sealed, key_id, digest, name_digest, phone_digest, phone_kind,
+                             business_date, sequence, created_at)
+       select $1, customer_id, coalesce(known_version, last_version + 1), sealed, $2, digest, name_digest, phone_digest,
+              phone_kind, $3::date, $4::int, $5::timestamptz
+       from told
+       on conflict (merchant_id, customer_id, version)
+       do update set business_date = excluded.business_date, sequence = excluded.sequence
+         where (contacts.business_date, contacts.sequence) < (excluded.business_date, excluded.sequence)
+     )
+     update customers c set contact_version = coalesce(t.known_version, t.last_version + 1)
+     from told t
+     where c.merchant_id = $1 and c.id = t.customer_id and not t.late
+     returning c.id`,
+    [
+      merchantId,
+      keyId,
+      origin.businessDate,
+      origin.sequence,
+      instantText(origin.at),
+      contacts.map((contact) => contact.customerId),
+      contacts.map((contact) => contact.sealed),
+      contacts.map((contact) => contact.digest),
+      contacts.map((contact) => contact.nameDigest),
+      contacts.map((contact) => contact.phoneDigest),
+      contacts.map((contact) => contact.phoneKind),
+    ],
+  );
+  await tx.run(
+    `update invoices i set contact_version = c.contact_version
+     from customers c, billing_files f
+     where c.merchant_id = $1 and c.id = any($2::uuid[])
+       and i.merchant_id = $1 and i.customer_id = c.id and i.state in ('open', 'parked')
+       and f.merchant_id = $1 and f.id = i.file_id
+       and (f.business_date, coalesce(f.sequence, 0)) <= ($3::date, $4::int)
+       and i.contact_version <> c.contact_version`,
+    [merchantId, moved.map((row) => row.id), origin.businessDate, origin.sequence],
   );
 }

@@ -2,6 +2,7 @@ import { Temporal } from 'temporal-polyfill';
 import type { Act } from '../acts/act.ts';
 import { recordAct } from '../acts/queries.ts';
 import type { Tx } from '../db.ts';
+import { type HoldFacts, holdFacts } from '../holds/queries.ts';
 import { lockInvoices, moveInvoices, setAgenda } from '../invoices/queries.ts';
 import { returnUnpaid } from '../invoices/return.ts';
 import type { Merchant } from '../merchants/merchant.ts';
@@ -166,6 +167,7 @@ async function readFacts(
   const ids = bills.map((bill) => bill.id);
   const attempts = byInvoice(await attemptFacts(tx, merchant.id, ids));
   const notices = byInvoice(await noticeFacts(tx, merchant.id, ids));
+  const holds = byInvoice(await holdFacts(tx, merchant.id, ids));
   const upTo = await completeTo(tx, merchant.id, reportedMethod);
   const versions = [...new Set(bills.map((bill) => bill.settings_version))];
   const settings = await settingsByVersion(tx, merchant.id, versions);
@@ -175,6 +177,7 @@ async function readFacts(
       bill,
       attempts: attempts.get(bill.id) ?? [],
       notices: notices.get(bill.id) ?? [],
+      holds: holds.get(bill.id) ?? [],
       // A bill is dunned by the policy under which it was taken in, however the settings changed since.
       settings: settings.get(bill.settings_version) ?? merchant.settings,
       businessDate: work.businessDate,
@@ -187,6 +190,7 @@ function factsOf(known: {
   bill: BillFacts;
   attempts: readonly AttemptFacts[];
   notices: readonly NoticeFacts[];
+  holds: readonly HoldFacts[];
   settings: MerchantSettings;
   businessDate: string;
   upTo: string | null;
@@ -209,8 +213,10 @@ function factsOf(known: {
           : null,
     })),
     noticesSent: known.notices.map((notice) => ({ step: notice.step, on: date(notice.planned_on) })),
-    // Holds come with their own files; until then nothing places one.
-    holds: [],
+    holds: known.holds.map(({ reason, until_on }) => ({
+      kind: reason,
+      until: until_on === null ? null : date(until_on),
+    })),
     policy: dunningPolicyOf(settings),
     fellBackToLink: bill.fell_back_on !== null,
     unknownOutcome: known.attempts.some((attempt) => attempt.state === 'unknown'),

@@ -4,7 +4,7 @@ import type { SavedMethod } from '../gateways/gateway.ts';
 import type { Ids } from '../ports.ts';
 import { assertState } from '../refusal.ts';
 import type { Sealer } from '../sealing.ts';
-import { enrolmentSubjects, startEnrolments } from './queries.ts';
+import { type EnrolmentSubject, enrolmentSubjects, type NewEnrolment, startEnrolments } from './queries.ts';
 
 /** The terms a customer accepts with the tick on the pay page; shown there, kept with the enrolment. */
 export const termsVersion = '2026-11';
@@ -30,35 +30,49 @@ export async function enrolFromCharges(tx: Tx, input: EnrolFromCharges): Promise
       )
     ).map((subject) => [subject.session_id, subject]),
   );
-  await startEnrolments(
-    tx,
-    input.act,
-    input.saved.flatMap((saved) => {
+  // Two bills of one contract may be paid in one batch: its agreements follow each other, the later one stays.
+  let left = input.saved;
+  while (left.length > 0) {
+    const contracts = new Set<string>();
+    const later: (typeof left)[number][] = [];
+    const now: NewEnrolment[] = [];
+    for (const saved of left) {
       const subject = subjects.get(saved.sessionId);
       assertState(subject, `charge ${saved.chargeId} has no checkout session`);
-      if (!subject.enrol) return [];
-      const methodId = input.ids.uuid();
-      const sealed = input.sealer.seal('method', saved.savedMethod.token, methodId);
-      return [
-        {
-          enrolmentId: input.ids.uuid(),
-          methodId,
-          customerId: subject.customer_id,
-          contractId: subject.contract_id,
-          gateway: saved.gateway,
-          sealedToken: sealed,
-          keyId: input.sealer.keyId,
-          brand: saved.savedMethod.brand,
-          lastFour: saved.savedMethod.lastFour,
-          expires: saved.savedMethod.expires,
-          networkTransactionId: saved.savedMethod.networkTransactionId,
-          threeDsEci: saved.savedMethod.threeDsEci,
-          effectiveFrom: input.today,
-          nameDigest: subject.name_digest,
-          termsVersion: subject.terms_version ?? termsVersion,
-          source: 'pay_page',
-        },
-      ];
-    }),
-  );
+      if (!subject.enrol) continue;
+      if (contracts.has(subject.contract_id)) later.push(saved);
+      else now.push(enrolmentOf(input, saved, subject));
+      contracts.add(subject.contract_id);
+    }
+    await startEnrolments(tx, input.act, now);
+    left = later;
+  }
+}
+
+function enrolmentOf(
+  input: EnrolFromCharges,
+  saved: EnrolFromCharges['saved'][number],
+  subject: EnrolmentSubject,
+): NewEnrolment {
+  const methodId = input.ids.uuid();
+  return {
+    enrolmentId: input.ids.uuid(),
+    methodId,
+    customerId: subject.customer_id,
+    contractId: subject.contract_id,
+    gateway: saved.gateway,
+    kind: 'card',
+    sealedToken: input.sealer.seal('method', saved.savedMethod.token, methodId),
+    keyId: input.sealer.keyId,
+    brand: saved.savedMethod.brand,
+    lastFour: saved.savedMethod.lastFour,
+    expires: saved.savedMethod.expires,
+    networkTransactionId: saved.savedMethod.networkTransactionId,
+    threeDsEci: saved.savedMethod.threeDsEci,
+    effectiveFrom: input.today,
+    nameDigest: subject.name_digest,
+    termsVersion: subject.terms_version ?? termsVersion,
+    source: 'pay_page',
+    told: true,
+  };
 }

@@ -1,10 +1,13 @@
+import type { HoldReason } from '../holds/hold.ts';
+
 /** A merchant's inward file from the moment it is ours. */
 export type FileState = 'fetched' | 'loading' | 'released' | 'refused' | 'held';
 
 /** `loading`: every check is passed and its lines become bills, which nobody sees before the release. */
 export const transitions: Readonly<Record<FileState, readonly FileState[]>> = {
   fetched: ['loading', 'released', 'refused', 'held'],
-  held: ['loading', 'released', 'refused'],
+  // To itself: one reason is set aside, and another one is found.
+  held: ['loading', 'released', 'refused', 'held'],
   loading: ['released'],
   released: [],
   refused: [],
@@ -35,6 +38,8 @@ export interface BillingFile {
   amount_trailer: number | null;
   lines_staged: number | null;
   loaded_to_record: number;
+  /** Reasons for holding it that a person has set aside. */
+  waived: string[];
 }
 
 /** Larger files are refused (F_TOO_LARGE) and not even downloaded. */
@@ -65,11 +70,54 @@ export interface ReadBill {
   readonly dueOn: string;
   readonly collection: 'link' | 'auto' | 'default';
   readonly description: string;
+  /** What only `standard/2` tells. */
+  readonly details?: {
+    /** '' = the customer's default contract. */
+    readonly contractNumber: string;
+    readonly usage: { readonly from: string; readonly to: string } | null;
+    /** The bill that this one corrects, or ''. */
+    readonly replaces: string;
+    readonly taxLines: readonly {
+      readonly description: string;
+      readonly taxableAmount: number;
+      readonly taxRate: number;
+      readonly taxAmount: number;
+      readonly issuerRegistrationNumber: string | null;
+    }[];
+  };
 }
 
 export interface ReadCancel {
   readonly billingNumber: string;
   readonly reason: string;
+}
+
+/** A contract of a customer; '' = the default one, or all where a hold is meant. */
+interface ReadSubject {
+  readonly customerNumber: string;
+  readonly contractNumber: string;
+}
+
+export interface ReadHold extends ReadSubject {
+  readonly what: 'place' | 'lift';
+  readonly reason: HoldReason;
+  /** The last day, YYYY-MM-DD; null = until it is lifted. */
+  readonly untilOn: string | null;
+}
+
+export interface ReadEnrolment extends ReadSubject {
+  readonly what: 'start' | 'change' | 'end';
+  readonly method: 'card' | 'bank';
+  /** A gateway's token, or `bank-branch-type-account`. */
+  readonly account: string;
+  readonly holder: string;
+  readonly effectiveFrom: string;
+}
+
+export interface ReadContact {
+  readonly customerNumber: string;
+  readonly phone: ReadBill['phone'];
+  readonly email: string | null;
 }
 
 /** Physical line where the record starts and position among the records, both from 1. */
@@ -87,9 +135,16 @@ export type ReadLine<L> =
 export interface FileVerdict {
   /** Null: it may be loaded. */
   readonly fileCode: string | null;
-  readonly header: { readonly businessDate: string; readonly sequence: number } | null;
+  readonly header: {
+    readonly businessDate: string;
+    /** Null: the layout has none. */
+    readonly sequence: number | null;
+  } | null;
   readonly trailer: { readonly count: number; readonly total: number } | null;
   readonly linesRead: number;
+  /** Of the first and last bill, '' where the form is not valid. */
+  readonly firstBillingNumber: string;
+  readonly lastBillingNumber: string;
 }
 
 /** The last batch carries the verdict; what came before counts only if its `fileCode` is null. */
@@ -101,7 +156,15 @@ export interface ReadBatch<L> {
 /** Reads the file anew from its archive, as often as it is called. */
 export type ReadFile<L> = () => AsyncIterable<ReadBatch<L>>;
 
-/** Why nothing of a file may be loaded. Thrown through the transaction, so that what it staged is gone. */
+/** Codes that hold a file for a person instead of refusing it. */
+export const holdCodes = ['F_SEQUENCE_GAP', 'F_LOOKS_RESENT', 'F_UNUSUAL'] as const;
+export type HoldCode = (typeof holdCodes)[number];
+
+export function isHoldCode(code: string): code is HoldCode {
+  return (holdCodes as readonly string[]).includes(code);
+}
+
+/** Why nothing of a file may be loaded, or not yet. Thrown through the transaction, so that what it staged is gone. */
 export class FileRefused extends Error {
   readonly code: string;
   readonly verdict: FileVerdict | null;

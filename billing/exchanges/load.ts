@@ -5,12 +5,16 @@ import {
   addContactVersions,
   addFirstContacts,
   addNewCustomers,
+  addStagedContracts,
   adoptCustomers,
   moveCurrentContacts,
 } from '../customers/queries.ts';
 import type { Db, Tx } from '../db.ts';
 import { agendaFor, type DunningFacts } from '../dunning/decide.ts';
-import { dunningPolicyOf, type MerchantSettings } from '../merchants/settings.ts';
+import { hasNameless, nameEnrolments } from '../enrolments/queries.ts';
+import { parkUnusual } from '../gates/park.ts';
+import { dunningPolicyOf, gatesOf, type MerchantSettings } from '../merchants/settings.ts';
+import type { Ids } from '../ports.ts';
 import { assertState } from '../refusal.ts';
 import type { Fence } from '../runs/fence.ts';
 import { holdFence } from '../runs/queries.ts';
@@ -42,13 +46,13 @@ export interface LoadChunk {
 }
 
 /** `staging_lost`: the staged lines are not those that were staged; they must be staged again. */
-export type Loaded = { done: boolean; bills: number } | 'staging_lost';
+export type Loaded = { done: boolean; bills: number; parked: number } | 'staging_lost';
 
 /**
  * The next records of a loading file become customers, contacts, bills, tax lines and agenda rows, in one transaction
  * that also says how far the file is. Nobody sees these bills before the file is released.
  */
-export async function loadChunk(ports: { db: Db }, input: LoadChunk): Promise<Loaded> {
+export async function loadChunk(ports: { db: Db; ids: Ids }, input: LoadChunk): Promise<Loaded> {
   const { act, fileId } = input;
   return ports.db.transaction(async (tx) => {
     await holdFence(tx, input.fence);
@@ -57,7 +61,7 @@ export async function loadChunk(ports: { db: Db }, input: LoadChunk): Promise<Lo
       file.state === 'loading' && file.lines_read !== null && file.business_date !== null,
       `file ${fileId} is ${file.state}`,
     );
-    if (file.loaded_to_record >= file.lines_read) return { done: true, bills: 0 };
+    if (file.loaded_to_record >= file.lines_read) return { done: true, bills: 0, parked: 0 };
     const staged = await stagedTotals(tx, act.merchantId, fileId);
     if (staged.lines !== file.lines_staged || staged.amount !== file.amount_accepted) return 'staging_lost';
 
@@ -71,9 +75,15 @@ export async function loadChunk(ports: { db: Db }, input: LoadChunk): Promise<Lo
     const sequence = file.sequence ?? 0;
     const dueDates = await dueDatesOf(tx, range);
     const bills = dueDates.reduce((sum, { lines }) => sum + lines, 0);
+    const detailed = dueDates.some((due) => due.detailed > 0);
+    let parked = 0;
     if (bills > 0) {
       const origin = { businessDate, sequence, at: act.at };
-      await loadCustomers(tx, range, bills, origin, () => newerFileLoaded(tx, act.merchantId, file));
+      const knownCustomers = await loadCustomers(tx, range, bills, origin, () =>
+        newerFileLoaded(tx, act.merchantId, file),
+      );
+      if (detailed) await addStagedContracts(tx, range);
+      if (await hasNameless(tx, act.merchantId)) await nameEnrolments(tx, range, businessDate);
       const issued = await issueBills(tx, {
         ...range,
         paymentNumberBase: await takeNumbers(tx, act.merchantId, 'payment_number', bills),
@@ -84,31 +94,35 @@ export async function loadChunk(ports: { db: Db }, input: LoadChunk): Promise<Lo
         registrationNumber: input.settings.registrationNumber,
         createdAt: act.at,
         terms: dueDates.map(({ due_on }) => dueTerms(input.settings, businessDate, input.today, due_on)),
+        detailed,
       });
       assertState(issued === bills, `${issued} bills were made of ${bills} staged lines`);
+      const gates = gatesOf(input.settings);
+      parked = await parkUnusual(tx, ports.ids, act, { range, gates, knownCustomers, detailed });
     }
     assertState(await advanceFile(tx, range), `file ${fileId} was loaded by another worker`);
-    return { done: range.to >= file.lines_read, bills };
+    return { done: range.to >= file.lines_read, bills, parked };
   });
 }
 
+/** False: every line brought its own new customer. */
 async function loadCustomers(
   tx: Tx,
   range: RecordRange,
   bills: number,
   origin: { businessDate: string; sequence: number; at: Temporal.Instant },
   isLate: () => Promise<boolean>,
-): Promise<void> {
+): Promise<boolean> {
   const added = await addNewCustomers(tx, range, origin.at);
   if (added > 0) {
     const contacts = await addFirstContacts(tx, range, origin);
     assertState(contacts === added, `${contacts} first contacts for ${added} new customers`);
   }
-  // Every line brought its own new customer: nothing to look up.
-  if (added === bills) return;
+  if (added === bills) return false;
   await adoptCustomers(tx, range);
   await addContactVersions(tx, range, origin);
   await moveCurrentContacts(tx, range, { ...origin, late: await isLate() });
+  return true;
 }
 
 /** Bills of one file share a few due dates: the calendar is walked once for each, not for 200,000 bills. */

@@ -7,7 +7,11 @@ import { type BillingFile, type FileState, type Finding, statesBefore } from './
 
 const fileColumns = `id, name, kind, sha256, size_bytes, checksum_matches, archive_path, layout, settings_version, state,
   file_code, business_date, sequence, lines_read, lines_accepted, lines_rejected, amount_accepted, amount_trailer,
-  lines_staged, loaded_to_record`;
+  lines_staged, loaded_to_record, waived`;
+
+/** What was taken in goes up to here without a gap, or with gaps that a person has set aside. */
+const highestSequenceOf = `
+  select coalesce(max(g.sequence), 0) from billing_files g where g.merchant_id = $1 and g.state in ('loading', 'released')`;
 
 export interface NewFile {
   id: string;
@@ -98,6 +102,72 @@ export async function markRemoved(
   );
 }
 
+/** Causes of open alerts that begin with this word. */
+export async function openCausesOf(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  word: string,
+): Promise<string[]> {
+  const rows = await tx.query<{ cause: string }>(
+    `select cause from alerts where merchant_id = $1 and resolved_at is null and starts_with(cause, $2 || ' ') order by cause`,
+    [merchantId, word],
+  );
+  return rows.map((row) => row.cause);
+}
+
+/** Since when the merchant's settings have had a calendar of expected files; null = never. */
+export async function calendarSince(tx: Pick<Tx, 'query'>, merchantId: number): Promise<string | null> {
+  const [row] = await tx.query<{ since: string | null }>(
+    `select min(applied_at) as since from merchant_settings
+     where merchant_id = $1 and settings #> '{calendar,0}' is not null`,
+    [merchantId],
+  );
+  return row?.since ?? null;
+}
+
+/** The days (YYYY-MM-DD) after `after` for which files of a kind have come: by their header, before it is read by their coming. */
+export async function filesOfDays(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  kind: string,
+  after: string,
+): Promise<string[]> {
+  const rows = await tx.query<{ day: string }>(
+    `select distinct coalesce(business_date, fetched_on) as day from billing_files
+     where merchant_id = $1 and kind = $2 and state <> 'refused' and coalesce(business_date, fetched_on) > $3::date`,
+    [merchantId, kind, after],
+  );
+  return rows.map((row) => row.day);
+}
+
+/** Of these ids of archived files, the ones that the database has, taken in or made here. */
+export async function archivedIds(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  ids: readonly string[],
+): Promise<Set<string>> {
+  const rows = await db.query<{ id: string }>(
+    `select id from billing_files where merchant_id = $1 and id = any($2::uuid[])
+     union all
+     select id from outward_files where merchant_id = $1 and id = any($2::uuid[])`,
+    [merchantId, ids],
+  );
+  return new Set(rows.map((row) => row.id));
+}
+
+/** Whether a file of this name and these bytes was ever taken in. */
+export async function isTakenIn(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  file: { name: string; sha256: string },
+): Promise<boolean> {
+  const rows = await db.query(
+    `select 1 from billing_files where merchant_id = $1 and name = $2 and sha256 = $3 limit 1`,
+    [merchantId, file.name, file.sha256],
+  );
+  return rows.length > 0;
+}
+
 /** Of these alert causes, the ones that were ever raised, seen to or not. */
 export async function knownCauses(
   db: Pick<Db, 'query'>,
@@ -111,14 +181,20 @@ export async function knownCauses(
   return new Set(rows.map((row) => row.cause));
 }
 
-/** What ingest has to do: files begun first, then in the order in which they came. Parked ones wait for a person. */
+/**
+ * What ingest has to do: files begun first, then in the order in which they came. Parked ones wait for a person, and so do
+ * held ones, until that person has set the reason aside or the gap before them is filled.
+ */
 export async function waitingFiles(db: Pick<Db, 'query'>, merchantId: number): Promise<BillingFile[]> {
   return db.query<BillingFile>(
     `select ${fileColumns} from billing_files f
-     where merchant_id = $1 and state in ('fetched', 'loading')
-       and not exists (select from parked_items p
-                       where p.merchant_id = f.merchant_id and p.subject = 'file' and p.subject_id = f.id::text
-                         and p.resolved_at is null)
+     where merchant_id = $1 and state in ('fetched', 'loading', 'held')
+       and case when state = 'held'
+             then file_code = any(waived)
+               or (file_code = 'F_SEQUENCE_GAP' and sequence <= 1 + (${highestSequenceOf}))
+             else not exists (select from parked_items p
+                              where p.merchant_id = f.merchant_id and p.subject = 'file' and p.subject_id = f.id::text
+                                and p.resolved_at is null) end
      order by state = 'loading' desc, fetched_at, id`,
     [merchantId],
   );
@@ -181,6 +257,29 @@ export async function sequenceUsed(
   return rows.length > 0;
 }
 
+/** The highest sequence number of a loaded file; 0 before the first. */
+export async function highestSequence(tx: Pick<Tx, 'query'>, merchantId: number): Promise<number> {
+  const [row] = await tx.query<{ highest: number }>(`select (${highestSequenceOf}) as highest`, [merchantId]);
+  return row?.highest ?? 0;
+}
+
+/** The loaded billing file with the same count, total, first and last number, if there is one. */
+export async function fileLike(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  fileId: string,
+  content: { lines: number; total: number; first: string; last: string },
+): Promise<string | undefined> {
+  const [row] = await tx.query<{ name: string }>(
+    `select name from billing_files
+     where merchant_id = $1 and id <> $2::uuid and kind = 'billing' and state in ('loading', 'released')
+       and lines_read = $3 and amount_trailer = $4 and first_number = $5 and last_number = $6
+     limit 1`,
+    [merchantId, fileId, content.lines, content.total, content.first, content.last],
+  );
+  return row?.name;
+}
+
 export interface FileNumbers {
   fileCode?: string;
   businessDate?: string | null;
@@ -191,6 +290,8 @@ export interface FileNumbers {
   amountAccepted?: number;
   amountTrailer?: number | null;
   linesStaged?: number;
+  firstNumber?: string;
+  lastNumber?: string;
 }
 
 /** The one transition of files: moves it if its state allows, with a history row. True if it moved. */
@@ -208,13 +309,15 @@ export async function moveFile(
        update billing_files f
        set state = $3, version = f.version + 1,
            settled_at = case when $3 in ('released', 'refused') then $5::timestamptz else f.settled_at end,
-           file_code = coalesce($6, f.file_code), business_date = coalesce($7::date, f.business_date),
+           file_code = case when $3 in ('loading', 'released') then null else coalesce($6, f.file_code) end,
+           business_date = coalesce($7::date, f.business_date),
            sequence = coalesce($8::int, f.sequence), lines_read = coalesce($9::bigint, f.lines_read),
            lines_accepted = coalesce($10::bigint, f.lines_accepted),
            lines_rejected = coalesce($11::bigint, f.lines_rejected),
            amount_accepted = coalesce($12::bigint, f.amount_accepted),
            amount_trailer = coalesce($13::bigint, f.amount_trailer),
-           lines_staged = coalesce($14::bigint, f.lines_staged)
+           lines_staged = coalesce($14::bigint, f.lines_staged),
+           first_number = coalesce($17, f.first_number), last_number = coalesce($18, f.last_number)
        from before b where f.merchant_id = $1 and f.id = b.id
        returning f.id, b.state as from_state, f.version
      )
@@ -237,6 +340,8 @@ export async function moveFile(
       numbers.linesStaged ?? null,
       monthOf(act.at),
       act.id,
+      numbers.firstNumber ?? null,
+      numbers.lastNumber ?? null,
     ],
   );
   return moved === 1;
@@ -272,7 +377,7 @@ export async function copyStagedBills(tx: Tx, rows: AsyncIterable<string>): Prom
   return tx.copyIn(
     `copy staged_bills (merchant_id, file_id, record_no, line_no, billing_number, invoice_id, customer_id, customer_number,
                         sealed, key_id, digest, name_digest, phone_digest, phone_kind, amount, tax_rate, tax_amount,
-                        billing_period, due_on, collection, description) from stdin`,
+                        billing_period, due_on, collection, description, details) from stdin`,
     rows,
   );
 }
@@ -355,6 +460,51 @@ export async function rejectDuplicateBillings(tx: Tx, merchantId: number, fileId
   );
 }
 
+/**
+ * Lines of `standard/2` that correct a bill which cannot be replaced: unknown, final, being paid, or replaced by an earlier
+ * line of the file.
+ */
+export async function rejectReplacing(tx: Tx, merchantId: number, fileId: string): Promise<void> {
+  await tx.run(
+    `with wish as (
+       select ctid as place_of, line_no, billing_number, details ->> 'replaces' as replaces,
+              row_number() over (partition by details ->> 'replaces' order by record_no) as place
+       from staged_bills
+       where merchant_id = $1 and file_id = $2::uuid and details ->> 'replaces' <> ''
+     ), judged as materialized (
+       select w.place_of, w.line_no, w.billing_number,
+              case when w.place > 1 then 'E_DUPLICATE_IN_FILE'
+                   when r.id is null then 'E_UNKNOWN_BILLING'
+                   when r.state not in ('open', 'parked') or r.locked then 'E_TOO_LATE' end as code
+       from wish w
+       left join lateral (
+         select i.id, i.state,
+                exists (select from collection_locks l where l.merchant_id = $1 and l.invoice_id = i.id) as locked
+         from invoices i
+         join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id and f.state = 'released'
+         where i.merchant_id = $1 and i.billing_number = w.replaces
+       ) r on true
+     ), gone as (
+       delete from staged_bills where ctid = any(array(select place_of from judged where code is not null))
+     )
+     insert into line_findings (merchant_id, file_id, line_no, code, severity, field, billing_number)
+     select $1, $2::uuid, line_no, code, 'rejected', 'replaces', billing_number from judged where code is not null
+     on conflict do nothing`,
+    [merchantId, fileId],
+  );
+}
+
+/** Lines that were refused when the file was first staged: what was true then decides, also where it is not any more. */
+export async function rejectAsBefore(tx: Tx, merchantId: number, fileId: string): Promise<void> {
+  await tx.run(
+    `delete from staged_bills s
+     where s.merchant_id = $1 and s.file_id = $2::uuid
+       and exists (select from line_findings l
+                   where l.merchant_id = $1 and l.file_id = $2::uuid and l.line_no = s.line_no and l.severity = 'rejected')`,
+    [merchantId, fileId],
+  );
+}
+
 export interface StagedTotals {
   lines: number;
   amount: number;
@@ -377,9 +527,16 @@ export interface RecordRange {
   to: number;
 }
 
-export async function dueDatesOf(tx: Tx, range: RecordRange): Promise<{ lines: number; due_on: string }[]> {
-  return tx.query<{ lines: number; due_on: string }>(
-    `select count(*) as lines, due_on from staged_bills
+export interface DueDate {
+  due_on: string;
+  lines: number;
+  /** Lines of `standard/2` among them. */
+  detailed: number;
+}
+
+export async function dueDatesOf(tx: Tx, range: RecordRange): Promise<DueDate[]> {
+  return tx.query<DueDate>(
+    `select count(*) as lines, count(details) as detailed, due_on from staged_bills
      where merchant_id = $1 and file_id = $2::uuid and record_no > $3 and record_no <= $4
      group by due_on order by due_on`,
     [range.merchantId, range.fileId, range.from, range.to],
@@ -415,7 +572,37 @@ export interface IssueBills extends RecordRange {
   registrationNumber: string | null;
   createdAt: Temporal.Instant;
   terms: readonly DueTerms[];
+  /** Lines of `standard/2` are among them. */
+  detailed: boolean;
 }
+
+/** A line of `standard/1`: the customer's default contract, one tax line. */
+const plain = {
+  columns: '',
+  contract: 'id = s.customer_id',
+  into: '',
+  values: '',
+  taxLines: `select $1, invoice_id, 1, description, tax_rate, amount - tax_amount, tax_amount, $11 from bill`,
+};
+
+const detailed = {
+  columns: 's.details,',
+  contract: `contract_number = coalesce(s.details ->> 'contract', '')`,
+  into: ', usage_from, usage_to, replaces_id',
+  values: `, (details ->> 'usage_from')::date, (details ->> 'usage_to')::date,
+              (select r.id from invoices r where r.merchant_id = $1 and r.billing_number = details ->> 'replaces')`,
+  taxLines: `select $1, b.invoice_id, t.no, t.description, t.rate, t.taxable, t.tax, t.issuer
+       from bill b
+       cross join lateral (
+         select 1 as no, b.description, b.tax_rate as rate, b.amount - b.tax_amount as taxable, b.tax_amount as tax,
+                $11::text as issuer
+         where coalesce(jsonb_array_length(b.details -> 'lines'), 0) = 0
+         union all
+         select l.no::int, l.line ->> 0, (l.line ->> 2)::smallint, (l.line ->> 1)::bigint, (l.line ->> 3)::bigint,
+                coalesce(l.line ->> 4, $11::text)
+         from jsonb_array_elements(b.details -> 'lines') with ordinality as l(line, no)
+       ) t`,
+};
 
 /**
  * Staged lines become bills, each with its tax line, its next step and what the receipt warns of; a line whose customer,
@@ -424,6 +611,7 @@ export interface IssueBills extends RecordRange {
  * otherwise walk the 50,000 lines once for each. Returns the bills made.
  */
 export async function issueBills(tx: Tx, issue: IssueBills): Promise<number> {
+  const of = issue.detailed ? detailed : plain;
   return tx.run(
     `with due as (
        select * from unnest($12::date[], $13::date[], $14::text[], $15::date[], $16::text[], $17::date[])
@@ -431,10 +619,12 @@ export async function issueBills(tx: Tx, issue: IssueBills): Promise<number> {
      ), bill as materialized (
        select s.invoice_id, s.line_no, s.billing_number, $5 + row_number() over (order by s.record_no) as payment_number,
               s.customer_id, t.id as contract_id, k.version as contact_version, s.amount, s.tax_rate, s.tax_amount, s.billing_period, s.due_on,
-              s.description, d.debit_on, d.auto_act, d.auto_on, d.link_act, d.link_on,
+              s.description, ${of.columns} d.debit_on, d.auto_act, d.auto_on, d.link_act, d.link_on,
               case
                 when s.collection = 'link' then ''
                 when e.id is null then case when s.collection = 'auto' then 'W_FALLBACK_LINK' else '' end
+                -- The mandate stands, and nobody can debit by it yet: no fault of the line.
+                when e.kind = 'bank' then ''
                 when e.name_digest <> s.name_digest then 'W_NAME_CHANGED'
                 when d.debit_on is null then 'W_LATE_FOR_DEBIT'
                 else 'auto'
@@ -445,25 +635,27 @@ export async function issueBills(tx: Tx, issue: IssueBills): Promise<number> {
          select version from contacts where merchant_id = $1 and customer_id = s.customer_id and digest = s.digest offset 0
        ) k
        cross join lateral (
-         select id from contracts where merchant_id = $1 and id = s.customer_id and customer_id = s.customer_id offset 0
+         select id from contracts where merchant_id = $1 and ${of.contract} and customer_id = s.customer_id offset 0
        ) t
        left join lateral (
-         select id, name_digest from enrolments
-         where merchant_id = $1 and contract_id = t.id and state = 'active' and effective_from <= $6::date offset 0
+         select n.id, n.name_digest,
+                (select p.kind from payment_methods p where p.merchant_id = $1 and p.id = n.payment_method_id) as kind
+         from enrolments n
+         where n.merchant_id = $1 and n.contract_id = t.id and n.state = 'active' and n.effective_from <= $6::date offset 0
        ) e on true
        where s.merchant_id = $1 and s.file_id = $2::uuid and s.record_no > $3 and s.record_no <= $4
      ), invoice as (
        insert into invoices (merchant_id, id, file_id, line_no, billing_number, payment_number, customer_id, contract_id,
                              contact_version, amount, currency, billing_period, due_on, business_date, collection, debit_on,
-                             description, layout, settings_version, state, version, created_at)
+                             description, layout, settings_version, state, version, created_at${of.into})
        select $1, invoice_id, $2::uuid, line_no, billing_number, payment_number, customer_id, contract_id, contact_version,
               amount, $7, billing_period, due_on, $6::date, case decision when 'auto' then 'auto' else 'link' end,
-              case decision when 'auto' then debit_on end, description, $8, $9, 'open', 1, $10::timestamptz
+              case decision when 'auto' then debit_on end, description, $8, $9, 'open', 1, $10::timestamptz${of.values}
        from bill
      ), tax_line as (
        insert into invoice_tax_lines (merchant_id, invoice_id, line_no, description, tax_rate, taxable_amount, tax_amount,
                                       issuer_registration_number)
-       select $1, invoice_id, 1, description, tax_rate, amount - tax_amount, tax_amount, $11 from bill
+       ${of.taxLines}
      ), warning as (
        insert into line_findings (merchant_id, file_id, line_no, code, severity, field, billing_number)
        select $1, $2::uuid, line_no, decision, 'warning',
@@ -520,7 +712,7 @@ export async function newerFileLoaded(
 ): Promise<boolean> {
   const rows = await tx.query(
     `select 1 from billing_files
-     where merchant_id = $1 and id <> $2::uuid and kind = 'billing' and state in ('loading', 'released')
+     where merchant_id = $1 and id <> $2::uuid and kind in ('billing', 'contact') and state in ('loading', 'released')
        and (business_date, sequence) > ($3::date, $4::int)
      limit 1`,
     [merchantId, file.id, file.business_date, file.sequence],
@@ -552,7 +744,7 @@ export async function postReleased(
 export async function openHistory(tx: Tx, act: Act, fileId: string): Promise<number> {
   return tx.run(
     `insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
-     select merchant_id, $3::date, 'invoice', id, 1, null, 'open', $4::timestamptz, $5::uuid
+     select merchant_id, $3::date, 'invoice', id, 1, null, state, $4::timestamptz, $5::uuid
      from invoices where merchant_id = $1 and file_id = $2::uuid
      order by id`,
     [act.merchantId, fileId, monthOf(act.at), instantText(act.at), act.id],
@@ -618,5 +810,61 @@ export async function releasedBills(
      join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id and f.state = 'released'
      where i.merchant_id = $1 and i.billing_number = any($2::text[])`,
     [merchantId, billingNumbers],
+  );
+}
+
+export interface CorrectingBill {
+  id: string;
+  replaces_id: string;
+  /** Billing number of the bill that it corrects. */
+  replaces: string;
+}
+
+export async function correctingBills(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  fileId: string,
+): Promise<CorrectingBill[]> {
+  return tx.query<CorrectingBill>(
+    `select i.id, i.replaces_id, o.billing_number as replaces
+     from invoices i join invoices o on o.merchant_id = i.merchant_id and o.id = i.replaces_id
+     where i.merchant_id = $1 and i.file_id = $2::uuid and i.replaces_id is not null
+     order by i.id`,
+    [merchantId, fileId],
+  );
+}
+
+export interface ListedFile {
+  id: string;
+  way: 'in' | 'out';
+  name: string;
+  state: string;
+  /** Why it was refused or is held. */
+  code: string | null;
+  lines: number | null;
+  accepted: number | null;
+  rejected: number | null;
+  amount: number | null;
+  at: string;
+}
+
+/** A merchant's files in and out, the newest first; with a name, those of that name. */
+export async function listFiles(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  limit: number,
+  name: string | null = null,
+): Promise<ListedFile[]> {
+  return db.query<ListedFile>(
+    `select * from (
+       select id, 'in' as way, name, state, file_code as code, lines_read as lines, lines_accepted as accepted,
+              lines_rejected as rejected, amount_accepted as amount, fetched_at as at
+       from billing_files where merchant_id = $1 and ($3::text is null or name = $3)
+       union all
+       select id, 'out', name, state, null, records, null, null, sum, frozen_at
+       from outward_files where merchant_id = $1 and ($3::text is null or name = $3)
+     ) file
+     order by at desc, id desc limit $2`,
+    [merchantId, limit, name],
   );
 }

@@ -1,6 +1,7 @@
 import type { Act } from '../acts/act.ts';
 import { recordAct } from '../acts/queries.ts';
 import type { Tx } from '../db.ts';
+import { unpark } from '../parked/queries.ts';
 import { assertState } from '../refusal.ts';
 import type { FileVerdict } from './file.ts';
 import { moveFile } from './queries.ts';
@@ -27,4 +28,5 @@ export async function refuseFile(
     amountAccepted: 0,
   });
   assertState(moved, `file ${fileId} could not be refused`);
+  await unpark(tx, act.merchantId, act.at, 'file', [fileId], 'refused');
 }

@@ -2,13 +2,16 @@ import type { Act } from '../acts/act.ts';
 import { recordAct } from '../acts/queries.ts';
 import { raiseAlert } from '../alerts/queries.ts';
 import { businessDateOf } from '../calendar/hours.ts';
-import type { Db } from '../db.ts';
+import type { Db, Tx } from '../db.ts';
+import { parkUnreleased } from '../gates/queries.ts';
+import { cancelInvoices, isCancellable } from '../invoices/cancel.ts';
+import { lockInvoices } from '../invoices/queries.ts';
 import { park } from '../parked/queries.ts';
 import type { Ids } from '../ports.ts';
 import { assertState } from '../refusal.ts';
 import type { Fence } from '../runs/fence.ts';
 import { holdFence } from '../runs/queries.ts';
-import { emptyStaging, lockFile, moveFile, openHistory, postReleased } from './queries.ts';
+import { correctingBills, emptyStaging, lockFile, moveFile, openHistory, postReleased } from './queries.ts';
 import { tieOutOf } from './tie-out.ts';
 
 export interface ReleaseFile {
@@ -64,6 +67,7 @@ export async function releaseFile(
       return 'parked';
     }
     await recordAct(tx, act);
+    await replaceBills(tx, ports.ids, input);
     const postedOn = businessDateOf(act.at, input.timezone).toString();
     const posted = await postReleased(tx, act, fileId, { eventOn: input.today, postedOn });
     const opened = await openHistory(tx, act, fileId);
@@ -73,6 +77,45 @@ export async function releaseFile(
     );
     assertState(await moveFile(tx, act, fileId, 'released'), `file ${fileId} could not be released`);
     return 'released';
+  });
+}
+
+/**
+ * Bills that this file corrects end as it is released: never both are owed, and never neither. One that was paid, or began
+ * to be, after the file was judged stays; the bill that was to replace it waits for a person.
+ */
+async function replaceBills(tx: Tx, ids: Ids, input: ReleaseFile): Promise<void> {
+  const { act } = input;
+  const correcting = await correctingBills(tx, act.merchantId, input.fileId);
+  if (correcting.length === 0) return;
+  const former = await lockInvoices(
+    tx,
+    act.merchantId,
+    correcting.map((bill) => bill.replaces_id),
+  );
+  const replaceable = new Set(former.filter(isCancellable).map((bill) => bill.id));
+  await cancelInvoices(tx, act, input, [...replaceable], 'replaced');
+  const late = correcting.filter((bill) => !replaceable.has(bill.replaces_id)).map((bill) => bill.id);
+  if (late.length === 0) return;
+  await parkUnreleased(tx, act.merchantId, late);
+  await park(
+    tx,
+    act.merchantId,
+    act.at,
+    late.map((id) => ({
+      id: ids.uuid(),
+      subject: 'invoice',
+      subjectId: id,
+      reason: 'REPLACED_TOO_LATE',
+      context: { replaces: correcting.find((bill) => bill.id === id)?.replaces ?? null },
+    })),
+  );
+  await raiseAlert(tx, ids.uuid(), act.at, {
+    merchantId: act.merchantId,
+    level: 'now',
+    cause: 'REPLACED_TOO_LATE',
+    message: 'a bill was paid while its correction was loaded; the correction is parked',
+    occurrences: late.length,
   });
 }
 

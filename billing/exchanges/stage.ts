@@ -3,6 +3,8 @@ import { recordAct } from '../acts/queries.ts';
 import { sealContact } from '../customers/contact.ts';
 import type { Db, Tx } from '../db.ts';
 import { idWithin } from '../ids.ts';
+import type { GateSettings } from '../merchants/settings.ts';
+import { unpark } from '../parked/queries.ts';
 import type { Ids } from '../ports.ts';
 import { assertState } from '../refusal.ts';
 import type { Fence } from '../runs/fence.ts';
@@ -19,6 +21,8 @@ import {
   type ReadFile,
   type ReadLine,
 } from './file.ts';
+import { type SetAside, setAside } from './hold.ts';
+import { judgeFile } from './judge.ts';
 import {
   addFindings,
   anotherLoading,
@@ -27,9 +31,10 @@ import {
   lockFile,
   lockMerchant,
   moveFile,
+  rejectAsBefore,
   rejectDuplicateBillings,
   rejectDuplicatesInFile,
-  sequenceUsed,
+  rejectReplacing,
   stagedTotals,
 } from './queries.ts';
 import { refuseFile } from './refuse.ts';
@@ -41,11 +46,12 @@ export interface StageBills {
   read: ReadFile<ReadBill>;
   /** `exchange.reject: file`: one refused line refuses the file. */
   rejectFile: boolean;
+  gates: GateSettings;
   stop: AbortSignal;
 }
 
 /** `busy`: another file of the merchant is being loaded; that one comes first. */
-export type Staged = 'staged' | 'busy' | { refused: string };
+export type Staged = 'staged' | 'busy' | SetAside;
 
 /** One COPY ends and its findings are written after this many lines: what Node holds does not grow with the file. */
 const segmentLines = 50_000;
@@ -63,31 +69,32 @@ export async function stageBills(
   try {
     return await ports.db.transaction(async (tx) => {
       await emptyStaging(tx, act.merchantId, file.id);
-      const verdict = await copyLines(tx, ports, input);
+      const { verdict, detailed } = await copyLines(tx, ports, input);
       if (verdict.fileCode !== null) throw new FileRefused(verdict.fileCode, verdict);
       // Here and not first: the lock on the chunk's row would keep its lease from being renewed while the file is read.
       await holdFence(tx, input.fence);
-      return file.state === 'loading' ? await checkAgain(tx, input) : await decide(tx, input, verdict);
+      return file.state === 'loading'
+        ? await checkAgain(tx, input)
+        : await decide(tx, input, verdict, detailed);
     });
   } catch (error) {
     if (!(error instanceof FileRefused)) throw error;
-    await ports.db.transaction(async (tx) => {
+    return ports.db.transaction(async (tx) => {
       await holdFence(tx, input.fence);
-      await refuseFile(tx, act, file.id, error.code, error.verdict);
+      return setAside(tx, ports.ids, act, file, error.code, error.verdict);
     });
-    return { refused: error.code };
   }
 }
 
-async function decide(tx: Tx, input: StageBills, verdict: FileVerdict): Promise<Staged> {
+async function decide(tx: Tx, input: StageBills, verdict: FileVerdict, detailed: boolean): Promise<Staged> {
   const { act, file } = input;
   const { header } = verdict;
   assertState(header && verdict.trailer, `file ${file.id} was read without its header or trailer`);
   await lockMerchant(tx, act.merchantId);
   const locked = await lockFile(tx, act.merchantId, file.id);
   assertState(locked.state === 'fetched' || locked.state === 'held', `file ${file.id} is ${locked.state}`);
-  if (await sequenceUsed(tx, act.merchantId, file.id, header.sequence))
-    throw new FileRefused('F_DUPLICATE_SEQUENCE', verdict);
+  const code = await judgeFile(tx, act.merchantId, locked, verdict, input.gates);
+  if (code !== null) throw new FileRefused(code, verdict);
   // Two files loading at once could both bring one billing number, and neither would see the other's.
   if (await anotherLoading(tx, act.merchantId, file.id)) {
     await emptyStaging(tx, act.merchantId, file.id);
@@ -95,6 +102,7 @@ async function decide(tx: Tx, input: StageBills, verdict: FileVerdict): Promise<
   }
   await rejectDuplicatesInFile(tx, act.merchantId, file.id);
   await rejectDuplicateBillings(tx, act.merchantId, file.id);
+  if (detailed) await rejectReplacing(tx, act.merchantId, file.id);
   const { lines, amount } = await stagedTotals(tx, act.merchantId, file.id);
   if (input.rejectFile && lines < verdict.linesRead) {
     await emptyStaging(tx, act.merchantId, file.id);
@@ -112,8 +120,11 @@ async function decide(tx: Tx, input: StageBills, verdict: FileVerdict): Promise<
     amountAccepted: amount,
     amountTrailer: verdict.trailer.total,
     linesStaged: lines,
+    firstNumber: verdict.firstBillingNumber,
+    lastNumber: verdict.lastBillingNumber,
   });
   assertState(moved, `file ${file.id} could not be moved to loading`);
+  if (locked.state === 'held') await unpark(tx, act.merchantId, act.at, 'file', [file.id], 'loaded');
   return 'staged';
 }
 
@@ -121,6 +132,7 @@ async function decide(tx: Tx, input: StageBills, verdict: FileVerdict): Promise<
 async function checkAgain(tx: Tx, { act, file }: StageBills): Promise<Staged> {
   await rejectDuplicatesInFile(tx, act.merchantId, file.id);
   await rejectDuplicateBillings(tx, act.merchantId, file.id);
+  await rejectAsBefore(tx, act.merchantId, file.id);
   const { lines, amount } = await stagedTotals(tx, act.merchantId, file.id);
   assertState(
     lines === file.lines_staged && amount === file.amount_accepted,
@@ -133,10 +145,11 @@ async function copyLines(
   tx: Tx,
   ports: { ids: Ids; sealer: Sealer },
   input: StageBills,
-): Promise<FileVerdict> {
+): Promise<{ verdict: FileVerdict; detailed: boolean }> {
   const { act, file, stop } = input;
   const batches = input.read()[Symbol.asyncIterator]();
   let verdict: FileVerdict | null = null;
+  let detailed = false;
   try {
     while (verdict === null) {
       const findings: Finding[] = [];
@@ -146,7 +159,7 @@ async function copyLines(
   } finally {
     await batches.return?.();
   }
-  return verdict;
+  return { verdict, detailed };
 
   async function* segment(findings: Finding[]): AsyncGenerator<string> {
     for (let lines = 0; lines < segmentLines; ) {
@@ -157,6 +170,7 @@ async function copyLines(
       for (const line of next.value.lines) {
         const finding = findingOf(line);
         if (finding !== null) findings.push(finding);
+        else if (line.ok?.details !== undefined) detailed = true;
       }
       const rows = next.value.lines.map((line) => copyRow(ports, act.merchantId, file.id, line)).join('');
       if (rows !== '') yield rows;
@@ -186,7 +200,29 @@ function copyRow(
     `${merchantId}\t${fileId}\t${record}\t${line}\t${ok.billingNumber}\t${idWithin(fileId, record)}\t${ids.uuid()}\t` +
     `${ok.customerNumber}\t${bytes(sealed)}\t${sealer.keyId}\t${bytes(digest)}\t${bytes(nameDigest)}\t${phone}\t` +
     `${ok.phone.kind}\t${ok.amount}\t${ok.taxRate}\t${ok.taxAmount}\t${ok.billingPeriod}\t${ok.dueOn}\t` +
-    `${ok.collection}\t${escaped(ok.description)}\n`
+    `${ok.collection}\t${escaped(ok.description)}\t${detailsOf(ids, ok)}\n`
+  );
+}
+
+/** As `issueBills` reads it. A contract that is new gets the id that its first line brings. */
+function detailsOf(ids: Ids, { details }: ReadBill): string {
+  if (details === undefined) return '\\N';
+  const { contractNumber, usage, replaces, taxLines } = details;
+  return escaped(
+    JSON.stringify({
+      contract: contractNumber,
+      contract_id: contractNumber === '' ? undefined : ids.uuid(),
+      usage_from: usage?.from,
+      usage_to: usage?.to,
+      replaces,
+      lines: taxLines.map((line) => [
+        line.description,
+        line.taxableAmount,
+        line.taxRate,
+        line.taxAmount,
+        line.issuerRegistrationNumber,
+      ]),
+    }),
   );
 }
 

@@ -33,14 +33,16 @@ export async function tieOutOf(tx: Pick<Tx, 'query'>, merchantId: number, fileId
     cancelled: { count: 0, amount: 0 },
     parked: { count: 0, amount: 0 },
   };
-  if (file.kind === 'billing') {
+  const bringsBills = file.kind === 'billing';
+  if (bringsBills) {
     for (const { state, count, amount } of await outcomesOf(tx, merchantId, fileId)) {
       outcomes[state] = { count, amount };
     }
-  } else {
-    // A `cancel` file brings no bills of its own: its accepted lines are what it cancelled, without an amount.
+  } else if (file.kind === 'cancel') {
+    // It brings no bills of its own: its accepted lines are what it cancelled, without an amount.
     outcomes.cancelled = { count: file.lines_accepted, amount: 0 };
   }
+  // What other kinds say has no outcome: it closes by its lines.
   const sum = (of: (total: OutcomeTotal) => number): number =>
     Object.values(outcomes).reduce((total, outcome) => total + of(outcome), 0);
   const rejectedAmount = file.amount_trailer - file.amount_accepted;
@@ -55,7 +57,7 @@ export async function tieOutOf(tx: Pick<Tx, 'query'>, merchantId: number, fileId
       file.lines_read === file.lines_accepted + file.lines_rejected &&
       file.rejected_findings === file.lines_rejected &&
       rejectedAmount >= 0 &&
-      sum((outcome) => outcome.count) === file.lines_accepted &&
+      (sum((outcome) => outcome.count) === file.lines_accepted || !(bringsBills || file.kind === 'cancel')) &&
       sum((outcome) => outcome.amount) === file.amount_accepted,
   };
 }

@@ -75,8 +75,14 @@ export async function explainBill(
              where h.merchant_id = $1 and h.subject = 'invoice' and h.subject_id = $2::uuid
              union all
              select coalesce(m.decided_at, m.claimed_at, m.planned_on::timestamptz), 4, 'message',
-                    m.step || ' ' || m.state || coalesce(' (' || m.code || ')', '') || coalesce(', ' || m.segments || ' segment(s)', '')
+                    m.step || ' ' || m.state || case when m.delivery is null then coalesce(' (' || m.code || ')', '') else '' end
+                      || coalesce(', ' || m.segments || ' segment(s)', '')
              from messages m where m.merchant_id = $1 and m.invoice_id = $2::uuid
+             union all
+             select m.delivery_at, 4, 'message',
+                    m.step || ' ' || m.delivery || coalesce(' (' || m.code || ')', '') || ', by the carrier’s callback'
+                      || coalesce('; the phone was not reached: ' || m.unreached, '')
+             from messages m where m.merchant_id = $1 and m.invoice_id = $2::uuid and m.delivery is not null
              union all
              select s.started_at, 5, 'visit', 'checkout session ' || s.state || case when s.enrol then ', automatic payment ticked' else '' end
              from checkout_sessions s where s.merchant_id = $1 and s.invoice_id = $2::uuid
@@ -246,6 +252,8 @@ export async function explainMessage(
                array_remove(array[
                  x.state || ', planned for ' || x.planned_on || coalesce(', code ' || x.code, ''),
                  'carrier ' || x.carrier || coalesce(', there ' || x.provider_id, ''),
+                 'the carrier says ' || x.delivery || ' since ' || x.delivery_at,
+                 'the phone was not reached: ' || x.unreached,
                  'the carrier was asked ' || x.asks || ' times' || coalesce(', next at ' || x.ask_at, ''),
                  'the bill is ' || i.state || coalesce(' since ' || i.settled_at, '')], null) as facts
         from messages x ${ofMerchant}

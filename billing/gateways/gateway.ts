@@ -119,13 +119,22 @@ export type HostedPageAnswer =
 export interface WebhookHint {
   eventId: string;
   account: string;
-  reference: string;
+  /** Null: genuine, and about nothing that this program made. It is acknowledged and forgotten. */
+  reference: string | null;
   kind: string;
+  /** Which of the gateway's accounts it comes from, null for our own; left out where the gateway has no such thing. */
+  gatewayAccount?: string | null;
+}
+
+/** What we kept of the gateway's answers about a charge: it need not be looked for by reference then. */
+export interface KnownOfCharge {
+  gatewaySessionId: string | null;
 }
 
 export interface SettlementLine {
+  /** The charge's; of a refund, the refund's own. */
   gatewayChargeId: string;
-  /** Our reference; null where the gateway has a charge without one. */
+  /** Our reference of the charge or refund; null where the gateway has one without. */
   reference: string | null;
   /** `refund` and `chargeback`: money that went back. */
   kind: 'charge' | 'refund' | 'chargeback';
@@ -152,9 +161,17 @@ export interface Payout {
   net: number;
 }
 
+/** A payout as the gateway's list has it. Some tell only its net: the rest is then what its lines add up to. */
+export type ListedPayout = Payout | (Pick<Payout, 'id' | 'valueDate' | 'currency' | 'net'> & ToldNetOnly);
+interface ToldNetOnly {
+  gross: null;
+  fee: null;
+  feeTax: null;
+}
+
 export interface PayoutLine {
+  /** As in `SettlementLine`. */
   gatewayChargeId: string;
-  /** Our reference; null where the gateway has a charge without one. */
   reference: string | null;
   kind: 'charge' | 'refund';
   /** Not negative; a refund counts as less. */
@@ -181,6 +198,40 @@ export interface ListedCharge {
   capturedAt: string;
 }
 
+export interface RefundRequest {
+  account: string;
+  /** 26 characters of Crockford base32, the refund's own; also the idempotency key. */
+  reference: string;
+  /** Our reference of the charge, and the gateway's id of it where we have it. */
+  chargeReference: string;
+  gatewayChargeId: string | null;
+  amount: number;
+  currency: string;
+}
+
+export type RefundOutcome =
+  | {
+      kind: 'succeeded';
+      refunded: {
+        gatewayRefundId: string;
+        amount: number;
+        currency: string;
+        /** ISO 8601 instant. */
+        refundedAt: string;
+      };
+    }
+  /** Certainly nothing was given back, and nothing will be: too old, the card is gone, more than is left. */
+  | { kind: 'failed'; code: string };
+
+export type RefundAnswer =
+  | RefundOutcome
+  /** Certainly without effect; it may be tried again. */
+  | { kind: 'not_executed'; why: string }
+  /** The effect may or may not have happened. Never a failure. */
+  | { kind: 'unknown'; why: string };
+
+export type RefundLookup = RefundOutcome | { kind: 'not_found' } | { kind: 'unknown'; why: string };
+
 export interface Gateway {
   readonly name: string;
   readonly semantics: GatewaySemantics;
@@ -189,8 +240,22 @@ export interface Gateway {
   /** Opens the gateway's own page; card numbers never touch Seikyu. Sent again with the same reference: the same page. */
   openHostedPage(request: HostedPageRequest, signal: AbortSignal): Promise<HostedPageAnswer>;
   /** Closes a hosted page so that it can take no more money, then answers as `lookup` does. */
-  closeHostedPage(account: string, reference: string, signal: AbortSignal): Promise<LookupAnswer>;
-  lookup(account: string, reference: string, signal: AbortSignal): Promise<LookupAnswer>;
+  closeHostedPage(
+    account: string,
+    reference: string,
+    signal: AbortSignal,
+    known?: KnownOfCharge,
+  ): Promise<LookupAnswer>;
+  lookup(
+    account: string,
+    reference: string,
+    signal: AbortSignal,
+    known?: KnownOfCharge,
+  ): Promise<LookupAnswer>;
+  /** Gives money of a charge back. Sent again under the same reference: answered from the first execution. */
+  refund(request: RefundRequest, signal: AbortSignal): Promise<RefundAnswer>;
+  /** What became of a refund, by its reference. "Not found" proves something after the same window as for charges. */
+  lookupRefund(account: string, reference: string, signal: AbortSignal): Promise<RefundLookup>;
   /** Checks signature and age over the raw bytes. Null: forged, stale or not for us. */
   verifyWebhook(
     rawBody: Buffer,
@@ -211,7 +276,7 @@ export interface Gateway {
    * Payouts with a value date from `from` to `to` (YYYY-MM-DD, both included), in any order. Null: the gateway has no
    * list to show (yet). Throws where it cannot be reached.
    */
-  payouts(account: string, from: string, to: string, signal: AbortSignal): Promise<Payout[] | null>;
+  payouts(account: string, from: string, to: string, signal: AbortSignal): Promise<ListedPayout[] | null>;
   /** All that a payout is made of. The call throws where the gateway cannot be reached, reading where it is cut off. */
   payoutLines(account: string, payoutId: string, signal: AbortSignal): Promise<AsyncIterable<PayoutLine>>;
   /**

@@ -11,6 +11,8 @@ import type {
   LookupAnswer,
   Payout,
   PayoutLine,
+  RefundAnswer,
+  RefundLookup,
   SettlementLine,
   WebhookHint,
 } from './gateway.ts';
@@ -71,6 +73,20 @@ const chargeState = z.discriminatedUnion('state', [
   z.object({ state: z.literal('not_found'), account: z.string(), reference: z.string() }),
 ]);
 
+const refundState = z.discriminatedUnion('state', [
+  z.object({
+    state: z.literal('succeeded'),
+    id: z.string().min(1),
+    account: z.string(),
+    reference: z.string(),
+    amount: minorUnits.min(1),
+    currency: z.string(),
+    refunded_at: z.iso.datetime(),
+  }),
+  z.object({ state: z.literal('failed'), account: z.string(), reference: z.string(), code: z.string() }),
+  z.object({ state: z.literal('not_found'), account: z.string(), reference: z.string() }),
+]);
+
 const refusal = z.object({ error: z.object({ code: z.string(), executed: z.literal(false).optional() }) });
 
 const openedPage = z.object({ id: z.string().min(1), reference: z.string(), url: z.url() });
@@ -88,7 +104,8 @@ const reportLine = z.discriminatedUnion('kind', [
     fee_tax: minorUnits,
     captured_at: z.iso.datetime(),
   }),
-  z.object({ kind: z.literal('end'), count: minorUnits, amount: minorUnits }),
+  // Below zero on a day when more went back than came in.
+  z.object({ kind: z.literal('end'), count: minorUnits, amount: z.int() }),
 ]);
 
 const payoutList = z.object({
@@ -319,6 +336,28 @@ export function simulatorGateway(options: SimulatorGatewayOptions): Gateway & { 
     return state.state === 'pending' ? { kind: 'pending' } : outcomeOf(state);
   }
 
+  function refundAnswer(
+    answer: Extract<Exchange, { kind: 'answered' }>,
+    account: string,
+    reference: string,
+  ): RefundLookup {
+    const parsed = refundState.safeParse(answer.body);
+    if (!parsed.success || parsed.data.account !== account || parsed.data.reference !== reference)
+      return { kind: 'unknown', why: whyUnknown(answer) };
+    const { data } = parsed;
+    if (answer.status === 404 && data.state === 'not_found') return { kind: 'not_found' };
+    if (answer.status === 200 && data.state === 'succeeded') {
+      const { id, amount, currency, refunded_at } = data;
+      return {
+        kind: 'succeeded',
+        refunded: { gatewayRefundId: id, amount, currency, refundedAt: refunded_at },
+      };
+    }
+    if (data.state === 'failed' && (answer.status === 200 || answer.status === 402))
+      return { kind: 'failed', code: data.code };
+    return { kind: 'unknown', why: whyUnknown(answer) };
+  }
+
   const pathOf = (account: string, reference: string): string =>
     `${encodeURIComponent(account)}/${encodeURIComponent(reference)}`;
 
@@ -390,6 +429,43 @@ export function simulatorGateway(options: SimulatorGatewayOptions): Gateway & { 
 
     lookup: (account, reference, signal) =>
       ask('GET', `/v1/charges/by-reference/${pathOf(account, reference)}`, account, reference, signal),
+
+    async refund(refund, signal): Promise<RefundAnswer> {
+      const { account, reference, chargeReference, gatewayChargeId, amount, currency } = refund;
+      const answer = await exchange(
+        'POST',
+        '/v1/refunds',
+        signal,
+        {
+          account,
+          reference,
+          charge_reference: chargeReference,
+          charge_id: gatewayChargeId,
+          amount,
+          currency,
+        },
+        reference,
+      );
+      if (answer.kind === 'not_sent') return { kind: 'not_executed', why: answer.why };
+      if (answer.kind === 'lost') return { kind: 'unknown', why: answer.why };
+      const refused = refusedBefore(answer);
+      if (refused !== null) return { kind: 'not_executed', why: refused.why };
+      const state = refundAnswer(answer, account, reference);
+      return state.kind === 'not_found' ? { kind: 'unknown', why: whyUnknown(answer) } : state;
+    },
+
+    async lookupRefund(account, reference, signal): Promise<RefundLookup> {
+      const answer = await exchange(
+        'GET',
+        `/v1/refunds/by-reference/${pathOf(account, reference)}`,
+        signal,
+        null,
+        null,
+      );
+      return answer.kind === 'answered'
+        ? refundAnswer(answer, account, reference)
+        : { kind: 'unknown', why: answer.why };
+    },
 
     verifyWebhook(rawBody, headers, nowEpochMs): WebhookHint | null {
       const header = headers['simulator-signature'];

@@ -323,7 +323,8 @@ export const billBalanceViolations = `
            sum(case when debit = 'receivable' then amount when credit = 'receivable' then -amount else 0 end) as receivable,
            sum(case when debit = 'returned' then amount when credit = 'returned' then -amount else 0 end) as returned,
            sum(case when debit = 'preliminary' then amount when credit = 'preliminary' then -amount else 0 end) as preliminary,
-           sum(case when credit = 'billed' then amount when debit = 'billed' then -amount else 0 end) as billed
+           sum(case when credit = 'billed' then amount when debit = 'billed' then -amount else 0 end) as billed,
+           bool_or(event = 'refunded') as recalled
     from transfers where invoice_id is not null group by merchant_id, invoice_id
   ) b on b.merchant_id = i.merchant_id and b.invoice_id = i.id
   left join (
@@ -331,7 +332,8 @@ export const billBalanceViolations = `
   ) p on p.merchant_id = i.merchant_id and p.invoice_id = i.id
   where coalesce(b.receivable, 0) + coalesce(b.preliminary, 0)
           <> case when i.state in ('open', 'parked') then i.amount else 0 end
-     or coalesce(b.billed, 0) <> case when i.state = 'cancelled' then 0 else i.amount end
+     -- What was given back was never owed.
+     or coalesce(b.billed, 0) <> case when i.state = 'cancelled' or b.recalled then 0 else i.amount end
      or coalesce(b.returned, 0) <> case when i.state = 'unpaid' then i.amount - coalesce(p.amount, 0) else 0 end`;
 
 /** Of each customer: the credit in the ledger, and the surplus that was written down when it came. */

@@ -54,6 +54,52 @@ export async function merchantByCode(db: Pick<Db, 'query'>, code: string): Promi
   });
 }
 
+/**
+ * The merchant's account at Stripe; null: the account of the key itself. Refusal MERCHANT_UNKNOWN, and
+ * GATEWAY_ACCOUNT_SHARED where another merchant has the same: a payout of both could be put to neither.
+ */
+export async function stripeAccountOf(db: Pick<Db, 'query'>, code: string): Promise<string | null> {
+  const rows = await db.query<{ code: string; account: string | null }>(
+    `with accounts as (
+       select m.code, s.settings #>> '{gateway,stripeAccount}' as account
+       from merchants m
+       join merchant_settings s on s.merchant_id = m.id and s.version = m.settings_version
+     )
+     select other.code, other.account
+     from accounts mine join accounts other on other.account is not distinct from mine.account
+     where mine.code = $1 order by other.code = $1 desc, other.code`,
+    [code],
+  );
+  const [mine, other] = rows;
+  if (mine === undefined) {
+    throw new Refusal('MERCHANT_UNKNOWN', `there is no merchant ${JSON.stringify(code)}`, {
+      next: 'Apply its settings first: seikyu merchant apply <file.yaml>',
+      exitCode: 2,
+    });
+  }
+  if (other === undefined) return mine.account;
+  throw new Refusal('GATEWAY_ACCOUNT_SHARED', `merchant ${other.code} has the same account at Stripe`, {
+    next: 'Give each merchant its own account: gateway: { stripe_account: acct_... } in its settings.',
+    context: { account: mine.account, merchants: rows.length },
+  });
+}
+
+/** The account at Stripe that a merchant's charges are in already; undefined: it has none there. */
+export async function stripeAccountInUse(
+  tx: Pick<Tx, 'query'>,
+  code: string,
+): Promise<{ account: string | null } | undefined> {
+  const [row] = await tx.query<{ account: string | null }>(
+    `select s.settings #>> '{gateway,stripeAccount}' as account
+     from merchants m
+     join merchant_settings s on s.merchant_id = m.id and s.version = m.settings_version
+     where m.code = $1
+       and exists (select from charges c where c.merchant_id = m.id and c.gateway = 'stripe')`,
+    [code],
+  );
+  return row;
+}
+
 /** Settings as they were at a version: a bill keeps the one it was taken in under. */
 export async function settingsByVersion(
   db: Pick<Db, 'query'>,

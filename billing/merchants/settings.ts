@@ -3,6 +3,7 @@ import { LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { isBankDay } from '../calendar/bank-days.ts';
 import { type DebitDay, isAfter } from '../calendar/debit-date.ts';
+import type { ExpectedFile } from '../calendar/expected-days.ts';
 import { type Hours, parseHours } from '../calendar/hours.ts';
 import {
   applyCountedOffset,
@@ -27,8 +28,10 @@ export interface MerchantSettings {
   timezone: string;
   currency: 'JPY';
   publicCharge: boolean;
-  /** `standard/1`, `standard/2` or a file beside the settings. */
+  /** `standard/1`, `standard/2`, or the name that a layout file gives itself: `kita-denryoku/1`. */
   layout: string;
+  /** The layout file as it was when the settings were applied; null: built in. Absent in settings of before. */
+  layoutText?: string | null;
   exchange: ExchangeSettings & { completion: 'done_file' | 'stable'; reject: 'line' | 'file' };
   notify: {
     hours: Hours;
@@ -36,6 +39,10 @@ export interface MerchantSettings {
     reminders: CountedOffset[];
     languages: ('ja' | 'en')[];
     unreached: 'returned' | 'kept';
+    /** Absent in settings that were applied before the key was known. */
+    dailyCapPerPhone?: number;
+    /** What the carrier takes for a segment; null: no cost is shown. Absent like the cap. */
+    pricePerSegmentYen?: number | null;
   };
   checkout: {
     methods: ('card' | 'barcode' | 'wallet')[];
@@ -52,8 +59,28 @@ export interface MerchantSettings {
     returnAfter: CountedOffset;
     paydayDay: number;
   };
+  /** Absent in settings that were applied before the key was known: `gatesOf` fills in. */
+  gates?: GateSettings;
+  /** Files that are to come, and by when. Absent in settings that were applied before the key was known. */
+  calendar?: ExpectedFile[];
   /** Absent in settings that were applied before the key was known. */
-  gateway?: { fee: FeeSettings | null };
+  gateway?: { fee: FeeSettings | null; stripeAccount?: string | null };
+}
+
+/** From when on a file or bill is so unusual that a person looks first. A factor of 0: never. */
+export interface GateSettings {
+  /** Count or total of a billing file, against the median of the merchant's last ones. */
+  fileTimes: number;
+  /** Amount of a bill, against the median of its contract's last ones. */
+  billTimes: number;
+  /** More bills of one contract for one billing period than it ever had. */
+  twice: boolean;
+}
+
+const defaultGates: GateSettings = { fileTimes: 5, billTimes: 10, twice: true };
+
+export function gatesOf(settings: Pick<MerchantSettings, 'gates'>): GateSettings {
+  return settings.gates ?? defaultGates;
 }
 
 /** What the gateway takes for a charge: percent of the amount, and tax in percent of that; each rounded down to a yen. */
@@ -116,12 +143,25 @@ export interface SettingsSurroundings {
   /** The settings file's name, for messages. */
   path: string;
   readable(keyFile: string): 'ok' | 'missing' | 'readable_by_others';
-  fileExists(file: string): boolean;
+  /** The layout file, judged; undefined: there is none of that name. */
+  layout(file: string): LayoutFile | undefined;
 }
+
+/** What this room knows of a layout: its name, its text to keep, and what is wrong with it. */
+export interface LayoutFile {
+  name: string;
+  text: string;
+  problems: readonly SettingsProblem[];
+}
+
+const builtInLayouts = ['standard/1', 'standard/2'];
 
 /** The built-in defaults: what a merchant gets who says nothing else. */
 const DEFAULT_REMINDERS = ['-3bd', '+1bd', '+7bd'];
 const DEFAULT_CARD = { attempts: 4, on: ['+0d', '+3bd', '+10bd', 'next_payday'] };
+
+/** A family's contracts and their reminders; a number that stands with hundreds of customers is a slip. */
+export const defaultDailyCap = 5;
 
 /** Networks fine more than 15 attempts in 30 days; gateways advise 8. */
 const MAX_ATTEMPTS = 15;
@@ -164,6 +204,11 @@ const hours = z.string({ error: 'must look like "09:00-19:30"' }).transform((tex
   return z.NEVER;
 });
 
+const wallTime = z
+  .string({ error: 'must look like "20:00", in quotes' })
+  .regex(/^([01]\d|2[0-3]):[0-5]\d$/, 'must look like "20:00"')
+  .transform((text) => Number(text.slice(0, 2)) * 60 + Number(text.slice(3)));
+
 /** `/inbound` and `data/in` are folders on the merchant's server; `..` is never needed. */
 const folder = line(200).refine(
   (text) => !text.split('/').includes('..') && !text.includes('\\'),
@@ -199,6 +244,9 @@ const percent = z
   .min(0, 'must be 0 or more')
   .max(100, 'must be 100 or less')
   .refine((value) => Number(value.toFixed(4)) === value, 'must have four decimals at most');
+
+/** 1 would hold every second file. */
+const gateTimes = wholeNumber(0, 1_000).refine((times) => times !== 1, 'must be 0 (never), or 2 or more');
 
 const languages = z.enum(['ja', 'en']);
 const methods = z.enum(['card', 'barcode', 'wallet']);
@@ -238,6 +286,12 @@ const settingsSchema = z.strictObject({
         .default(() => DEFAULT_REMINDERS.map(builtInCounted)),
       languages: z.array(languages).min(1, 'needs a language').default(['ja', 'en']),
       unreached: z.enum(['returned', 'kept']).default('returned'),
+      daily_cap_per_phone: wholeNumber(1, 1000).default(defaultDailyCap),
+      price_per_segment_yen: z
+        .number({ error: 'must be a number' })
+        .min(0, 'must be 0 or more')
+        .max(1000, 'must be 1000 or less')
+        .optional(),
     })
     .prefault({}),
   checkout: z
@@ -297,6 +351,26 @@ const settingsSchema = z.strictObject({
       payday: wholeNumber(1, 31).default(25),
     })
     .prefault({}),
+  gates: z
+    .strictObject({
+      file_times: gateTimes.default(defaultGates.fileTimes),
+      bill_times: gateTimes.default(defaultGates.billTimes),
+      twice: z.boolean({ error: 'must be true or false' }).default(defaultGates.twice),
+    })
+    .prefault({}),
+  calendar: z
+    .array(
+      z.strictObject({
+        kind: z.enum(['billing', 'cancel']),
+        on: z.union([z.literal('business_days'), wholeNumber(1, 31)], {
+          error: 'must be business_days or a day of the month, 1 to 31',
+        }),
+        roll: z.enum(['next', 'previous']).default('next'),
+        by: wallTime,
+      }),
+    )
+    .max(10, 'takes 10 files at most')
+    .default(() => []),
   gateway: z
     .strictObject({
       fee: z
@@ -305,6 +379,10 @@ const settingsSchema = z.strictObject({
           tax_percent: percent.default(10),
           tolerance_yen: wholeNumber(0, 1_000_000).default(0),
         })
+        .optional(),
+      stripe_account: z
+        .string({ error: quoted('the account') })
+        .regex(/^acct_[A-Za-z0-9]{1,64}$/, 'must be an account of Stripe: acct_...')
         .optional(),
     })
     .prefault({}),
@@ -334,11 +412,12 @@ export function parseMerchantSettings(
     throw new SettingsRefusal(around.path, problems);
   }
   const read = parsed.data;
+  const layout = judgeLayout(read.layout, around, refuse);
   judgeFiles(read, around, refuse, warn);
   judgeDunning(read, refuse, warn);
   judgeRest(read, refuse, warn);
   if (problems.length > 0) throw new SettingsRefusal(around.path, problems);
-  return { settings: settingsFrom(read), warnings };
+  return { settings: settingsFrom(read, layout), warnings };
 }
 
 /** The part of the settings by which `decideNext` decides, for cards or for bank debits. */
@@ -490,16 +569,19 @@ function editDistance(one: string, other: string): number {
 
 type Say = (path: string, reason: string) => void;
 
-function judgeFiles(read: Read, around: SettingsSurroundings, refuse: Say, warn: Say): void {
-  if (read.layout !== 'standard/1') {
-    if (/^standard\//.test(read.layout)) {
-      warn('layout', `${read.layout} is not read by this version, only standard/1`);
-    } else if (!around.fileExists(read.layout)) {
-      refuse('layout', `the file ${read.layout} does not exist; built in is standard/1`);
-    } else {
-      warn('layout', `this version reads only standard/1; files in the layout ${read.layout} are not taken`);
-    }
+function judgeLayout(layout: string, around: SettingsSurroundings, refuse: Say): LayoutFile | null {
+  if (builtInLayouts.includes(layout)) return null;
+  const file = around.layout(layout);
+  if (file === undefined) {
+    refuse('layout', `the file ${layout} does not exist; built in are ${builtInLayouts.join(' and ')}`);
+    return null;
   }
+  for (const { path, reason } of file.problems)
+    refuse('layout', `${layout}: ${path === '' ? reason : `${path}: ${reason}`}`);
+  return file;
+}
+
+function judgeFiles(read: Read, around: SettingsSurroundings, refuse: Say, warn: Say): void {
   const exchanges: [string, { sftp: Read['exchange']['sftp']; inbound: string; outbound: string }][] = [
     ['exchange', read.exchange],
   ];
@@ -742,7 +824,7 @@ function exchangeFrom(exchange: z.infer<z.ZodObject<typeof exchangeShape>>): Exc
   };
 }
 
-function settingsFrom(read: Read): MerchantSettings {
+function settingsFrom(read: Read, layout: LayoutFile | null): MerchantSettings {
   const debit = read.autopay.direct_debit;
   const fee = read.gateway.fee;
   return {
@@ -753,7 +835,8 @@ function settingsFrom(read: Read): MerchantSettings {
     timezone: read.timezone,
     currency: read.currency,
     publicCharge: read.public_charge,
-    layout: read.layout,
+    layout: layout?.name ?? read.layout,
+    ...(layout === null ? {} : { layoutText: layout.text }),
     exchange: {
       ...exchangeFrom(read.exchange),
       completion: read.exchange.completion,
@@ -765,6 +848,8 @@ function settingsFrom(read: Read): MerchantSettings {
       reminders: read.notify.reminders,
       languages: read.notify.languages,
       unreached: read.notify.unreached,
+      dailyCapPerPhone: read.notify.daily_cap_per_phone,
+      pricePerSegmentYen: read.notify.price_per_segment_yen ?? null,
     },
     checkout: {
       methods: read.checkout.methods,
@@ -800,11 +885,15 @@ function settingsFrom(read: Read): MerchantSettings {
       returnAfter: read.dunning.return_after,
       paydayDay: read.dunning.payday,
     },
+    gates: { fileTimes: read.gates.file_times, billTimes: read.gates.bill_times, twice: read.gates.twice },
+    calendar: read.calendar.map(({ kind, on, roll, by }) => ({ kind, on, roll, byMinute: by })),
     gateway: {
       fee:
         fee === undefined
           ? null
           : { ratePercent: fee.rate_percent, taxPercent: fee.tax_percent, toleranceYen: fee.tolerance_yen },
+      // Left out where it is not set: settings that were applied before stay the same to the last byte.
+      ...(read.gateway.stripe_account === undefined ? {} : { stripeAccount: read.gateway.stripe_account }),
     },
   };
 }

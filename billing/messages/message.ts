@@ -4,8 +4,8 @@ export type MessageState = 'planned' | 'sending' | 'sent' | 'unknown' | 'failed'
 
 /**
  * From a state to the ones it may become. Back to `planned` leads only the proof that the carrier took nothing; from
- * `unknown` nothing is sent again. From `planned`, `skipped` and `failed` to `sent` leads only the carrier's own list, after
- * the database was put back to an older state.
+ * `unknown` nothing is sent again. From `planned`, `skipped` and `failed` to `sent` leads only the carrier's own word: its
+ * list, after the database was put back to an older state, or a callback.
  */
 export const transitions: Readonly<Record<MessageState, readonly MessageState[]>> = {
   planned: ['sending', 'skipped', 'sent'],

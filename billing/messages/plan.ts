@@ -157,9 +157,12 @@ function later(one: string, other: string): string {
 }
 
 /** The unreached file's words for a customer whom no SMS can reach. */
-function unreachable(subject: Pick<NoticeSubject, 'phone_kind'>): 'no_phone' | 'not_mobile' | null {
+function unreachable(
+  subject: Pick<NoticeSubject, 'phone_kind' | 'opted_out'>,
+): 'no_phone' | 'not_mobile' | 'opted_out' | null {
   if (subject.phone_kind === 'none') return 'no_phone';
-  return subject.phone_kind === 'not_mobile' ? 'not_mobile' : null;
+  if (subject.phone_kind === 'not_mobile') return 'not_mobile';
+  return subject.opted_out ? 'opted_out' : null;
 }
 
 function newLink(

@@ -1,6 +1,9 @@
 import type { Temporal } from 'temporal-polyfill';
 import { type Act, instantText, monthOf } from '../acts/act.ts';
+import type { UnreachedReason } from '../carriers/carrier.ts';
 import type { Db, Tx } from '../db.ts';
+import { isHeld } from '../holds/queries.ts';
+import { recallNotice } from '../recalls/recall.ts';
 import { notInSafeMode } from '../restores/queries.ts';
 import type { MessageState } from './message.ts';
 
@@ -38,10 +41,21 @@ export interface NoticeSubject {
   due_on: string;
   settings_version: number;
   phone_kind: 'mobile' | 'not_mobile' | 'none';
+  opted_out: boolean;
 }
 
+/** Whoever says stop a second time, after a start, means it again. */
+export const optOutAgain = `on conflict (merchant_id, phone_digest) do update
+       set opted_out_at = excluded.opted_out_at, opted_in_at = null, learned_by = excluded.learned_by`;
+
+/** Whether the phone of a contact `c` said stop. */
+const optedOut = `exists (
+  select from opt_outs o
+  where o.merchant_id = c.merchant_id and o.phone_digest = c.phone_digest and o.opted_in_at is null
+)`;
+
 /**
- * Bills of a file that are still owed and go by link, read once from end to end: asked batch by batch, a database without
+ * Bills of a file that are owed and go by link, parked ones left out (released, they are dunning's to begin with), read once from end to end: asked batch by batch, a database without
  * fresh statistics sorts the whole file anew for each. Whether a bill has its notice already is left to the insert.
  */
 export function billsByLink(
@@ -51,10 +65,10 @@ export function billsByLink(
   batchRows: number,
 ): AsyncIterable<NoticeSubject[]> {
   return tx.cursor<NoticeSubject>(
-    `select i.id as invoice_id, i.business_date, i.due_on, i.settings_version, c.phone_kind
+    `select i.id as invoice_id, i.business_date, i.due_on, i.settings_version, c.phone_kind, ${optedOut} as opted_out
      from invoices i
      join contacts c on c.merchant_id = i.merchant_id and c.customer_id = i.customer_id and c.version = i.contact_version
-     where i.merchant_id = $1 and i.file_id = $2::uuid and i.collection = 'link' and i.state in ('open', 'parked')`,
+     where i.merchant_id = $1 and i.file_id = $2::uuid and i.collection = 'link' and i.state = 'open'`,
     [merchantId, fileId],
     batchRows,
   );
@@ -76,8 +90,8 @@ export async function stepSubjects(
   invoiceIds: readonly string[],
 ): Promise<StepSubject[]> {
   return tx.query<StepSubject>(
-    `select i.id as invoice_id, i.business_date, i.due_on, i.settings_version, c.phone_kind, i.collection,
-            i.fell_back_on, l.version as link_version, l.key_id as link_key_id, l.expires_on as link_expires_on,
+    `select i.id as invoice_id, i.business_date, i.due_on, i.settings_version, c.phone_kind, ${optedOut} as opted_out,
+            i.collection, i.fell_back_on, l.version as link_version, l.key_id as link_key_id, l.expires_on as link_expires_on,
             l.dead_reason is not null as link_dead
      from invoices i
      join contacts c on c.merchant_id = i.merchant_id and c.customer_id = i.customer_id and c.version = i.contact_version
@@ -135,12 +149,8 @@ export async function insertMessages(
   return rows[0] ?? none;
 }
 
-export interface ClaimedMessage {
-  invoice_id: string;
-  step: string;
-  version: number;
-  /** `skipped` where the claim found that there is nothing more to say. */
-  state: 'sending' | 'skipped';
+/** By what the text of a message is made again, the same as it was. */
+export interface Letterhead {
   due_on: string;
   customer_number: string;
   sealed: Buffer;
@@ -149,21 +159,41 @@ export interface ClaimedMessage {
   token_hash: Buffer | null;
 }
 
+export interface ClaimedMessage extends Letterhead {
+  invoice_id: string;
+  step: string;
+  version: number;
+  /** `skipped` where the claim found that there is nothing more to say. */
+  state: 'sending' | 'skipped';
+}
+
+export interface Claim {
+  /** YYYY-MM-DD */
+  dueOn: string;
+  today: string;
+  /** ISO 8601 instant: when today began in the merchant's zone. */
+  todayFrom: string;
+  carrier: string;
+  askAt: string;
+  limit: number;
+  /** So many SMS of a day to one phone; what is more waits. */
+  dailyCap: number;
+}
+
 /**
- * Takes due messages for sending, and looks at the bill once more: a final bill or a link that ended makes the message
- * `skipped`; a parked bill, or one being paid at this moment, waits. Whoever settles a bill skips its planned messages in
- * the same transaction, so the lock on the message row alone keeps "paid" and "sent" in order.
+ * Takes due messages for sending, and looks at the bill once more: a final bill, a link that ended or a phone that said stop
+ * makes the message `skipped`; a bill that is parked or held or being paid at this moment, or a phone that has had enough for
+ * today, waits. Whoever settles a bill skips its planned messages in the same transaction, so the lock on the message row
+ * alone keeps "paid" and "sent" in order.
  */
-export async function claimMessages(
-  tx: Tx,
-  act: Act,
-  claim: { dueOn: string; today: string; carrier: string; askAt: string; limit: number },
-): Promise<ClaimedMessage[]> {
+export async function claimMessages(tx: Tx, act: Act, claim: Claim): Promise<ClaimedMessage[]> {
   return tx.query<ClaimedMessage>(
     `with due as (
-       select m.invoice_id, m.step, i.due_on, u.customer_number, c.sealed, l.version as link_version,
-              l.key_id as link_key_id, l.token_hash,
-              case when i.state in ('paid', 'unpaid', 'cancelled') then i.state
+       select m.invoice_id, m.step, i.due_on, u.customer_number, c.sealed, c.phone_digest, l.version as link_version,
+              l.key_id as link_key_id, l.token_hash, m.planned_on, t.sent_today,
+              case when ${optedOut} then 'opted_out'
+                   when m.step = '${recallNotice}' then null
+                   when i.state in ('paid', 'unpaid', 'cancelled') then i.state
                    when l.dead_reason is not null then 'link_dead'
                    when l.expires_on < $3::date then 'link_expired'
               end as skip_code
@@ -172,24 +202,41 @@ export async function claimMessages(
        join customers u on u.merchant_id = i.merchant_id and u.id = i.customer_id
        join contacts c on c.merchant_id = i.merchant_id and c.customer_id = i.customer_id and c.version = i.contact_version
        left join links l on l.merchant_id = m.merchant_id and l.invoice_id = m.invoice_id and l.version = m.link_version
+       cross join lateral (
+         -- Taken, or perhaps taken.
+         select count(*) as sent_today from messages s
+         where s.merchant_id = c.merchant_id and s.phone_digest = c.phone_digest and s.claimed_at >= $10::timestamptz
+           and s.state in ('sending', 'sent', 'unknown')
+       ) t
        where m.merchant_id = $1 and m.state = 'planned' and m.planned_on <= $2::date and i.state <> 'parked'
          and not exists (
            select from collection_locks k where k.merchant_id = m.merchant_id and k.invoice_id = m.invoice_id
          )
+         and not ${isHeld('i', '$3')}
+         and t.sent_today < $11::int
          and ${notInSafeMode}
        order by m.planned_on, m.invoice_id, m.step
        limit $4
        for update of m skip locked
+     ), ranked as (
+       -- Several of one phone in this batch: those over its cap stay as they are.
+       select *, row_number() over (
+                   partition by phone_digest, skip_code is null order by planned_on, invoice_id, step
+                 ) as place
+       from due
      ), claimed as (
        update messages m
        set state = case when d.skip_code is null then 'sending' else 'skipped' end, version = m.version + 1,
            code = d.skip_code,
            carrier = case when d.skip_code is null then $5 end,
+           phone_digest = case when d.skip_code is null then d.phone_digest end,
            claimed_at = case when d.skip_code is null then $6::timestamptz end,
            ask_at = case when d.skip_code is null then $7::timestamptz end,
            decided_at = case when d.skip_code is not null then $6::timestamptz end
-       from due d
-       where m.merchant_id = $1 and m.invoice_id = d.invoice_id and m.step = d.step and m.state = 'planned'
+       from ranked d
+       -- Locked as planned above; asked again here, a database without fresh statistics would read all planned ones.
+       where m.merchant_id = $1 and m.invoice_id = d.invoice_id and m.step = d.step
+         and (d.skip_code is not null or d.sent_today + d.place <= $11::int)
        returning m.invoice_id, m.step, m.version, m.state, d.due_on, d.customer_number, d.sealed, d.link_version,
                  d.link_key_id, d.token_hash
      ), history as (
@@ -208,6 +255,8 @@ export async function claimMessages(
       claim.askAt,
       monthOf(act.at),
       act.id,
+      claim.todayFrom,
+      claim.dailyCap,
     ],
   );
 }
@@ -220,37 +269,48 @@ export interface MessageOutcome {
   to: MessageState;
   providerId: string | null;
   code: string | null;
+  /** Why the phone was not reached, where the carrier said so. */
+  unreached: UnreachedReason | null;
   segments: number | null;
   /** For `unknown`: when to ask next; null = a person decides. */
   askAt: string | null;
   asked: boolean;
 }
 
-/** Outcomes by compare-and-set; returns how many of them stood. */
+/**
+ * Outcomes by compare-and-set; returns how many of them stood. Where a callback has come meanwhile the carrier has the message,
+ * whatever became of its answer.
+ */
 export async function settleMessages(tx: Tx, act: Act, outcomes: readonly MessageOutcome[]): Promise<number> {
   if (outcomes.length === 0) return 0;
   const rows = await tx.query<{ settled: number }>(
     `with outcome as (
        select * from unnest($2::uuid[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[], $8::smallint[],
-                            $9::timestamptz[], $10::boolean[])
-         as o(invoice_id, step, version, to_state, provider_id, code, segments, ask_at, asked)
+                            $9::timestamptz[], $10::boolean[], $14::text[])
+         as o(invoice_id, step, version, told_state, provider_id, code, segments, ask_at, asked, unreached)
      ), before as (
-       select m.invoice_id, m.step, m.state
+       select m.invoice_id, m.step, m.state, case when m.delivery is null then o.told_state else 'sent' end as to_state
        from messages m join outcome o on o.invoice_id = m.invoice_id and o.step = m.step and o.version = m.version
        where m.merchant_id = $1 and m.state in ('sending', 'unknown')
        order by m.invoice_id, m.step
        for update of m
      ), moved as (
        update messages m
-       set state = o.to_state, version = m.version + 1, provider_id = coalesce(o.provider_id, m.provider_id),
-           code = o.code, segments = coalesce(o.segments, m.segments), ask_at = o.ask_at,
-           asks = case when o.to_state = 'planned' then 0 when o.asked then m.asks + 1 else m.asks end,
-           claimed_at = case when o.to_state = 'planned' then null else m.claimed_at end,
-           decided_at = case when o.to_state in ('sent', 'failed') then $11::timestamptz end
+       set state = b.to_state, version = m.version + 1, provider_id = coalesce(o.provider_id, m.provider_id),
+           code = coalesce(o.code, m.code), unreached = coalesce(o.unreached, m.unreached),
+           segments = coalesce(o.segments, m.segments), ask_at = case when b.to_state <> 'sent' then o.ask_at end,
+           asks = case when b.to_state = 'planned' then 0 when o.asked then m.asks + 1 else m.asks end,
+           claimed_at = case when b.to_state = 'planned' then null else m.claimed_at end,
+           decided_at = case when b.to_state in ('sent', 'failed') then $11::timestamptz end
        from outcome o join before b on b.invoice_id = o.invoice_id and b.step = o.step
        where m.merchant_id = $1 and m.invoice_id = o.invoice_id and m.step = o.step and m.version = o.version
          and m.state in ('sending', 'unknown')
-       returning m.invoice_id, m.step, m.version, b.state as from_state, m.state
+       returning m.invoice_id, m.step, m.version, b.state as from_state, m.state, m.phone_digest, m.carrier, o.unreached
+     ), opted_out as (
+       insert into opt_outs (merchant_id, phone_digest, carrier, learned_by, opted_out_at)
+       select distinct on (phone_digest) $1, phone_digest, carrier, 'carrier', $11::timestamptz
+       from moved where unreached = 'opted_out' and phone_digest is not null
+       ${optOutAgain}
      ), history as (
        insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
        select $1, $12::date, 'message:' || step, invoice_id, version, from_state, state, $11::timestamptz, $13::uuid
@@ -271,19 +331,20 @@ export async function settleMessages(tx: Tx, act: Act, outcomes: readonly Messag
       instantText(act.at),
       monthOf(act.at),
       act.id,
+      outcomes.map((outcome) => outcome.unreached),
     ],
   );
   return rows[0]?.settled ?? 0;
 }
 
-export interface MessageToAsk {
+export interface MessageToAsk extends Letterhead {
   invoice_id: string;
   step: string;
   version: number;
   claimed_at: string;
   asks: number;
-  customer_number: string;
-  sealed: Buffer;
+  /** What the carrier calls other messages to this phone from about that time. */
+  others: string[];
 }
 
 /** Sends whose answer never came, and lost answers whose next question is due. */
@@ -294,11 +355,18 @@ export async function messagesToAsk(
   limit: number,
 ): Promise<MessageToAsk[]> {
   return db.query<MessageToAsk>(
-    `select m.invoice_id, m.step, m.version, m.claimed_at, m.asks, u.customer_number, c.sealed
+    `select m.invoice_id, m.step, m.version, m.claimed_at, m.asks, i.due_on, u.customer_number, c.sealed,
+            l.version as link_version, l.key_id as link_key_id, l.token_hash,
+            array(
+              select s.provider_id from messages s
+              where s.merchant_id = m.merchant_id and s.phone_digest = m.phone_digest and s.provider_id is not null
+                and s.claimed_at >= m.claimed_at - interval '1 hour' and (s.invoice_id, s.step) <> (m.invoice_id, m.step)
+            ) as others
      from messages m
      join invoices i on i.merchant_id = m.merchant_id and i.id = m.invoice_id
      join customers u on u.merchant_id = i.merchant_id and u.id = i.customer_id
      join contacts c on c.merchant_id = i.merchant_id and c.customer_id = i.customer_id and c.version = i.contact_version
+     left join links l on l.merchant_id = m.merchant_id and l.invoice_id = m.invoice_id and l.version = m.link_version
      where m.merchant_id = $1 and m.state in ('sending', 'unknown') and m.ask_at <= $2::timestamptz
      order by m.ask_at, m.invoice_id, m.step
      limit $3`,
@@ -306,7 +374,102 @@ export async function messagesToAsk(
   );
 }
 
-/** Planned messages whose day has come and whose bill is not parked or being paid. */
+export interface DueText {
+  step: string;
+  is_late: boolean;
+  has_link: boolean;
+  messages: number;
+}
+
+/** What would be sent by the end of a day, by what it says: due messages, and first notices of files not planned yet. */
+export async function dueTexts(db: Pick<Db, 'query'>, merchantId: number, dueOn: string): Promise<DueText[]> {
+  return db.query<DueText>(
+    `select step, is_late, has_link, count(*) as messages from (
+       select m.step, $2::date > i.due_on as is_late, m.link_version is not null as has_link
+       from messages m
+       join invoices i on i.merchant_id = m.merchant_id and i.id = m.invoice_id
+       where m.merchant_id = $1 and m.state = 'planned' and m.planned_on <= $2::date and i.state <> 'parked'
+         and not exists (
+           select from collection_locks k where k.merchant_id = m.merchant_id and k.invoice_id = m.invoice_id
+         )
+         and not ${isHeld('i', '$2')}
+       union all
+       select 'first_notice', false, true
+       from billing_files f
+       join invoices i on i.merchant_id = f.merchant_id and i.file_id = f.id and i.collection = 'link' and i.state = 'open'
+       join contacts c on c.merchant_id = i.merchant_id and c.customer_id = i.customer_id and c.version = i.contact_version
+       where f.merchant_id = $1 and f.state = 'released' and f.kind = 'billing' and f.notices_planned_at is null
+         and i.business_date <= $2::date and c.phone_kind = 'mobile' and not ${optedOut}
+         and not exists (
+           select from messages m where m.merchant_id = $1 and m.invoice_id = i.id and m.step = 'first_notice'
+         )
+     ) due
+     group by step, is_late, has_link
+     order by step, is_late, has_link`,
+    [merchantId, dueOn],
+  );
+}
+
+export interface NamedSms {
+  provider_id: string;
+  invoice_id: string;
+  step: string;
+}
+
+/** Messages that are known by what the carrier calls them. */
+export async function knownSms(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  carrier: string,
+  listed: readonly { providerId: string; phoneDigest: Buffer }[],
+): Promise<NamedSms[]> {
+  return db.query<NamedSms>(
+    `select m.provider_id, m.invoice_id, m.step
+     from unnest($3::text[], $4::bytea[]) as l(provider_id, phone_digest)
+     join messages m on m.merchant_id = $1 and m.phone_digest = l.phone_digest and m.provider_id = l.provider_id
+     where m.carrier = $2`,
+    [merchantId, carrier, listed.map((sms) => sms.providerId), listed.map((sms) => sms.phoneDigest)],
+  );
+}
+
+export interface StepOfBill {
+  step: string;
+  planned_on: string;
+  provider_id: string | null;
+}
+
+export interface AddressedBill {
+  phone_digest: Buffer;
+  invoice_id: string;
+  due_on: string;
+  business_date: string;
+  /** 0: it has none. */
+  newest_link: number;
+  steps: StepOfBill[];
+}
+
+/** Bills that are told to these phones, the newest first. Reads all contacts: for lists of the outside alone. */
+export async function billsOfPhones(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  phoneDigests: readonly Buffer[],
+): Promise<AddressedBill[]> {
+  return db.query<AddressedBill>(
+    `select c.phone_digest, i.id as invoice_id, i.due_on, i.business_date,
+            coalesce((select max(l.version) from links l where l.merchant_id = $1 and l.invoice_id = i.id), 0) as newest_link,
+            coalesce((select jsonb_agg(jsonb_build_object('step', m.step, 'planned_on', m.planned_on, 'provider_id', m.provider_id)
+                                       order by m.planned_on, m.step)
+                      from messages m where m.merchant_id = $1 and m.invoice_id = i.id), '[]') as steps
+     from contacts c
+     join invoices i on i.merchant_id = c.merchant_id and i.customer_id = c.customer_id and i.contact_version = c.version
+     join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id and f.state = 'released'
+     where c.merchant_id = $1 and c.phone_digest = any($2::bytea[])
+     order by i.business_date desc, i.id`,
+    [merchantId, phoneDigests],
+  );
+}
+
+/** Planned messages whose day has come and whose bill is not parked, held or being paid. */
 export async function countDue(db: Pick<Db, 'query'>, merchantId: number, dueOn: string): Promise<number> {
   const rows = await db.query<{ due: number }>(
     `select count(*) as due
@@ -315,7 +478,8 @@ export async function countDue(db: Pick<Db, 'query'>, merchantId: number, dueOn:
      where m.merchant_id = $1 and m.state = 'planned' and m.planned_on <= $2::date and i.state <> 'parked'
        and not exists (
          select from collection_locks k where k.merchant_id = m.merchant_id and k.invoice_id = m.invoice_id
-       )`,
+       )
+       and not ${isHeld('i', '$2')}`,
     [merchantId, dueOn],
   );
   return rows[0]?.due ?? 0;

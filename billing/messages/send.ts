@@ -8,6 +8,7 @@ import { openContact } from '../customers/contact.ts';
 import type { Db, Tx } from '../db.ts';
 import { linkTokenOf, linkUrlOf, tokenHashOf } from '../links/token.ts';
 import type { Merchant } from '../merchants/merchant.ts';
+import { defaultDailyCap } from '../merchants/settings.ts';
 import { park } from '../parked/queries.ts';
 import type { Clock, Crash, Ids, Log } from '../ports.ts';
 import { takeSlot } from '../rate-limits/queries.ts';
@@ -18,9 +19,9 @@ import { holdFence } from '../runs/queries.ts';
 import type { Sealer } from '../sealing.ts';
 import { messageIdOf } from './message.ts';
 import {
-  type ClaimedMessage,
   claimMessages,
   countDue,
+  type Letterhead,
   type MessageOutcome,
   type MessageToAsk,
   messagesToAsk,
@@ -76,6 +77,8 @@ export interface SendCounts extends Record<string, number> {
   skipped: number;
   not_executed: number;
   waiting_for_hours: number;
+  /** Their phones have had enough for today. */
+  over_daily_cap: number;
 }
 
 /**
@@ -95,6 +98,7 @@ export async function sendDue(ports: SendPorts, work: SendWork): Promise<SendCou
     skipped: 0,
     not_executed: 0,
     waiting_for_hours: 0,
+    over_daily_cap: 0,
   };
   let due = await countDue(ports.db, work.merchant.id, work.businessDate);
   const total = due;
@@ -117,14 +121,26 @@ export async function sendDue(ports: SendPorts, work: SendWork): Promise<SendCou
       counts[name] += batch[name];
     }
     const handled = batch.sent + batch.failed + batch.unknown + batch.skipped;
-    if (handled === 0 && batch.not_executed === 0) break;
+    if (handled === 0 && batch.not_executed === 0) {
+      // Whatever else keeps a message from being claimed keeps it from being due.
+      counts.over_daily_cap = await countDue(ports.db, work.merchant.id, work.businessDate);
+      break;
+    }
     busyBatches = handled === 0 ? busyBatches + 1 : 0;
     if (busyBatches >= mostBusyBatches) {
       await raiseAlert(ports.db, ports.ids.uuid(), clock.now(), {
         merchantId: work.merchant.id,
-        level: 'none',
-        cause: 'CARRIER_BUSY',
-        message: `the SMS carrier ${carrier.name} takes no messages now; they wait and go in a later pass`,
+        ...(batch.ofAccount > 0
+          ? {
+              level: 'now',
+              cause: 'CARRIER_REFUSES',
+              message: `the SMS carrier ${carrier.name} takes nothing from this account or sender (${batch.why}); messages wait`,
+            }
+          : {
+              level: 'none',
+              cause: 'CARRIER_BUSY',
+              message: `the SMS carrier ${carrier.name} takes no messages now; they wait and go in a later pass`,
+            }),
       });
       break;
     }
@@ -138,12 +154,16 @@ export async function sendDue(ports: SendPorts, work: SendWork): Promise<SendCou
   return counts;
 }
 
-interface Batch extends Record<string, number> {
+interface Batch {
   sent: number;
   failed: number;
   unknown: number;
   skipped: number;
   not_executed: number;
+  /** Of those, not taken because of who sends. */
+  ofAccount: number;
+  /** What the carrier said to the last of these. */
+  why: string;
   segments: number;
   pauseMs: number;
 }
@@ -152,9 +172,13 @@ async function sendBatch(ports: SendPorts, work: SendWork, size: number): Promis
   const { clock, carrier } = ports;
   const claimedAtMs = clock.elapsedMs();
   const claimed = await inTransaction(ports, work, async (tx, act) => {
+    const { timezone, notify } = work.merchant.settings;
+    const today = businessDateOf(act.at, timezone);
     const messages = await claimMessages(tx, act, {
       dueOn: work.businessDate,
-      today: businessDateOf(act.at, work.merchant.settings.timezone).toString(),
+      today: today.toString(),
+      todayFrom: instantText(today.toZonedDateTime(timezone).toInstant()),
+      dailyCap: notify.dailyCapPerPhone ?? defaultDailyCap,
       carrier: carrier.name,
       askAt: instantText(act.at.add({ milliseconds: sendWindowMs(carrier) })),
       limit: size,
@@ -170,11 +194,13 @@ async function sendBatch(ports: SendPorts, work: SendWork, size: number): Promis
     unknown: 0,
     skipped: claimed.length - messages.length,
     not_executed: 0,
+    ofAccount: 0,
+    why: '',
     segments: 0,
     pauseMs: 0,
   };
   if (messages.length === 0) return batch;
-  const letters = messages.map((message) => letterOf(ports, work.merchant, message));
+  const letters = messages.map((message) => letterOf(ports, work.merchant, message, clock.now()));
   await ports.crash('notify.after_claim');
   const answers = await inLanes(
     letters,
@@ -195,7 +221,10 @@ async function sendBatch(ports: SendPorts, work: SendWork, size: number): Promis
     const letter = letters[index];
     assertState(answer && letter, 'a message without an answer');
     batch.segments += letter.segments;
-    if (answer.kind === 'not_executed') batch.pauseMs = Math.max(batch.pauseMs, answer.retryAfterMs ?? 0);
+    if (answer.kind === 'not_executed') {
+      batch.pauseMs = Math.max(batch.pauseMs, answer.retryAfterMs ?? 0);
+      if (answer.account) Object.assign(batch, { ofAccount: batch.ofAccount + 1, why: answer.why });
+    }
     return { ...outcomeOfSend(clock.now(), answer), ...keyOf(message), segments: letter.segments };
   });
   await inTransaction(ports, work, (tx, act) => settleMessages(tx, act, outcomes));
@@ -214,9 +243,15 @@ interface Letter {
   segments: number;
 }
 
-function letterOf(ports: SendPorts, merchant: Merchant, message: ClaimedMessage): Letter {
+/** The same text again for the same instant: a carrier that keeps no id of ours knows a message by it. */
+function letterOf(
+  ports: SendPorts,
+  merchant: Merchant,
+  message: Letterhead & { invoice_id: string; step: string },
+  at: Temporal.Instant,
+): Letter {
   const { settings } = merchant;
-  const today = businessDateOf(ports.clock.now(), settings.timezone).toString();
+  const today = businessDateOf(at, settings.timezone).toString();
   const language = settings.notify.languages[0] ?? 'ja';
   const contact = openContact(ports.sealer, merchant.id, message.customer_number, message.sealed);
   assertState(contact.phone, `message ${message.step} of bill ${message.invoice_id} has nobody to go to`);
@@ -234,7 +269,11 @@ function letterOf(ports: SendPorts, merchant: Merchant, message: ClaimedMessage)
   };
 }
 
-function linkOf(ports: SendPorts, merchant: Merchant, message: ClaimedMessage): string | null {
+function linkOf(
+  ports: SendPorts,
+  merchant: Merchant,
+  message: Letterhead & { invoice_id: string },
+): string | null {
   const { link_version: version, link_key_id: keyId } = message;
   if (version === null || keyId === null || message.token_hash === null) return null;
   const token = linkTokenOf(ports.sealer, merchant, message.invoice_id, version, keyId);
@@ -250,15 +289,15 @@ function keyOf(message: { invoice_id: string; step: string; version: number }) {
   return { invoiceId: message.invoice_id, step: message.step, version: message.version };
 }
 
-type Settling = Pick<MessageOutcome, 'to' | 'providerId' | 'code' | 'askAt' | 'asked'>;
+type Settling = Pick<MessageOutcome, 'to' | 'providerId' | 'code' | 'unreached' | 'askAt' | 'asked'>;
 
 function outcomeOfSend(now: Temporal.Instant, answer: SmsAnswer): Settling {
-  const settling = { providerId: null, code: null, askAt: null, asked: false };
+  const settling = { providerId: null, code: null, unreached: null, askAt: null, asked: false };
   switch (answer.kind) {
     case 'accepted':
       return { ...settling, to: 'sent', providerId: answer.providerId };
     case 'refused':
-      return { ...settling, to: 'failed', code: answer.code };
+      return { ...settling, to: 'failed', code: answer.code, unreached: answer.unreached ?? null };
     case 'not_executed':
       return { ...settling, to: 'planned' };
     case 'unknown':
@@ -287,19 +326,22 @@ export async function askAboutUnknown(ports: SendPorts, work: SendWork): Promise
       asked,
       carrier.semantics.concurrency,
       (message): Promise<SmsLookupAnswer> => {
-        const contact = openContact(ports.sealer, work.merchant.id, message.customer_number, message.sealed);
-        const request = {
-          messageId: messageIdOf(message.invoice_id, message.step),
-          merchantCode: work.merchant.code,
-          to: contact.phone ?? '',
-        };
-        return calling(ports, carrier, (signal) => carrier.lookup(request, signal));
+        const { claimed_at: claimedAt, others } = message;
+        const letter = letterOf(ports, work.merchant, message, Temporal.Instant.from(claimedAt));
+        const { messageId, to, body } = letter;
+        const question = { messageId, merchantCode: work.merchant.code, to, body, claimedAt, others };
+        return calling(ports, carrier, (signal) => carrier.lookup(question, signal));
       },
     );
     const now = clock.now();
+    const found = new Set<string>();
     const outcomes = asked.map((message, index): MessageOutcome => {
-      const answer = answers[index];
+      let answer = answers[index];
       assertState(answer, 'a question without an answer');
+      // Two that say the same to one phone: the carrier's one is one of them, and the other is asked about again.
+      if (answer.kind === 'accepted' && found.has(answer.providerId)) {
+        answer = { kind: 'unknown', why: 'this one is another of ours' };
+      } else if (answer.kind === 'accepted') found.add(answer.providerId);
       return { ...outcomeOfLookup(now, carrier, message, answer), ...keyOf(message), segments: null };
     });
     const given = outcomes.filter((outcome) => outcome.to === 'unknown' && outcome.askAt === null);
@@ -321,7 +363,7 @@ function outcomeOfLookup(
   message: MessageToAsk,
   answer: SmsLookupAnswer,
 ): Settling {
-  const settling = { providerId: null, code: null, askAt: null, asked: true };
+  const settling = { providerId: null, code: null, unreached: null, askAt: null, asked: true };
   if (answer.kind === 'accepted') return { ...settling, to: 'sent', providerId: answer.providerId };
   if (answer.kind === 'not_found') {
     const conclusiveFrom = Temporal.Instant.from(message.claimed_at).add({

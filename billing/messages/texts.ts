@@ -11,18 +11,19 @@ export type TextKind =
   | 'reminder_before_due'
   | 'reminder_after_due'
   | 'failure'
-  | 'fallback_link';
+  | 'fallback_link'
+  | 'recall_notice';
 
 /** The text for a step key. A reminder sent late speaks of the day on which it is sent, not of its name. */
 export function textKindOf(step: string, sentAfterDue: boolean): TextKind {
-  if (step === 'first_notice' || step === 'fallback_link') return step;
+  if (step === 'first_notice' || step === 'fallback_link' || step === 'recall_notice') return step;
   if (step.startsWith('failure:')) return 'failure';
   if (step.startsWith('reminder:')) return sentAfterDue ? 'reminder_after_due' : 'reminder_before_due';
   throw new Error(`impossible state: no text for the step ${step}`);
 }
 
 /** Japanese words of at most 11 characters leave room for 9 of the name and 48 of the link within 70. */
-const WORDS: Record<Language, Record<TextKind, string>> = {
+const WORDS: Record<Language, Partial<Record<TextKind, string>>> = {
   ja: {
     first_notice: '料金のお知らせ',
     reminder_before_due: 'まもなくお支払期限です',
@@ -39,12 +40,20 @@ const WORDS: Record<Language, Record<TextKind, string>> = {
   },
 };
 
-const FAILURE_WITHOUT_LINK: Record<Language, string> = {
-  ja: '自動支払いができませんでした。後日あらためて手続きいたします。',
-  en: 'your automatic payment did not go through. We will try again later.',
+/** Texts for those who need not do anything. */
+const WITHOUT_LINK: Record<Language, Partial<Record<TextKind, string>>> = {
+  ja: {
+    failure: '自動支払いができませんでした。後日あらためて手続きいたします。',
+    recall_notice: '先日の料金のお知らせは誤りでした。お支払は不要です。お支払済の場合は返金します。',
+  },
+  en: {
+    failure: 'your automatic payment did not go through. We will try again later.',
+    recall_notice:
+      'the bill we told you about was a mistake. Please do not pay it; what was paid is refunded.',
+  },
 };
 
-/** `link` is null only for a failure that will be tried again: the customer need not do anything. */
+/** `link` is null for a failure that will be tried again and for a bill that was a mistake. */
 export function textOf(message: {
   kind: TextKind;
   language: Language;
@@ -53,11 +62,12 @@ export function textOf(message: {
 }): string {
   const { kind, language, merchantName, link } = message;
   if (link === null) {
-    if (kind !== 'failure') throw new Error(`impossible state: ${kind} without a link`);
-    const words = FAILURE_WITHOUT_LINK[language];
+    const words = WITHOUT_LINK[language][kind];
+    if (words === undefined) throw new Error(`impossible state: ${kind} without a link`);
     return language === 'ja' ? `${merchantName}\n${words}` : `${merchantName}: ${words}`;
   }
   const words = WORDS[language][kind];
+  if (words === undefined) throw new Error(`impossible state: ${kind} with a link`);
   return language === 'ja' ? `${merchantName}\n${words}\n${link}` : `${merchantName}: ${words}\n${link}`;
 }
 

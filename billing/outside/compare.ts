@@ -8,7 +8,9 @@ import type { Gateway, ListedCharge } from '../gateways/gateway.ts';
 import { uuidOf } from '../ids.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import { messageOf } from '../messages/message.ts';
+import { recognise } from '../messages/recognise.ts';
 import { Refusal } from '../refusal.ts';
+import type { Sealer } from '../sealing.ts';
 import {
   addCharges,
   addSms,
@@ -22,6 +24,9 @@ import {
 export interface Outside {
   gateway: Pick<Gateway, 'name' | 'listCharges'>;
   carrier: Pick<Carrier, 'name' | 'list'>;
+  sealer: Sealer;
+  /** What pay links start with. */
+  baseUrl: string;
 }
 
 export interface CompareOutside {
@@ -68,7 +73,7 @@ export async function compareOutside(
 
 async function compareMerchant(
   db: Db,
-  { gateway, carrier }: Outside,
+  { gateway, carrier, sealer, baseUrl }: Outside,
   merchant: Merchant,
   { from, now, signal }: CompareOutside,
 ): Promise<{ found: FoundRow[]; captures: number; sms: number }> {
@@ -84,9 +89,12 @@ async function compareMerchant(
     async (tx) => {
       await makeListTables(tx);
       const charges = gateway.listCharges(merchant.code, ...window, signal);
-      const captures = await inBatches(charges, chargeOf, (batch) => addCharges(tx, batch));
+      const captures = await inBatches(charges, (batch) => addCharges(tx, batch.map(chargeOf)));
       const messages = carrier.list(merchant.code, ...window, signal);
-      const sms = await inBatches(messages, smsOf, (batch) => addSms(tx, batch));
+      const naming = { merchant, carrier: carrier.name, baseUrl };
+      const sms = await inBatches(messages, async (batch) =>
+        addSms(tx, (await recognise({ db: tx, sealer }, naming, batch)).map(smsOf)),
+      );
       await analyzeLists(tx);
       const found = await compareLists(tx, {
         merchantId: merchant.id,
@@ -104,15 +112,14 @@ async function compareMerchant(
 }
 
 /** Memory stays bounded, however long the list. Returns how many there were. */
-async function inBatches<Item, Row>(
+async function inBatches<Item>(
   items: AsyncIterable<Item>,
-  rowOf: (item: Item) => Row,
-  add: (rows: readonly Row[]) => Promise<void>,
+  add: (batch: readonly Item[]) => Promise<void>,
 ): Promise<number> {
   let count = 0;
-  let batch: Row[] = [];
+  let batch: Item[] = [];
   for await (const item of items) {
-    batch.push(rowOf(item));
+    batch.push(item);
     count += 1;
     if (batch.length < rowsAtOnce) continue;
     await add(batch);

@@ -1,5 +1,6 @@
 import { type FoundRow, tenOfEach } from '../checks/queries.ts';
 import type { Tx } from '../db.ts';
+import { recallNotice } from '../recalls/recall.ts';
 
 /** Gone with the transaction. */
 export async function makeListTables(tx: Tx): Promise<void> {
@@ -111,7 +112,7 @@ const compared = `
   from listed_sms l
   join messages m on m.merchant_id = $1 and m.invoice_id = l.invoice_id and m.step = l.step
   join invoices i on i.merchant_id = $1 and i.id = l.invoice_id
-  where m.claimed_at > i.settled_at
+  where m.claimed_at > i.settled_at and m.step <> '${recallNotice}'
   union all
   select 5, $1, 'message', m.invoice_id || ' ' || m.step, 'sent here, and not in the carrier’s list'
   from messages m

@@ -8,6 +8,8 @@ import type { Db, Tx } from '../db.ts';
 import { takeNumbers } from '../exchanges/queries.ts';
 import { type TieOut, tieOutOf } from '../exchanges/tie-out.ts';
 import type { Merchant } from '../merchants/merchant.ts';
+import { settingsByVersion } from '../merchants/queries.ts';
+import type { MerchantSettings } from '../merchants/settings.ts';
 import { park, unpark } from '../parked/queries.ts';
 import { claimPayout, payoutsToFile } from '../payouts/queries.ts';
 import type { Clock, Crash, Ids, Log } from '../ports.ts';
@@ -18,9 +20,12 @@ import { holdFence } from '../runs/queries.ts';
 import type { OutwardHead, OutwardKind, RenderOutward, SettlementFileLine } from './outward.ts';
 import {
   addPendingRows,
+  adjustmentLines,
+  claimAdjustmentRows,
   claimEnrolmentRows,
   claimResultRows,
   closeOutwardFile,
+  countAdjustments,
   countFindings,
   enrolmentLines,
   filesTouched,
@@ -49,7 +54,8 @@ export interface FreezeWork {
   fence: Fence;
   act: Act;
   stop: AbortSignal;
-  render: RenderOutward;
+  /** How files look by the settings of a version: those that a file or bill came in with. */
+  render: (settings: MerchantSettings) => RenderOutward;
 }
 
 export interface FreezeCounts extends Record<string, number> {
@@ -57,6 +63,7 @@ export interface FreezeCounts extends Record<string, number> {
   results: number;
   result_rows: number;
   enrolments: number;
+  adjustments: number;
   settlements: number;
   tieouts: number;
   parked: number;
@@ -75,6 +82,7 @@ export async function freezeDue(ports: FreezePorts, work: FreezeWork): Promise<F
     results: 0,
     result_rows: 0,
     enrolments: 0,
+    adjustments: 0,
     settlements: 0,
     tieouts: 0,
     parked: 0,
@@ -94,6 +102,10 @@ export async function freezeDue(ports: FreezePorts, work: FreezeWork): Promise<F
   if (waiting.enrolment_rows > 0 && !work.stop.aborted) {
     await inSnapshot(ports, work, counts, freezeEnrolment);
   }
+  // Asked again: the result file just made may be what one of them waited for.
+  if (!work.stop.aborted && (await countAdjustments(ports.db, work.merchant.id)) > 0) {
+    await inSnapshot(ports, work, counts, freezeAdjustment);
+  }
   for (const payout of waiting.payouts > 0 ? await payoutsToFile(ports.db, work.merchant.id) : []) {
     if (work.stop.aborted) return counts;
     await inSnapshot(ports, work, counts, (freezing) => freezeSettlement(freezing, payout.id));
@@ -107,7 +119,7 @@ interface Freezing {
   ids: Ids;
   merchant: Merchant;
   businessDate: string;
-  render: RenderOutward;
+  render: FreezeWork['render'];
 }
 
 /** Counts only what was committed: a transaction may run again after a conflict. */
@@ -134,62 +146,106 @@ async function inSnapshot(
 }
 
 async function freezeReceipt(freezing: Freezing, inputFileId: string): Promise<Partial<FreezeCounts>> {
-  const { tx, act, render } = freezing;
+  const { tx, act } = freezing;
   const file = await receiptFileOf(tx, act.merchantId, inputFileId);
   if (file === undefined) return {};
   const tieOut = file.state === 'released' ? await tieOutOf(tx, act.merchantId, inputFileId) : null;
   if (tieOut !== null && !(await closes(freezing, inputFileId, tieOut))) return { parked: 1 };
-  const receipt = await open(freezing, 'receipt', inputFileId);
+  const cameWith = await settingsByVersion(tx, act.merchantId, [file.settingsVersion]);
+  const settings = cameWith.get(file.settingsVersion) ?? freezing.merchant.settings;
+  const receipt = await open(freezing, 'receipt', inputFileId, settings);
   // Of a refused file only F_LINES_REJECTED keeps findings: the lines that the merchant must correct.
   const findings = await countFindings(tx, act.merchantId, inputFileId);
   const lines = receiptLines(tx, act.merchantId, inputFileId);
-  await keep(freezing, receipt, { records: 1 + findings, sum: 0 }, render.receipt(receipt.head, file, lines));
-  if (tieOut !== null) await freezeTieOut(freezing, inputFileId, tieOut);
+  await keep(
+    freezing,
+    receipt,
+    { records: 1 + findings, sum: 0 },
+    receipt.render.receipt(receipt.head, file, lines),
+  );
+  if (tieOut !== null) await freezeTieOut(freezing, inputFileId, tieOut, settings);
   return { receipts: 1, tieouts: tieOut === null ? 0 : 1 };
 }
 
 async function freezeResult(freezing: Freezing): Promise<Partial<FreezeCounts>> {
-  const { tx, act, merchant, render } = freezing;
+  const { tx, act, merchant } = freezing;
   await addPendingRows(tx, act.merchantId, act.at);
-  const closing = new Map<string, TieOut>();
-  const notClosing: string[] = [];
+  const groups = new Map<string, ResultGroup>();
   const touched = await filesTouched(tx, act.merchantId);
-  for (const inputFileId of touched) {
+  const versions = await settingsByVersion(
+    tx,
+    act.merchantId,
+    touched.map((file) => file.settings_version),
+  );
+  let parked = 0;
+  for (const { file_id: inputFileId, settings_version: version } of touched) {
     const tieOut = await tieOutOf(tx, act.merchantId, inputFileId);
-    if (await closes(freezing, inputFileId, tieOut)) closing.set(inputFileId, tieOut);
-    else notClosing.push(inputFileId);
+    if (!(await closes(freezing, inputFileId, tieOut))) {
+      parked += 1;
+      continue;
+    }
+    const settings = versions.get(version) ?? merchant.settings;
+    const layout = settings.layoutText ?? settings.layout;
+    const group = groups.get(layout) ?? { settings, closing: new Map() };
+    // The newest settings of those with one layout: nothing but the layout is taken from them.
+    groups.set(layout, { ...group, closing: group.closing.set(inputFileId, tieOut) });
   }
-  if (closing.size === 0) return { parked: notClosing.length };
-  const result = await open(freezing, 'result', null);
-  const claimed = await claimResultRows(tx, act.merchantId, result.id, notClosing);
-  assertState(claimed.records > 0, 'a result file without rows');
-  const lines = resultLines(tx, act.merchantId, result.id, merchant.settings.timezone);
-  await keep(freezing, result, claimed, render.result(result.head, lines));
-  for (const [inputFileId, tieOut] of closing) await freezeTieOut(freezing, inputFileId, tieOut);
-  return { results: 1, result_rows: claimed.records, tieouts: closing.size, parked: notClosing.length };
+  const counts = { results: 0, result_rows: 0, tieouts: 0, parked };
+  for (const { settings, closing } of groups.values()) {
+    const result = await open(freezing, 'result', null, settings);
+    const others = touched.map(({ file_id }) => file_id).filter((id) => !closing.has(id));
+    const claimed = await claimResultRows(tx, act.merchantId, result.id, others);
+    assertState(claimed.records > 0, 'a result file without rows');
+    const lines = resultLines(tx, act.merchantId, result.id, merchant.settings.timezone);
+    await keep(freezing, result, claimed, result.render.result(result.head, lines));
+    for (const [inputFileId, tieOut] of closing) await freezeTieOut(freezing, inputFileId, tieOut, settings);
+    counts.results += 1;
+    counts.result_rows += claimed.records;
+    counts.tieouts += closing.size;
+  }
+  return counts;
+}
+
+/** Input files that came in one layout: their bills' results are told in it, in one file. */
+interface ResultGroup {
+  settings: MerchantSettings;
+  closing: Map<string, TieOut>;
 }
 
 async function freezeEnrolment(freezing: Freezing): Promise<Partial<FreezeCounts>> {
-  const { tx, act, merchant, render } = freezing;
-  const file = await open(freezing, 'enrolment', null);
+  const { tx, act, merchant } = freezing;
+  const file = await open(freezing, 'enrolment', null, merchant.settings);
   const records = await claimEnrolmentRows(tx, act.merchantId, file.id);
   assertState(records > 0, 'an enrolment file without rows');
   const lines = enrolmentLines(tx, act.merchantId, file.id, merchant.settings.timezone);
-  await keep(freezing, file, { records, sum: 0 }, render.enrolment(file.head, lines));
+  await keep(freezing, file, { records, sum: 0 }, file.render.enrolment(file.head, lines));
   return { enrolments: 1 };
+}
+
+async function freezeAdjustment(freezing: Freezing): Promise<Partial<FreezeCounts>> {
+  const { tx, act, merchant } = freezing;
+  const due = await countAdjustments(tx, act.merchantId);
+  if (due === 0) return {};
+  const file = await open(freezing, 'adjustment', null, merchant.settings);
+  const numberBase = await takeNumbers(tx, act.merchantId, 'adjustment', due);
+  const claimed = await claimAdjustmentRows(tx, act.merchantId, file.id, numberBase);
+  assertState(claimed.records === due, `${claimed.records} adjustments were claimed, ${due} were due`);
+  const lines = adjustmentLines(tx, act.merchantId, file.id, merchant.settings.timezone);
+  await keep(freezing, file, claimed, file.render.adjustment(file.head, lines));
+  return { adjustments: 1 };
 }
 
 /** One file for each payout. Only what adds up was posted; that its rows do too is seen once more while they are written. */
 async function freezeSettlement(freezing: Freezing, payoutId: string): Promise<Partial<FreezeCounts>> {
-  const { tx, act, render } = freezing;
+  const { tx, act, merchant } = freezing;
   const payout = (await payoutsToFile(tx, act.merchantId)).find(({ id }) => id === payoutId);
   if (payout === undefined) return {};
-  const file = await open(freezing, 'settlement', null);
+  const file = await open(freezing, 'settlement', null, merchant.settings);
   await claimPayout(tx, act.merchantId, payout.id, file.id);
   const written = { records: 0, sum: 0 };
   const lines = counted(settlementLines(tx, act.merchantId, payout.id), written);
   const totals = { records: payout.lines, sum: payout.net };
-  await keep(freezing, file, totals, render.settlement(file.head, lines));
+  await keep(freezing, file, totals, file.render.settlement(file.head, lines));
   assertState(
     written.records === totals.records && written.sum === totals.sum,
     `payout ${payout.payout_id}: ${written.records} rows over ${written.sum} of ${totals.records} over ${totals.sum}`,
@@ -208,11 +264,16 @@ async function* counted(
   }
 }
 
-async function freezeTieOut(freezing: Freezing, inputFileId: string, tieOut: TieOut): Promise<void> {
-  const file = await open(freezing, 'tieout', inputFileId);
+async function freezeTieOut(
+  freezing: Freezing,
+  inputFileId: string,
+  tieOut: TieOut,
+  settings: MerchantSettings,
+): Promise<void> {
+  const file = await open(freezing, 'tieout', inputFileId, settings);
   const totals = { records: tieOut.lines.accepted, sum: tieOut.amount.accepted };
   const audit = await chainHead(freezing.tx, freezing.act.merchantId);
-  await keep(freezing, file, totals, only(freezing.render.tieout({ ...tieOut, audit })));
+  await keep(freezing, file, totals, only(file.render.tieout({ ...tieOut, audit })));
 }
 
 /** A file that does not close is parked whole: nothing that touches it goes out, and an operator is called. */
@@ -252,15 +313,22 @@ async function closes(freezing: Freezing, inputFileId: string, tieOut: TieOut): 
 interface OpenFile {
   id: string;
   head: OutwardHead;
+  render: RenderOutward;
 }
 
-async function open(freezing: Freezing, kind: OutwardKind, inputFileId: string | null): Promise<OpenFile> {
-  const { tx, act, merchant, businessDate, render } = freezing;
+async function open(
+  freezing: Freezing,
+  kind: OutwardKind,
+  inputFileId: string | null,
+  settings: MerchantSettings,
+): Promise<OpenFile> {
+  const { tx, act, merchant, businessDate } = freezing;
+  const render = freezing.render(settings);
   const sequence = 1 + (await takeNumbers(tx, act.merchantId, `outward:${kind}`, 1));
   const head: OutwardHead = { kind, merchantCode: merchant.code, businessDate, sequence };
   const id = freezing.ids.uuid();
   await openOutwardFile(tx, act, { id, kind, sequence, name: render.name(head), businessDate, inputFileId });
-  return { id, head };
+  return { id, head, render };
 }
 
 /** Stores the bytes piece by piece while they are made. */

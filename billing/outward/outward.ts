@@ -2,7 +2,7 @@ import type { ChainHead } from '../audit/chain.ts';
 import type { TieOut } from '../exchanges/tie-out.ts';
 
 /** Kinds of outward files that are made today. */
-export type OutwardKind = 'receipt' | 'result' | 'enrolment' | 'settlement' | 'tieout';
+export type OutwardKind = 'receipt' | 'result' | 'enrolment' | 'settlement' | 'adjustment' | 'tieout';
 
 /** What every outward file says about itself. */
 export interface OutwardHead {
@@ -18,6 +18,8 @@ export interface ReceiptFile {
   inputName: string;
   sha256: string;
   state: 'released' | 'refused';
+  /** Its layout is that of these settings. */
+  settingsVersion: number;
   fileCode: string | null;
   linesRead: number;
   linesAccepted: number;
@@ -72,6 +74,21 @@ export interface SettlementFileLine {
   payout: string;
 }
 
+/** What happened to a bill after its final result. */
+export interface AdjustmentLine {
+  /** Gapless for the merchant, from 1, over all files. */
+  number: number;
+  billingNumber: string;
+  kind: 'late_payment' | 'overpayment' | 'refund' | 'chargeback' | 'reversal';
+  amount: number;
+  sign: '+' | '-';
+  /** YYYY-MM-DD in the merchant's zone. */
+  collectedOn: string;
+  /** ISO 8601 with offset in the merchant's zone. */
+  knownAt: string;
+  reference: string;
+}
+
 type Batches<T> = AsyncIterable<readonly T[]>;
 
 /** How files look, handed in by the job: the same rows always give the same bytes. */
@@ -81,5 +98,6 @@ export interface RenderOutward {
   result(head: OutwardHead, lines: Batches<ResultLine>): AsyncIterable<Uint8Array>;
   enrolment(head: OutwardHead, lines: Batches<EnrolmentLine>): AsyncIterable<Uint8Array>;
   settlement(head: OutwardHead, lines: Batches<SettlementFileLine>): AsyncIterable<Uint8Array>;
+  adjustment(head: OutwardHead, lines: Batches<AdjustmentLine>): AsyncIterable<Uint8Array>;
   tieout(tieOut: TieOut & { audit: ChainHead }): Uint8Array;
 }

@@ -4,6 +4,7 @@ import type { Db, Tx } from '../db.ts';
 import { referenceOf } from '../ids.ts';
 import { holdingResults } from '../reconciliation/findings.ts';
 import type {
+  AdjustmentLine,
   EnrolmentLine,
   OutwardKind,
   ReceiptFile,
@@ -42,7 +43,8 @@ export async function receiptFileOf(
   fileId: string,
 ): Promise<ReceiptFile | undefined> {
   const rows = await tx.query<ReceiptFile>(
-    `select f.name as "inputName", f.sha256, f.state, f.file_code as "fileCode",
+    `select f.name as "inputName", f.sha256, f.state, f.settings_version as "settingsVersion",
+            f.file_code as "fileCode",
             coalesce(f.lines_read, 0) as "linesRead", coalesce(f.lines_accepted, 0) as "linesAccepted",
             coalesce(f.amount_accepted, 0) as "amountAccepted", coalesce(f.lines_rejected, 0) as "linesRejected"
      from billing_files f
@@ -183,17 +185,20 @@ const inDispute = `
 const mayBeTold = `(d.invoice_id is null or r.outcome = 'pending')`;
 
 /** Input files with a bill among the result rows that are in no file yet and may be told. */
-export async function filesTouched(tx: Tx, merchantId: number): Promise<string[]> {
-  const rows = await tx.query<{ file_id: string }>(
-    `select distinct i.file_id
+export async function filesTouched(
+  tx: Tx,
+  merchantId: number,
+): Promise<{ file_id: string; settings_version: number }[]> {
+  return tx.query<{ file_id: string; settings_version: number }>(
+    `select distinct i.file_id, f.settings_version
      from result_rows r
      join invoices i on i.merchant_id = r.merchant_id and i.id = r.invoice_id
+     join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id
      left join (${inDispute}) d on d.invoice_id = r.invoice_id
      where r.merchant_id = $1 and r.outward_file_id is null and ${mayBeTold}
      order by i.file_id`,
     [merchantId],
   );
-  return rows.map((row) => row.file_id);
 }
 
 export interface Claimed {
@@ -310,6 +315,69 @@ export async function* enrolmentLines(
   }
 }
 
+/**
+ * What happened after a final result that the merchant has: never before it. Of a bill whose final row waits, the
+ * adjustment waits too.
+ */
+const adjustmentsDue = `
+  adjustment_rows a
+  where a.merchant_id = $1 and a.outward_file_id is null
+    and exists (select from result_rows r
+                where r.merchant_id = a.merchant_id and r.invoice_id = a.invoice_id
+                  and r.outcome in ('paid', 'unpaid', 'cancelled') and r.outward_file_id is not null)`;
+
+/** How many a file would claim now. */
+export async function countAdjustments(tx: Pick<Tx, 'query'>, merchantId: number): Promise<number> {
+  const rows = await tx.query<{ due: number }>(`select count(*) as due from ${adjustmentsDue}`, [merchantId]);
+  return rows[0]?.due ?? 0;
+}
+
+/** Claims them with the numbers after `numberBase`. The sum is signed. */
+export async function claimAdjustmentRows(
+  tx: Tx,
+  merchantId: number,
+  fileId: string,
+  numberBase: number,
+): Promise<Claimed> {
+  const rows = await tx.query<Claimed>(
+    `with picked as (
+       select a.cause_id, a.kind, row_number() over (order by a.known_at, a.cause_id, a.kind) as row_no
+       from ${adjustmentsDue}
+     ), claimed as (
+       update adjustment_rows a set outward_file_id = $2::uuid, row_no = p.row_no, number = $3 + p.row_no
+       from picked p
+       where a.merchant_id = $1 and a.cause_id = p.cause_id and a.kind = p.kind
+       returning case a.sign when '-' then -a.amount else a.amount end as amount
+     )
+     select count(*) as records, coalesce(sum(amount), 0)::bigint as sum from claimed`,
+    [merchantId, fileId, numberBase],
+  );
+  return rows[0] ?? { records: 0, sum: 0 };
+}
+
+export async function* adjustmentLines(
+  tx: Tx,
+  merchantId: number,
+  fileId: string,
+  timezone: string,
+): AsyncIterable<AdjustmentLine[]> {
+  const batches = tx.cursor<
+    LocalInstant & Omit<AdjustmentLine, 'knownAt' | 'reference'> & { cause_id: string }
+  >(
+    `select a.number, i.billing_number as "billingNumber", a.kind, a.amount, a.sign, a.collected_on as "collectedOn",
+            a.cause_id, ${local('a.known_at', '$3')}
+     from adjustment_rows a
+     join invoices i on i.merchant_id = a.merchant_id and i.id = a.invoice_id
+     where a.merchant_id = $1 and a.outward_file_id = $2::uuid
+     order by a.row_no`,
+    [merchantId, fileId, timezone],
+    batchRows,
+  );
+  for await (const rows of batches) {
+    yield rows.map((row) => ({ ...row, knownAt: withOffset(row), reference: referenceOf(row.cause_id) }));
+  }
+}
+
 /** The lines of a payout with the bills that they are for, as the gateway listed them. */
 export function settlementLines(
   tx: Tx,
@@ -336,6 +404,7 @@ export interface FreezeDue {
   result_rows: number;
   pending: number;
   enrolment_rows: number;
+  adjustment_rows: number;
   payouts: number;
 }
 
@@ -357,11 +426,14 @@ export async function freezeWaiting(
              where r.merchant_id = $1 and r.outward_file_id is null and ${mayBeTold}) as result_rows,
             (select count(*) from ${outcomeUnknown}) as pending,
             (select count(*) from enrolment_rows where merchant_id = $1 and outward_file_id is null) as enrolment_rows,
+            (select count(*) from ${adjustmentsDue}) as adjustment_rows,
             (select count(*) from payouts
              where merchant_id = $1 and state = 'posted' and outward_file_id is null) as payouts`,
     [merchantId, instantText(now)],
   );
-  return rows[0] ?? { receipts: 0, result_rows: 0, pending: 0, enrolment_rows: 0, payouts: 0 };
+  return (
+    rows[0] ?? { receipts: 0, result_rows: 0, pending: 0, enrolment_rows: 0, adjustment_rows: 0, payouts: 0 }
+  );
 }
 
 export interface UndeliveredFile {
@@ -436,14 +508,33 @@ export async function markRenaming(tx: Tx, act: Act, fileId: string): Promise<vo
 export async function markDelivered(tx: Tx, act: Act, fileId: string): Promise<boolean> {
   const rows = await tx.query(
     `with delivered as (
-       update outward_files set state = 'delivered', delivered_at = $3::timestamptz
+       update outward_files set state = 'delivered', delivered_at = $3::timestamptz, version = version + 1
        where merchant_id = $1 and id = $2::uuid and state = 'frozen'
-       returning id
+       returning id, version
      )
      insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
-     select $1, $4::date, 'outward_file', id, 2, 'frozen', 'delivered', $3::timestamptz, $5::uuid from delivered
+     select $1, $4::date, 'outward_file', id, version, 'frozen', 'delivered', $3::timestamptz, $5::uuid from delivered
      returning subject_id`,
     [act.merchantId, fileId, instantText(act.at), monthOf(act.at), act.id],
+  );
+  return rows.length === 1;
+}
+
+/**
+ * A delivered file is to be put on the merchant's server once more, with the bytes that were kept. False: it is not
+ * delivered.
+ */
+export async function deliverAgain(tx: Tx, act: Act, name: string): Promise<boolean> {
+  const rows = await tx.query(
+    `with again as (
+       update outward_files set state = 'frozen', renaming_at = null, delivered_at = null, version = version + 1
+       where merchant_id = $1 and name = $2 and state = 'delivered'
+       returning id, version
+     )
+     insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
+     select $1, $3::date, 'outward_file', id, version, 'delivered', 'frozen', $4::timestamptz, $5::uuid from again
+     returning subject_id`,
+    [act.merchantId, name, monthOf(act.at), instantText(act.at), act.id],
   );
   return rows.length === 1;
 }

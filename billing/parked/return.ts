@@ -1,10 +1,11 @@
 import { recordAct } from '../acts/queries.ts';
 import type { Db } from '../db.ts';
+import { refuseFile } from '../exchanges/refuse.ts';
 import { lockInvoices } from '../invoices/queries.ts';
 import { returnUnpaid } from '../invoices/return.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import type { Clock, Ids } from '../ports.ts';
-import { type ParkedBill, parkedBills } from './queries.ts';
+import { heldFiles, type ParkedBill, parkedBills } from './queries.ts';
 
 export interface ReturnedParked {
   returned: string[];
@@ -54,5 +55,34 @@ export async function returnParked(
             : 'not_parked',
         })),
     };
+  });
+}
+
+export interface ReturnedFiles {
+  returned: string[];
+  /** Names of files that are not held. */
+  kept: string[];
+}
+
+/** Refuses held files, as a person decided: nothing of them is loaded, and their receipts say for what they were held. */
+export async function returnHeldFiles(
+  ports: { db: Db; clock: Clock; ids: Ids },
+  merchant: Merchant,
+  names: readonly string[],
+  actor: string,
+): Promise<ReturnedFiles> {
+  await ports.clock.refresh();
+  const act = {
+    merchantId: merchant.id,
+    id: ports.ids.uuid(),
+    kind: 'command' as const,
+    actor,
+    at: ports.clock.now(),
+  };
+  return ports.db.transaction(async (tx) => {
+    const held = await heldFiles(tx, merchant.id, names);
+    for (const file of held) await refuseFile(tx, act, file.id, file.file_code, null);
+    const returned = held.map((file) => file.name);
+    return { returned, kept: names.filter((name) => !returned.includes(name)) };
   });
 }

@@ -177,7 +177,14 @@ export async function matchPayoutLines(
   await tx.run(`analyze staged_payout_lines`);
   const rows = await tx.query<{ finding: LineFinding; count: number }>(
     `with compared as (
-       select s.*, c.id as known_id, p.amount as paid, p.currency as paid_currency, c.gateway_charge_id as known_as,
+       select s.*, coalesce(c.id, back.charge_id) as known_id,
+              -- Money that we gave back, and that no other payout took off.
+              back.amount = s.amount and back.currency = s.currency and not exists (
+                select from payout_lines o
+                join payouts other on other.merchant_id = o.merchant_id and other.id = o.payout_id
+                where o.merchant_id = $1 and o.charge_id = back.charge_id and o.kind = 'refund'
+                  and o.gateway_charge_id = s.gateway_charge_id and o.payout_id <> $2::uuid
+                  and other.state <> 'withdrawn') as is_our_refund, p.amount as paid, p.currency as paid_currency, c.gateway_charge_id as known_as,
               row_number() over (partition by s.charge_id, s.kind order by s.line_no) as occurrence,
               exists (select from payout_lines o
                       join payouts other on other.merchant_id = o.merchant_id and other.id = o.payout_id
@@ -187,6 +194,8 @@ export async function matchPayoutLines(
        from staged_payout_lines s
        left join payments p on p.merchant_id = $1 and p.id = s.charge_id
        left join charges c on c.merchant_id = $1 and c.id = p.id and c.gateway = $3
+       left join refunds back on back.merchant_id = $1 and back.id = s.charge_id and back.gateway = $3
+         and s.kind = 'refund' and back.state = 'succeeded'
        left join lateral (
          select l.fee, l.fee_tax from settlement_lines l
          where l.merchant_id = $1 and l.charge_id = s.charge_id and l.kind = 'charge' and l.gateway = $3
@@ -194,7 +203,8 @@ export async function matchPayoutLines(
        ) r on true
      ), judged as (
        select *,
-              case when kind <> 'charge' then 'unexpected_kind'
+              case when kind = 'refund' and is_our_refund and occurrence = 1 then 'matched'
+                   when kind <> 'charge' then 'unexpected_kind'
                    when known_id is null then 'missing_here'
                    when known_as is distinct from gateway_charge_id then 'captured_twice'
                    when currency <> $4 or currency <> paid_currency then 'currency_differs'

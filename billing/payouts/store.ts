@@ -70,6 +70,8 @@ export async function storePayout(
     totals.gross === payout.gross &&
     totals.fee === payout.fee &&
     totals.fee_tax === payout.feeTax &&
+    // Money that the gateway wants back is no payout: a person looks.
+    [payout.net, payout.fee, payout.feeTax].every((part) => part >= 0) &&
     sums.ours === sums.theirs;
   await settlePayoutFindings(tx, merchantId, act.at, { ...named, ...sums });
   await settlePaidOut(tx, merchantId, act.at, id);
@@ -115,7 +117,6 @@ function postings(payout: Payout, entryId: string): Posting[] {
     ['fee', payout.fee],
     ['fee_tax', payout.feeTax],
   ];
-  // A refund is withheld, so nothing here is below zero.
   assertState(
     parts.every(([, amount]) => amount >= 0),
     `payout ${payout.id} takes money back`,

@@ -236,6 +236,10 @@ export async function newDifferences(
        from line l
        left join charges c on c.merchant_id = $1 and c.id = l.charge_id
        where l.kind <> 'charge'
+         -- Money that we gave back ourselves; what is unknown here is a finding until it is known.
+         and not (l.kind = 'refund' and exists (
+           select from refunds r where r.merchant_id = $1 and r.id = l.charge_id and r.gateway = $2 and r.state = 'succeeded'
+             and r.amount = l.amount and r.currency = l.currency))
        group by l.gateway_charge_id, l.kind, l.report_date, l.charge_id, c.invoice_id, l.currency
      )
      select distinct on (d.kind, d.subject) d.kind, d.subject, $2 as gateway, d.report_date as "reportDate", d.charge_id as "chargeId",
@@ -337,6 +341,12 @@ export async function contradictedFindings(
          where l.merchant_id = $1 and l.gateway = $2 and l.report_date = o.report_date and l.kind <> 'charge'
            and l.gateway_charge_id || ' ' || l.kind || ' ' || l.report_date = o.subject)
      union all
+     select o.id, 'the refund is known here by now'
+     from open o
+     join refunds r on r.merchant_id = $1 and r.id = o.charge_id and r.gateway = $2 and r.state = 'succeeded'
+       and r.amount = o.theirs and r.currency = o.currency
+     where o.kind = 'unexpected_kind'
+     union all
      select o.id, 'the reports have it once'
      from open o
      left join settlement_lines l
@@ -362,6 +372,22 @@ export async function contradictedFindings(
       fee?.toleranceYen ?? null,
       limit,
     ],
+  );
+}
+
+/** Open findings about money that went back, of refunds whose outcome is known by now. */
+export async function findingsRefunded(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  refundIds: readonly string[],
+): Promise<SettledFinding[]> {
+  if (refundIds.length === 0) return [];
+  return tx.query<SettledFinding>(
+    `select f.id, 'the refund is known here by now' as how from findings f
+     join refunds r on r.merchant_id = f.merchant_id and r.id = f.charge_id and r.amount = f.theirs
+     where f.merchant_id = $1 and f.source = 'report' and f.state = 'open' and f.kind = 'unexpected_kind'
+       and f.charge_id = any($2::uuid[])`,
+    [merchantId, refundIds],
   );
 }
 

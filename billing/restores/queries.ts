@@ -618,6 +618,43 @@ export async function claimToldEnrolments(
   );
 }
 
+export interface ToldAdjustmentRow {
+  rowNo: number;
+  number: number;
+  kind: string;
+  /** Null: the reference is none of ours. */
+  causeId: string | null;
+}
+
+/** Puts adjustments that are true here into the file that told them, under the numbers that it gave. Returns how many. */
+export async function claimToldAdjustments(
+  tx: Tx,
+  merchantId: number,
+  fileId: string,
+  rows: readonly ToldAdjustmentRow[],
+): Promise<number> {
+  return tx.run(
+    `with told as (
+       select * from unnest($3::int[], $4::bigint[], $5::text[], $6::uuid[]) as t(row_no, number, kind, cause_id)
+     ), counter as (
+       insert into merchant_counters as c (merchant_id, name, value)
+       select $1, 'adjustment', max(number) from told having max(number) is not null
+       on conflict (merchant_id, name) do update set value = excluded.value where c.value < excluded.value
+     )
+     update adjustment_rows a set outward_file_id = $2::uuid, row_no = t.row_no, number = t.number
+     from told t
+     where a.merchant_id = $1 and a.cause_id = t.cause_id and a.kind = t.kind and a.outward_file_id is null`,
+    [
+      merchantId,
+      fileId,
+      rows.map((row) => row.rowNo),
+      rows.map((row) => row.number),
+      rows.map((row) => row.kind),
+      rows.map((row) => row.causeId),
+    ],
+  );
+}
+
 /** Every charge without a conclusive outcome may be asked about now: its last question is perhaps forgotten. */
 export async function askNow(tx: Tx, merchantId: number, at: Temporal.Instant): Promise<number> {
   return tx.run(

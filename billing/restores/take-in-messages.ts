@@ -7,6 +7,7 @@ import type { Merchant } from '../merchants/merchant.ts';
 import { messageOf } from '../messages/message.ts';
 import { planSteps } from '../messages/plan.ts';
 import { insertMessages } from '../messages/queries.ts';
+import { recognise } from '../messages/recognise.ts';
 import type { Clock, Ids } from '../ports.ts';
 import { Refusal } from '../refusal.ts';
 import type { Sealer } from '../sealing.ts';
@@ -35,15 +36,19 @@ interface Taken {
  * it leads to its bill. May be done again and broken off anywhere.
  */
 export async function takeInMessages(
-  ports: { db: Db; clock: Clock; ids: Ids; sealer: Sealer; carrier: Carrier },
+  ports: { db: Db; clock: Clock; ids: Ids; sealer: Sealer; carrier: Carrier; baseUrl: string },
   work: { merchant: Merchant; actor: string },
   list: AsyncIterable<ListedSms>,
 ): Promise<MessageCounts> {
   const { merchant, actor } = work;
   const { ids, sealer, clock } = ports;
   const counts: MessageCounts = { listed: 0, recovered: 0, unknown_bills: 0 };
-  for await (const batch of batchesOf(list, batchMessages)) {
-    counts.listed += batch.length;
+  const naming = { merchant, carrier: ports.carrier.name, baseUrl: ports.baseUrl };
+  for await (const listed of batchesOf(list, batchMessages)) {
+    counts.listed += listed.length;
+    const batch = await recognise(ports, naming, listed);
+    // Ours by its link or its phone, and of no message that can be named.
+    counts.unknown_bills += batch.filter((sms) => sms.messageId === null && sms.sent !== undefined).length;
     // Another system of the merchant may send through the same carrier.
     const taken = firstOfEach(batch.flatMap((sms) => takenOf(sms) ?? []));
     await clock.refresh();

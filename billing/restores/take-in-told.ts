@@ -10,6 +10,7 @@ import type { Clock, Ids } from '../ports.ts';
 import { chargeIdOf } from './batches.ts';
 import {
   addToldPending,
+  claimToldAdjustments,
   claimToldEnrolments,
   claimToldRows,
   insertToldFile,
@@ -28,6 +29,8 @@ export interface ToldFile extends NewToldFile {
   results(): AsyncIterable<readonly Told[]>;
   /** For enrolments. */
   enrolments(): AsyncIterable<readonly ToldEnrolment[]>;
+  /** For adjustments. */
+  adjustments(): AsyncIterable<readonly ToldAdjustment[]>;
 }
 
 export interface Told {
@@ -46,6 +49,14 @@ export interface ToldEnrolment {
   rowNo: number;
   customerNumber: string;
   what: string;
+}
+
+export interface ToldAdjustment {
+  rowNo: number;
+  number: number;
+  kind: string;
+  /** Of the charge that moved the money. */
+  reference: string;
 }
 
 interface ToldPorts {
@@ -139,6 +150,11 @@ async function insertWhole(tx: Tx, act: Act, file: ToldFile): Promise<void> {
     await addToldPending(tx, act.merchantId, told);
     const claimed = await claimToldRows(tx, act.merchantId, file.id, told);
     if (claimed !== rows.length) throw new Differs(file.name);
+  }
+  for await (const rows of file.adjustments()) {
+    const told = rows.map((row) => ({ ...row, causeId: chargeIdOf(row.reference) }));
+    if ((await claimToldAdjustments(tx, act.merchantId, file.id, told)) !== rows.length)
+      throw new Differs(file.name);
   }
 }
 

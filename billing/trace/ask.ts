@@ -80,10 +80,11 @@ export async function askAbout(
   if (charge.gateway !== gateway.name) return { kind: 'unknown', why: 'another_gateway' };
   const signal = clock.deadline(gateway.semantics.callDeadlineMs);
   const reference = referenceOf(charge.id);
+  const known = { gatewaySessionId: charge.gateway_session_id };
   try {
     return mustClosePage(charge, clock.now())
-      ? await gateway.closeHostedPage(account, reference, signal)
-      : await gateway.lookup(account, reference, signal);
+      ? await gateway.closeHostedPage(account, reference, signal, known)
+      : await gateway.lookup(account, reference, signal, known);
   } catch (error) {
     return { kind: 'unknown', why: error instanceof Error ? error.name : 'error' };
   }

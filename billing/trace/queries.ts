@@ -1,6 +1,7 @@
 import { type Act, instantText, monthOf } from '../acts/act.ts';
 import type { ChargeState } from '../charges/charge.ts';
 import type { Db, Tx } from '../db.ts';
+import { isHeld } from '../holds/queries.ts';
 
 export interface OpenCharge {
   id: string;
@@ -13,6 +14,7 @@ export interface OpenCharge {
   deadline_at: string;
   asks: number;
   hosted_page_url: string | null;
+  gateway_session_id: string | null;
   /** When its hosted page ends; null = it has none. */
   page_ends_at: string | null;
 }
@@ -48,7 +50,7 @@ export async function chargesToAsk(
 ): Promise<OpenCharge[]> {
   return db.query<OpenCharge>(
     `select c.id, c.state, c.origin, c.gateway, c.amount, c.currency, c.started_at, c.deadline_at, c.asks,
-            c.hosted_page_url, s.expires_at as page_ends_at
+            c.hosted_page_url, c.gateway_session_id, s.expires_at as page_ends_at
      from collection_locks l
      join charges c on c.merchant_id = l.merchant_id and c.id = l.charge_id
      left join checkout_sessions s on s.merchant_id = c.merchant_id and s.id = c.session_id
@@ -136,6 +138,9 @@ export async function standingStill(
        select 'WEBHOOKS_WAITING', 'event ' || event_id from webhook_events
        where merchant_id = $1 and handled_at is null and received_at < $4::timestamptz
        union all
+       select 'WEBHOOKS_WAITING', 'news of SMS ' || provider_id from sms_callbacks
+       where merchant_id = $1 and received_at < $4::timestamptz
+       union all
        select 'MESSAGES_' || upper(m.state), m.step || ' of bill ' || i.billing_number
        from (select invoice_id, step, state from messages
              where merchant_id = $1 and state = 'sending' and claimed_at < $5::timestamptz
@@ -143,8 +148,10 @@ export async function standingStill(
              select invoice_id, step, state from messages
              where merchant_id = $1 and state = 'unknown' and ask_at < $6::timestamptz
              union all
-             select invoice_id, step, state from messages
-             where merchant_id = $1 and state = 'planned' and planned_on < $7::date) m
+             select p.invoice_id, p.step, p.state from messages p
+             join invoices b on b.merchant_id = p.merchant_id and b.id = p.invoice_id
+             where p.merchant_id = $1 and p.state = 'planned' and p.planned_on < $7::date and b.state <> 'parked'
+               and not ${isHeld('b', '$7')}) m
        join invoices i on i.merchant_id = $1 and i.id = m.invoice_id
        union all
        select 'FILES_WAITING', name from billing_files f
@@ -262,7 +269,7 @@ export async function provenOver(
      where a.merchant_id = $1 and a.cause = any($2::text[]) and a.resolved_at is null
        and case
          when a.level = 'none' then a.last_at < $3::timestamptz
-         when a.cause like 'RUN_FAILING %' then ${goodPass(`split_part(a.cause, ' ', 2)`)}
+         when a.cause like 'RUN_FAILING %' or a.cause like 'DISK_FULL %' then ${goodPass(`split_part(a.cause, ' ', 2)`)}
          when a.cause like 'SFTP_%' then ${goodPass(`'fetch'`)}
          when a.cause like 'DELIVER_%' then ${goodPass(`'deliver'`)}
          -- Ids begin with the milliseconds of their making: a charge begun later that has its answer.
@@ -270,6 +277,8 @@ export async function provenOver(
            select from charges c
            where c.merchant_id = $1 and c.gateway = split_part(a.cause, ' ', 2) and c.state in ('succeeded', 'failed')
              and c.id > rpad(lpad(to_hex((extract(epoch from a.last_at) * 1000)::bigint + 1), 12, '0'), 32, '0')::uuid)
+         when a.cause = 'CARRIER_REFUSES' then exists (
+           select from messages m where m.merchant_id = $1 and m.state = 'sent' and m.decided_at > a.last_at)
          when a.cause like 'SETTLEMENT_REPORT_LATE %' then exists (
            select from settlement_reports r where r.merchant_id = $1 and r.report_date::text = right(a.cause, 10))
          else not exists (

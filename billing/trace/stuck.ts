@@ -28,9 +28,17 @@ const sessionsAtOnce = 1_000;
 const goneWhenNoneStands = (cause: string): boolean =>
   processOf(cause) !== undefined && !cause.startsWith('RUN_FAILING');
 
+const closedElsewhere = new Set([
+  'TRACE_SILENT',
+  'ALERT_CHANNEL_FAILS',
+  'REFUND_UNKNOWN',
+  'FILE_NOT_TAKEN',
+  'FILE_LATE',
+]);
+
 /** Told and closed elsewhere, or by a person alone. */
 const closedHere = Object.entries(causes)
-  .filter(([word, { over }]) => over !== undefined && !['TRACE_SILENT', 'ALERT_CHANNEL_FAILS'].includes(word))
+  .filter(([word, { over }]) => over !== undefined && !closedElsewhere.has(word))
   .map(([word]) => (word === 'SFTP' || word === 'DELIVER' ? `${word}_[A-Z_]+` : word));
 
 /**

@@ -8,7 +8,7 @@ export async function storeEvent(
   tx: Tx,
   merchantId: number,
   gateway: string,
-  hint: WebhookHint,
+  hint: WebhookHint & { reference: string },
   at: Temporal.Instant,
 ): Promise<boolean> {
   const stored = await tx.run(

@@ -2,8 +2,6 @@ import type { Command } from 'commander';
 import { acknowledgeAlerts, openAlerts } from '../../billing/alerts/queries.ts';
 import { sendDueAlerts, testSenders } from '../../billing/alerts/send.ts';
 import { merchantByCode, zonesOf } from '../../billing/merchants/queries.ts';
-import { parkedItems } from '../../billing/parked/queries.ts';
-import { returnParked } from '../../billing/parked/return.ts';
 import { Refusal } from '../../billing/refusal.ts';
 import { operatorName } from '../operator.ts';
 import { localTime } from '../output.ts';
@@ -97,53 +95,6 @@ export function addAlertsCommands(program: Command): void {
             `${channel}: ${answer.kind === 'accepted' ? 'accepted' : `did not get through: ${answer.why}`}`,
           );
         return results.every(({ answer }) => answer.kind === 'accepted') ? 0 : 1;
-      }),
-    );
-  const parked = program.command('parked').description('what is set aside for a person');
-  parked
-    .command('list', { isDefault: true })
-    .description('what is set aside for a person, and why')
-    .addHelpText('after', '\nExit code 3 when something is parked.\n\nExample:\n  $ seikyu parked')
-    .action((options: { json: boolean }) =>
-      withSystem(options, async ({ db }, output) => {
-        const items = await parkedItems(db);
-        const zoneOf = await zonesOf(db);
-        output.document(items);
-        output.rows(
-          '',
-          ['since', 'merchant', 'subject', 'bill', 'reason', 'context'],
-          items.map((item) => ({
-            ...item,
-            since: localTime(item.parked_at, zoneOf(item.merchant)),
-            bill: item.billing_number ?? item.subject_id,
-          })),
-          'Nothing is parked.',
-        );
-        if (items.some((item) => item.subject === 'invoice'))
-          output.line(
-            'Look at one with: seikyu explain <bill>. Hand it back with: seikyu parked return <bill> --merchant <code>',
-          );
-        return items.length > 0 ? 3 : 0;
-      }),
-    );
-  parked
-    .command('return')
-    .argument('<billing number...>', 'parked bills')
-    .requiredOption('--merchant <code>', 'whose bills they are')
-    .description('hands parked bills back to the merchant unpaid; the next result file says so')
-    .addHelpText('after', '\nExample:\n  $ seikyu parked return MG2611-00009 --merchant minato-gas')
-    .action((billingNumbers: string[], options: { json: boolean; merchant: string }) =>
-      withSystem(options, async (system, output) => {
-        const merchant = await merchantByCode(system.db, options.merchant);
-        const done = await returnParked(system.ports, merchant, billingNumbers, operatorName());
-        output.document(done);
-        for (const number of done.returned) output.line(`${number} is returned unpaid`);
-        for (const { billingNumber, why } of done.kept) {
-          output.line(
-            `${billingNumber} stays as it is: ${why === 'not_parked' ? 'it is not parked' : 'a payment is under way; try again when its outcome is known'}`,
-          );
-        }
-        return done.kept.length > 0 ? 3 : 0;
       }),
     );
 }

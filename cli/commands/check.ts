@@ -60,7 +60,7 @@ Examples:
         }
         await watchTrace(system);
         const { db, ports } = system;
-        const { clock, carrier } = ports;
+        const { clock, carrier, sealer, baseUrl } = ports;
         const { only } = options;
         const checked = await checkInvariants(db, {
           now: clock.now(),
@@ -70,7 +70,7 @@ Examples:
         const outside = options.outside
           ? await compareOutside(
               db,
-              { gateway: await system.needGateway(), carrier },
+              { gateway: await system.needGateway(), carrier, sealer, baseUrl },
               {
                 merchants: await listMerchants(db),
                 from: options.from ?? null,

@@ -32,12 +32,12 @@ Example:
     )
     .action((options: { json: boolean; bills: number; seed: string }) => {
       const settings = readSettings();
-      if (settings.database.kind !== 'embedded') {
+      if (settings.database.kind !== 'embedded' || settings.stripe !== undefined) {
         throw new Refusal(
           'DEMO_NEEDS_EMBEDDED',
           'the demo plays with money and time and runs on embedded parts only',
           {
-            next: 'Unset DATABASE_URL and DATABASE_WEB_URL for it.',
+            next: 'Unset DATABASE_URL, DATABASE_WEB_URL and SEIKYU_GATEWAY for it.',
             exitCode: 2,
           },
         );

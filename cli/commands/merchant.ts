@@ -6,6 +6,7 @@ import { listMerchants, merchantByCode } from '../../billing/merchants/queries.t
 import { parseMerchantSettings } from '../../billing/merchants/settings.ts';
 import { costlyTexts } from '../../billing/messages/texts.ts';
 import { Refusal } from '../../billing/refusal.ts';
+import { layoutBeside } from '../layout-file.ts';
 import { operatorName } from '../operator.ts';
 import type { System } from '../system.ts';
 import { withSystem } from './with-system.ts';
@@ -88,7 +89,7 @@ export async function applyFiles(system: System, files: readonly string[]): Prom
     const { settings, warnings } = parseMerchantSettings(readSettingsFile(path), {
       path: file,
       readable: (keyFile) => readableKey(isAbsolute(keyFile) ? keyFile : join(system.settings.home, keyFile)),
-      fileExists: (name) => fs.existsSync(resolve(dirname(path), name)),
+      layout: layoutBeside(dirname(path)),
     });
     // /l/, the short code and 22 characters of the token.
     const linkLength = system.settings.baseUrl.length + '/l/1'.length + 22;

@@ -1,20 +1,27 @@
 import { createHash } from 'node:crypto';
 import type { Temporal } from 'temporal-polyfill';
+import { encodeText } from '../../files/decode.ts';
+import type { Layout } from '../../files/layouts/layout.ts';
+import { billingBytes } from '../../files/layouts/write.ts';
+import type { InwardKind } from '../../files/standard/names.ts';
 import { draw, person } from './people.ts';
 
 export interface DemoMerchant {
   code: string;
   /** First characters of its customer and billing numbers. */
   prefix: string;
+  /** After the prefix: the waterworks' own records have ten bytes for the customer number, and all of them filled. */
+  customerDigits: number;
   /** 1, 2, 3: keeps phone numbers apart. */
   no: number;
   /** Day of the month on which its file arrives, and the day of the next month on which bills fall due. */
   fileDay: number;
   dueDay: number;
   supply: string;
+  /** What stands in its bills: the layouts of two say it themselves. */
+  describe(month: number, units: number): string;
   /** Its settings say `reject: file`. */
   rejectsFiles?: boolean;
-  unit: string;
   yenPerUnit: number;
 }
 
@@ -22,58 +29,70 @@ export const demoMerchants: readonly DemoMerchant[] = [
   {
     code: 'minato-gas',
     prefix: 'MG',
+    customerDigits: 6,
     no: 1,
     fileDay: 25,
     dueDay: 28,
     supply: 'ガス料金',
-    unit: 'm3',
+    describe: (month, units) => `${month}月分 ガス料金 ${units}m3`,
     yenPerUnit: 187,
   },
   {
     code: 'kita-denryoku',
     prefix: 'KD',
+    customerDigits: 6,
     no: 2,
     fileDay: 26,
     dueDay: 28,
     supply: '電気料金',
+    describe: (_, units) => `ご使用量 ${units} kWh`,
     rejectsFiles: true,
-    unit: 'kWh',
     yenPerUnit: 31,
   },
   {
     code: 'sakura-suido',
     prefix: 'SS',
+    customerDigits: 8,
     no: 3,
     fileDay: 27,
     dueDay: 27,
     supply: '水道料金',
-    unit: 'm3',
+    describe: () => '水道料金',
     yenPerUnit: 164,
   },
 ];
 
 export interface InboundFile {
   name: string;
-  content: string;
+  content: Buffer;
   done: string;
 }
 
-/** A standard/1 file with its control file. */
+/** A file in the merchant's layout with its control file. Rows are D records of `standard/1`, without quotes. */
 export function inboundFile(
-  merchant: string,
-  kind: 'billing' | 'cancel',
+  merchant: { code: string; layout: Layout | null },
+  kind: InwardKind,
   businessDate: string,
   sequence: number,
-  records: readonly string[],
-  sum: number,
+  rows: readonly (readonly string[])[],
 ): InboundFile {
-  const name = `${kind}_${merchant}_${businessDate.replaceAll('-', '')}_${String(sequence).padStart(4, '0')}.csv`;
-  const content = [
-    `H,1,${merchant},${kind},${businessDate},${sequence}`,
-    ...records,
-    `T,${records.length},${sum}`,
-    '',
-  ].join('\r\n');
+  const { code, layout } = merchant;
+  const numbered = `${kind}_${code}_${businessDate.replaceAll('-', '')}_${String(sequence).padStart(4, '0')}.csv`;
+  const own = kind === 'enrolment' ? undefined : layout?.inwardName(kind, businessDate, sequence);
+  const name = own ?? numbered;
+  const sum = rows.reduce((total, row) => total + (/^[0-9]+$/.test(row[6] ?? '') ? Number(row[6]) : 0), 0);
+  const content =
+    kind === 'billing' && layout?.kinds.has('billing')
+      ? billingBytes(layout, { businessDate, sequence }, rows)
+      : encodeText(
+          [
+            `H,1,${code},${kind},${businessDate},${sequence}`,
+            ...rows.map((row) => row.join(',')),
+            `T,${rows.length},${sum}`,
+            '',
+          ].join('\r\n'),
+          layout?.encoding ?? 'utf-8',
+        );
   const sha256 = createHash('sha256').update(content).digest('hex');
   return { name, content, done: `${sha256}  ${name}\n` };
 }
@@ -86,6 +105,7 @@ export interface BillingFile extends InboundFile {
 export function billingFile(
   seed: string,
   merchant: DemoMerchant,
+  layout: Layout | null,
   fileDate: Temporal.PlainDate,
   sequence: number,
   bills: number,
@@ -94,39 +114,33 @@ export function billingFile(
   const period = fileDate.toPlainYearMonth().toString();
   const nextMonth = fileDate.add({ months: 1 });
   const dueOn = nextMonth.with({ day: Math.min(merchant.dueDay, nextMonth.daysInMonth) }).toString();
-  const records: string[] = [];
+  const rows: string[][] = [];
   const billingNumbers: string[] = [];
-  let sum = 0;
   for (let index = 1; index <= bills; index++) {
     const customer = person(seed, merchant, index);
     const units = 8 + Math.floor(draw(seed, customer.customerNumber, period, 'use') * 60);
     const amount = 850 + units * merchant.yenPerUnit;
-    const billingNumber = `${merchant.prefix}${period.slice(2).replace('-', '')}-${String(index).padStart(6, '0')}`;
+    const billingNumber = `${merchant.prefix}${period.slice(2).replace('-', '')}${String(index).padStart(6, '0')}`;
     const isFaulty = withFaults && index % 331 === 7;
-    records.push(
-      [
-        'D',
-        billingNumber,
-        customer.customerNumber,
-        customer.name,
-        customer.phone,
-        '',
-        isFaulty ? `${amount}.5` : amount,
-        10,
-        '',
-        period,
-        dueOn,
-        '',
-        `${fileDate.month}月分 ${merchant.supply} ${units}${merchant.unit}`,
-      ].join(','),
-    );
-    if (!isFaulty) {
-      sum += amount;
-      billingNumbers.push(billingNumber);
-    }
+    rows.push([
+      'D',
+      billingNumber,
+      customer.customerNumber,
+      customer.name,
+      customer.phone,
+      '',
+      isFaulty ? `${amount}.5` : String(amount),
+      '10',
+      '',
+      period,
+      dueOn,
+      '',
+      merchant.describe(fileDate.month, units),
+    ]);
+    if (!isFaulty) billingNumbers.push(billingNumber);
   }
   return {
-    ...inboundFile(merchant.code, 'billing', fileDate.toString(), sequence, records, sum),
+    ...inboundFile({ code: merchant.code, layout }, 'billing', fileDate.toString(), sequence, rows),
     billingNumbers,
   };
 }
@@ -135,6 +149,7 @@ export function billingFile(
 export function cancelFile(
   seed: string,
   merchant: DemoMerchant,
+  layout: Layout | null,
   date: Temporal.PlainDate,
   sequence: number,
   billingNumbers: readonly string[],
@@ -142,6 +157,6 @@ export function cancelFile(
   const chosen = billingNumbers.filter((number) => draw(seed, number, 'cancel') < 0.005);
   // Where one bad line refuses the file, there is none.
   const unknown = merchant.rejectsFiles ? [] : [`${merchant.prefix}0000-000000`];
-  const records = [...chosen, ...unknown].map((number) => `D,${number},検針誤り`);
-  return inboundFile(merchant.code, 'cancel', date.toString(), sequence, records, 0);
+  const rows = [...chosen, ...unknown].map((number) => ['D', number, '検針誤り']);
+  return inboundFile({ code: merchant.code, layout }, 'cancel', date.toString(), sequence, rows);
 }

@@ -13,9 +13,10 @@ import { applyFiles } from '../commands/merchant.ts';
 import type { System } from '../system.ts';
 import { billingFile, cancelFile, demoMerchants, type InboundFile } from './bills.ts';
 import { Consumers } from './consumers.ts';
-import { type DemoHome, openDemoHome, sampleFiles } from './home.ts';
+import { type DemoHome, openDemoHome } from './home.ts';
 import { conductOf, person } from './people.ts';
 import { type NewSms, newestSms, nextSequences, openBills } from './queries.ts';
+import { sampleFiles, sampleLayout } from './samples.ts';
 
 export interface DemoOptions {
   billsPerMonth: number;
@@ -156,44 +157,61 @@ class Walk {
     const sequences = await nextSequences(this.#system.db);
     let last = start;
     for (const demo of demoMerchants) {
-      let sequence = sequences.get(demo.code) ?? 1;
+      const { next, files } = sequences.get(demo.code) ?? { next: 1, files: 0 };
+      const layout = sampleLayout(demo.code);
+      // Where bills have no sequence, their names are numbered by themselves, and what takes them back by its own.
+      const isNumbered = layout?.kinds.get('billing')?.hasSequence ?? true;
+      let sequence = isNumbered ? next : files + 1;
+      let cancelSequence = next;
       for (let index = 1; index <= billsPerMonth; index++) {
         const { phone, customerNumber } = person(seed, demo, index);
         if (phone !== '') this.#phones.set(e164(phone), { customerNumber });
       }
-      const isFirstRun = sequence === 1;
+      const isFirstRun = files === 0;
       let firstFileOn = start.with({ day: Math.min(demo.fileDay, start.daysInMonth) });
-      if (demo.code === 'minato-gas') {
-        this.#learnSamplePhones();
-        if (isFirstRun) {
-          for (const file of sampleFiles(demo.code)) {
-            const date = /_(\d{4})(\d{2})(\d{2})_/.exec(file.name);
-            this.#plan(`${date?.[1]}-${date?.[2]}-${date?.[3]}`, demo.code, file);
-          }
-          sequence += 3;
-          // After the samples: sequences must come in order.
-          firstFileOn = firstFileOn.with({ day: 28 });
+      if (demo.code === 'minato-gas') this.#learnSamplePhones();
+      if (isFirstRun) {
+        for (const file of sampleFiles(demo.code)) {
+          const date = /_(\d{4})(\d{2})(\d{2})_/.exec(file.name);
+          const on = `${date?.[1]}-${date?.[2]}-${date?.[3]}`;
+          this.#plan(on < start.toString() ? start.toString() : on, demo.code, file);
+          sequence += 1;
         }
+        // After the samples: sequences must come in order.
+        firstFileOn = firstFileOn.with({ day: 28 });
       }
       if (Temporal.PlainDate.compare(firstFileOn, start) < 0) firstFileOn = firstFileOn.add({ months: 1 });
       for (const month of [0, 1]) {
         const on = firstFileOn.add({ months: month });
-        const bills = billingFile(seed, demo, on, sequence, billsPerMonth, demo.code === 'minato-gas');
-        if (demo.code === 'kita-denryoku' && month === 1) {
+        const bills = billingFile(
+          seed,
+          demo,
+          layout,
+          on,
+          sequence,
+          billsPerMonth,
+          demo.code === 'minato-gas',
+        );
+        // Where one bill that is paid by then would refuse the whole file, it comes with the bills: the number of a refused
+        // file is not used, and next month's would be held for the gap.
+        const isMended = demo.code === 'kita-denryoku' && month === 1;
+        const cancelOn = demo.rejectsFiles ? on.add({ days: isMended ? 1 : 0 }) : on.add({ days: 4 });
+        if (isMended) {
           // Its settings say `reject: file`: one bad line refuses the file, and the same sequence comes again, mended.
-          const faulty = billingFile(seed, demo, on, sequence, billsPerMonth, true);
+          const faulty = billingFile(seed, demo, layout, on, sequence, billsPerMonth, true);
           this.#plan(on.toString(), demo.code, faulty);
           this.#plan(on.add({ days: 1 }).toString(), demo.code, bills);
         } else {
           this.#plan(on.toString(), demo.code, bills);
         }
-        const cancelOn = on.add({ days: 4 });
+        sequence += 1;
+        if (isNumbered) cancelSequence = sequence++;
         this.#plan(
           cancelOn.toString(),
           demo.code,
-          cancelFile(seed, demo, cancelOn, sequence + 1, bills.billingNumbers),
+          cancelFile(seed, demo, layout, cancelOn, cancelSequence, bills.billingNumbers),
         );
-        sequence += 2;
+        if (!isNumbered) cancelSequence += 1;
         if (Temporal.PlainDate.compare(cancelOn, last) > 0) last = cancelOn;
       }
     }
@@ -210,7 +228,7 @@ class Walk {
 
   #learnSamplePhones(): void {
     for (const file of sampleFiles('minato-gas')) {
-      for (const line of file.content.split(/\r?\n/)) {
+      for (const line of file.content.toString('utf8').split(/\r?\n/)) {
         const fields = line.split(',');
         if (fields[0] !== 'D' || fields[4] === undefined) continue;
         const phone = fields[4].normalize('NFKC');

@@ -1,9 +1,9 @@
 import fs from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseDocument } from 'yaml';
 import type { DemoMerchant, InboundFile } from './bills.ts';
 import { demoMerchants } from './bills.ts';
+import { sample } from './samples.ts';
 import {
   answersWithKey,
   type KeyPair,
@@ -25,7 +25,6 @@ export interface DemoHome {
   read(merchant: string, folder: 'inbound' | 'outbound', name: string): string;
 }
 
-const samples = fileURLToPath(new URL('./samples/', import.meta.url));
 const preferredPort = 2222;
 
 /**
@@ -85,34 +84,20 @@ function foldersOf(merchant: DemoMerchant): { inbound: string; outbound: string 
   return settings.exchange;
 }
 
-export function sample(merchant: string, name: string): string {
-  return fs.readFileSync(join(samples, merchant, name), 'utf8');
-}
-
-/** The three files of the samples, byte for byte. */
-export function sampleFiles(merchant: string): InboundFile[] {
-  const folder = join(samples, merchant, 'inbound');
-  return fs
-    .readdirSync(folder)
-    .filter((name) => !name.endsWith('.done'))
-    .sort()
-    .map((name) => ({
-      name,
-      content: fs.readFileSync(join(folder, name), 'utf8'),
-      done: fs.readFileSync(join(folder, `${name}.done`), 'utf8'),
-    }));
-}
-
-/** The sample's settings, pointed at the demo's server. Two of them have layouts of their own, which come later: standard/1 until then. */
+/** The sample's settings, pointed at the demo's server, with its layout beside them. */
 function writeSettings(folder: string, merchant: DemoMerchant, sftp: DemoHome['sftp']): string {
   const document = parseDocument(sample(merchant.code, 'merchant.yaml'));
   document.setIn(['exchange', 'sftp', 'port'], sftp.port);
   document.setIn(['exchange', 'sftp', 'host_keys'], [sftp.hostKeyFingerprint]);
-  document.set('layout', 'standard/1');
   document.deleteIn(['autopay', 'direct_debit']);
   if (document.hasIn(['dunning', 'debit'])) {
     document.setIn(['dunning', 'card'], { attempts: 2, on: ['+0d', 'next_debit_day'] });
     document.deleteIn(['dunning', 'debit']);
+  }
+  if (document.get('layout') === 'layout.yaml') {
+    const layout = `${merchant.code}-layout.yaml`;
+    document.set('layout', layout);
+    fs.writeFileSync(join(folder, 'merchants', layout), sample(merchant.code, 'layout.yaml'));
   }
   const path = join(folder, 'merchants', `${merchant.code}.yaml`);
   fs.writeFileSync(path, document.toString());

@@ -31,23 +31,33 @@ export async function leaveBillsOpen(system: System, stop: AbortSignal): Promise
   const { timezone } = merchant.settings;
   const day = clock.now().toZonedDateTimeISO(timezone).toPlainDate();
   const date = day.toString();
-  const sequence = (await nextSequences(system.db)).get(demo.code) ?? 1;
+  const sequence = (await nextSequences(system.db)).get(demo.code)?.next ?? 1;
   const dueOn = day.add({ months: 1 }).toString();
-  const records: string[] = [];
-  let sum = 0;
+  const rows: string[][] = [];
   for (let index = 1; index <= bills; index++) {
     const amount = 3_000 + index * 417;
     const number = `TRY${date.replaceAll('-', '')}-${index}`;
     const phone = `080-9000-000${index}`;
     const words = `お試し ${demo.supply}`;
-    records.push(
-      `D,${number},TRY${index}-${lastFour},試験 太郎,${phone},,${amount},10,,${date.slice(0, 7)},${dueOn},link,${words}`,
-    );
-    sum += amount;
+    rows.push([
+      'D',
+      number,
+      `TRY${index}-${lastFour}`,
+      '試験 太郎',
+      phone,
+      '',
+      String(amount),
+      '10',
+      '',
+      date.slice(0, 7),
+      dueOn,
+      'link',
+      words,
+    ]);
   }
   const home = await serveDemoHome(system);
   try {
-    home.drop(demo.code, inboundFile(demo.code, 'billing', date, sequence, records, sum));
+    home.drop(demo.code, inboundFile({ code: demo.code, layout: null }, 'billing', date, sequence, rows));
     for (const [time, job] of [
       ['04:20', 'fetch'],
       ['04:20', 'ingest'],

@@ -139,10 +139,10 @@ export function conductOf(seed: string, customer: string): Conduct {
 /** Customer `index` of a merchant; phones are unique over all merchants. */
 export function person(
   seed: string,
-  merchant: { code: string; prefix: string; no: number },
+  merchant: { code: string; prefix: string; customerDigits: number; no: number },
   index: number,
 ): Person {
-  const customerNumber = `${merchant.prefix}${String(index).padStart(6, '0')}`;
+  const customerNumber = `${merchant.prefix}${String(index).padStart(merchant.customerDigits, '0')}`;
   const block = String(merchant.no * 1000 + Math.floor(index / 10_000)).padStart(4, '0');
   const rest = String(index % 10_000).padStart(4, '0');
   const reach = draw(seed, merchant.code, customerNumber, 'phone');

@@ -9,13 +9,13 @@ export async function openBills(db: Db): Promise<number> {
 }
 
 /** The next sequence number of each merchant's inward files. */
-export async function nextSequences(db: Db): Promise<Map<string, number>> {
-  const rows = await db.query<{ code: string; next: number }>(
-    `select m.code, coalesce(max(f.sequence), 0) + 1 as next
+export async function nextSequences(db: Db): Promise<Map<string, { next: number; files: number }>> {
+  const rows = await db.query<{ code: string; next: number; files: number }>(
+    `select m.code, coalesce(max(f.sequence), 0) + 1 as next, count(f.id) as files
      from merchants m left join billing_files f on f.merchant_id = m.id and f.state in ('loading', 'released')
      group by m.code`,
   );
-  return new Map(rows.map((row) => [row.code, row.next]));
+  return new Map(rows.map(({ code, next, files }) => [code, { next, files }]));
 }
 
 export interface NewSms {

@@ -53,6 +53,10 @@ export type SftpOperation =
 export interface SftpFaults {
   /** These requests are taken and never answered. */
   silent?: readonly SftpOperation[];
+  /** The connection is cut when one of these comes in. */
+  cut?: readonly SftpOperation[];
+  /** These are refused for want of rights. */
+  deny?: readonly SftpOperation[];
   /** After so many file bytes read or written over all connections, requests are no more answered. */
   stallAfterBytes?: number;
   /** After so many file bytes read or written over all connections, the connection is cut. */
@@ -64,6 +68,14 @@ export interface SftpFaults {
   loseRenameAnswer?: boolean;
   /** The disk is full: every write fails. */
   refuseWrite?: boolean;
+  /** After so many file bytes read or written over all connections, writes fail. */
+  fullAfterBytes?: number;
+  /** Writes are confirmed, and nothing of them is kept. */
+  loseWrites?: boolean;
+  /** Reading goes on after the end of each file, for ever. */
+  readWithoutEnd?: boolean;
+  /** Stand in every listing, whether there are such files or not. */
+  listed?: readonly { name: string; sizeBytes: number; mode: number }[];
 }
 
 export interface SftpServer {
@@ -222,8 +234,13 @@ function serve(
   let queue: Promise<void> = Promise.resolve();
   const answer = (operation: SftpOperation, request: number, work: () => Promise<void>): void => {
     if (faults.silent?.includes(operation)) return;
+    if (faults.cut?.includes(operation)) {
+      cut();
+      return;
+    }
     queue = queue.then(async () => {
       try {
+        if (faults.deny?.includes(operation)) throw new Refused(STATUS_CODE.PERMISSION_DENIED);
         await work();
       } catch (error) {
         sftp.status(request, error instanceof Refused ? error.status : statusOf(error));
@@ -277,15 +294,17 @@ function serve(
       const buffer = Buffer.alloc(Math.min(length, 65_536));
       const { bytesRead } = await opened.file.read(buffer, 0, buffer.length, offset);
       if (!passes(bytesRead)) return;
-      if (bytesRead === 0) sftp.status(request, STATUS_CODE.EOF);
+      if (bytesRead === 0 && faults.readWithoutEnd) sftp.data(request, Buffer.alloc(65_536));
+      else if (bytesRead === 0) sftp.status(request, STATUS_CODE.EOF);
       else sftp.data(request, buffer.subarray(0, bytesRead));
     }),
   );
   sftp.on('WRITE', (request, handle, offset, data) =>
     answer('WRITE', request, async () => {
       const opened = take(handle);
-      if (opened.type !== 'file' || faults.refuseWrite) throw new Refused(STATUS_CODE.FAILURE);
-      await opened.file.write(data, 0, data.length, opened.append ? null : offset);
+      const full = counts.fileBytes + data.length > (faults.fullAfterBytes ?? Number.POSITIVE_INFINITY);
+      if (opened.type !== 'file' || faults.refuseWrite || full) throw new Refused(STATUS_CODE.FAILURE);
+      if (!faults.loseWrites) await opened.file.write(data, 0, data.length, opened.append ? null : offset);
       if (passes(data.length)) sftp.status(request, STATUS_CODE.OK);
     }),
   );
@@ -305,6 +324,12 @@ function serve(
         const stats = await lstat(join(local, name));
         entries.push({ filename: name, longname: longname(name, stats), attrs: attributes(stats) });
       }
+      for (const { name, sizeBytes: size, mode } of faults.listed ?? [])
+        entries.push({
+          filename: name,
+          longname: '',
+          attrs: { mode, size, uid: 0, gid: 0, atime: 0, mtime: 0 },
+        });
       give(request, { type: 'folder', entries });
     }),
   );

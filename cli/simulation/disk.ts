@@ -1,4 +1,5 @@
 import type { Disk } from '../../billing/ports.ts';
+import { diskFull } from '../../files/disk.ts';
 import type { Baton, Mortal } from './baton.ts';
 import type { Faults } from './faults.ts';
 
@@ -13,7 +14,7 @@ export function simulatedDisk(baton: Baton, self: Mortal, faults: Faults, conten
       for await (const piece of pieces) parts.push(Uint8Array.from(piece));
       await baton.pause(self, 0, `disk.write ${parts.length}`);
       if (faults.hits(faults.profile.disk.full)) {
-        throw Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' });
+        throw diskFull(new Error('ENOSPC: no space left on device'));
       }
       const whole = Buffer.concat(parts);
       content.set(path, whole);

@@ -67,6 +67,12 @@ export interface FaultProfile {
     hostileName: number;
     sendsAgain: number;
     brokenFile: number;
+    /** Between two files of bills, one of holds, contacts or agreements that end. */
+    holds: number;
+    contacts: number;
+    endings: number;
+    /** Each day, that somebody notices that a file was wrong, and recalls it. */
+    recallsFile: number;
   };
   /** Clocks of processes differ by up to so many milliseconds. */
   skewMs: number;
@@ -118,7 +124,16 @@ export const wild: FaultProfile = {
   },
   disk: { full: 0.05 },
   receiver: { timeoutBefore: 0.1, timeoutAfter: 0.1, error500: 0.1 },
-  merchant: { slowWrite: 0.5, hostileName: 0.1, sendsAgain: 0.15, brokenFile: 0.1 },
+  merchant: {
+    slowWrite: 0.5,
+    hostileName: 0.1,
+    sendsAgain: 0.15,
+    brokenFile: 0.1,
+    holds: 0.4,
+    contacts: 0.2,
+    endings: 0.2,
+    recallsFile: 0.06,
+  },
   skewMs: 400,
 };
 
@@ -162,7 +177,16 @@ export const calm: FaultProfile = {
   store: { unreachable: 0, brokenBefore: 0, brokenAfter: 0, halfTransfer: 0, shortDownload: 0, refused: 0 },
   disk: { full: 0 },
   receiver: { timeoutBefore: 0, timeoutAfter: 0, error500: 0 },
-  merchant: { slowWrite: 0, hostileName: 0, sendsAgain: 0, brokenFile: 0 },
+  merchant: {
+    slowWrite: 0,
+    hostileName: 0,
+    sendsAgain: 0,
+    brokenFile: 0,
+    holds: 0,
+    contacts: 0,
+    endings: 0,
+    recallsFile: 0,
+  },
   skewMs: 400,
 };
 

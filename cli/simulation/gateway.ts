@@ -11,6 +11,8 @@ import type {
   OffSessionCharge,
   Payout,
   PayoutLine,
+  RefundLookup,
+  RefundRequest,
   SavedMethod,
   SettlementLine,
   WebhookHint,
@@ -29,6 +31,17 @@ export interface Capture {
   currency: string;
   capturedAtMs: number;
   savedMethod: SavedMethod | null;
+}
+
+/** Money that the gateway gave back. */
+export interface Refunded {
+  account: string;
+  reference: string;
+  chargeReference: string;
+  gatewayRefundId: string;
+  amount: number;
+  currency: string;
+  refundedAtMs: number;
 }
 
 export interface Page {
@@ -68,6 +81,7 @@ const payoutAfterDays = 2;
 /** The gateway itself, with books that no code of the product can write. */
 export class GatewayTruth {
   readonly captures: Capture[] = [];
+  readonly refunds: Refunded[] = [];
   readonly pages = new Map<string, Page>();
   /** Charges in its reports that are nobody's here, by account and id; each was told of at least once. */
   readonly foreign = new Set<string>();
@@ -75,6 +89,8 @@ export class GatewayTruth {
   downUntilMs = 0;
   /** Told of each capture at the moment when it is made. */
   onCapture: (capture: Capture) => Promise<void> = async () => undefined;
+  /** Told of each refund at the moment when it is made. */
+  onRefund: (refund: Refunded) => Promise<void> = async () => undefined;
   /** Told of each webhook that is to be sent. */
   onWebhook: (webhook: WebhookToSend) => void = () => undefined;
   readonly #baton: Baton;
@@ -161,6 +177,37 @@ export class GatewayTruth {
     };
   }
 
+  /** Once for each reference, and as much of a capture as its caller asks: whether that is too much is the oracle's to see. */
+  async refund(request: RefundRequest): Promise<RefundLookup> {
+    const { account, reference, chargeReference, amount, currency } = request;
+    if (this.refundOf(account, reference).kind === 'not_found') {
+      if (!this.#captured.has(keyOf(account, chargeReference)))
+        return { kind: 'failed', code: 'charge_not_refundable' };
+      const refund: Refunded = {
+        account,
+        reference,
+        chargeReference,
+        gatewayRefundId: this.#id('re'),
+        amount,
+        currency,
+        refundedAtMs: this.#baton.nowMs,
+      };
+      this.refunds.push(refund);
+      await this.onRefund(refund);
+    }
+    return this.refundOf(account, reference);
+  }
+
+  refundOf(account: string, reference: string): RefundLookup {
+    const refund = this.refunds.find((each) => each.account === account && each.reference === reference);
+    if (refund === undefined) return { kind: 'not_found' };
+    const { gatewayRefundId, amount, currency, refundedAtMs } = refund;
+    return {
+      kind: 'succeeded',
+      refunded: { gatewayRefundId, amount, currency, refundedAt: instantOf(refundedAtMs) },
+    };
+  }
+
   /** A customer types a card on the page. */
   async payOnPage(url: string, cardName: string): Promise<'paid' | 'declined' | 'closed'> {
     const page = [...this.pages.values()].find((each) => urlOf(each) === url);
@@ -218,6 +265,22 @@ export class GatewayTruth {
       else if (fault !== 'lineLate') draft.lines.push(line);
       if (fault === 'lineTwice') draft.lines.push(line);
     }
+    for (const each of this.refunds) {
+      if (each.account !== account) continue;
+      if (each.refundedAtMs < startMs || each.refundedAtMs >= startMs + dayMs) continue;
+      const line: SettlementLine = {
+        gatewayChargeId: each.gatewayRefundId,
+        reference: each.reference,
+        kind: 'refund',
+        amount: each.amount,
+        currency: each.currency,
+        fee: 0,
+        feeTax: 0,
+        capturedAt: instantOf(each.refundedAtMs),
+      };
+      draft.lines.push(line);
+      draft.corrected.push(line);
+    }
     if (this.#faults.hits(odds.lineForeign)) {
       const line: SettlementLine = {
         gatewayChargeId: this.#id('ch'),
@@ -247,12 +310,13 @@ export class GatewayTruth {
       lines.push({ gatewayChargeId, reference, kind: 'charge', amount, currency, ...feesOf(amount) });
       byPeriod.set(period, lines);
     }
+    this.#takeOff(account, byPeriod);
     return [...byPeriod].flatMap(([period, lines]) => {
       const valueDay = (period + 1) * payoutEveryDays + payoutAfterDays;
       if (valueDay > today) return [];
       const sum = (of: (line: PayoutLine) => number) => lines.reduce((total, line) => total + of(line), 0);
       const [gross, fee, feeTax] = [
-        sum((line) => line.amount),
+        sum((line) => (line.kind === 'refund' ? -line.amount : line.amount)),
         sum((line) => line.fee),
         sum((line) => line.feeTax),
       ];
@@ -260,6 +324,22 @@ export class GatewayTruth {
       const net = gross - fee - feeTax;
       return [{ payout: { id: `po_${period}`, valueDate, currency: 'JPY', gross, fee, feeTax, net }, lines }];
     });
+  }
+
+  /** What went back comes off the first payout from then on that is still worth something after it. */
+  #takeOff(account: string, byPeriod: Map<number, PayoutLine[]>): void {
+    const periods = [...byPeriod].sort(([one], [other]) => one - other);
+    for (const each of this.refunds.filter((refund) => refund.account === account)) {
+      const since = Math.floor(dayOf(each.refundedAtMs) / payoutEveryDays);
+      const { gatewayRefundId: gatewayChargeId, reference, amount, currency } = each;
+      const worth = (lines: readonly PayoutLine[]) =>
+        lines.reduce(
+          (sum, line) => sum + (line.kind === 'refund' ? -line.amount : line.amount - line.fee - line.feeTax),
+          0,
+        );
+      const into = periods.find(([period, lines]) => period >= since && worth(lines) >= amount);
+      into?.[1].push({ gatewayChargeId, reference, kind: 'refund', amount, currency, fee: 0, feeTax: 0 });
+    }
   }
 
   /** Its own list of what it took, in the order of taking. */
@@ -273,7 +353,9 @@ export class GatewayTruth {
         invoiceId: each.invoiceId,
         amount: each.amount,
         currency: each.currency,
-        refunded: 0,
+        refunded: this.refunds
+          .filter((refund) => refund.account === account && refund.chargeReference === each.reference)
+          .reduce((sum, refund) => sum + refund.amount, 0),
         method: 'card',
         capturedAt: instantOf(each.capturedAtMs),
       }));
@@ -446,6 +528,35 @@ export function simulatedGateway(baton: Baton, self: Mortal, faults: Faults, tru
       const answer = truth.stateOf(account, reference);
       if (fault === 'timeoutAfter') return silence('gateway.close');
       await back(`gateway.close ${answer.kind}`);
+      return answer;
+    },
+
+    async refund(request) {
+      const fault = faults.draw(
+        faults.profile.gateway,
+        'timeoutBefore',
+        'timeoutAfter',
+        'timeoutLate',
+        'rateLimited',
+      );
+      await there(`gateway.refund ${request.reference} ${fault ?? ''}`);
+      if (isDown() || fault === 'timeoutBefore') return silence('gateway.refund');
+      if (fault === 'rateLimited') return { kind: 'not_executed', why: '429' };
+      if (fault === 'timeoutLate') {
+        later(() => truth.refund(request));
+        return silence('gateway.refund');
+      }
+      const answer = await truth.refund(request);
+      if (fault === 'timeoutAfter') return silence('gateway.refund');
+      await back(`gateway.refund ${answer.kind}`);
+      return answer.kind === 'not_found' ? { kind: 'unknown', why: 'not found' } : answer;
+    },
+
+    async lookupRefund(account, reference) {
+      await there(`gateway.lookupRefund ${reference}`);
+      if (isDown() || faults.hits(faults.profile.gateway.lookupFails)) return silence('gateway.lookupRefund');
+      const answer = truth.refundOf(account, reference);
+      await back(`gateway.lookupRefund ${answer.kind}`);
       return answer;
     },
 

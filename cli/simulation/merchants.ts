@@ -1,9 +1,13 @@
 import type { Temporal } from 'temporal-polyfill';
 import { parseDocument } from 'yaml';
 import { type MerchantSettings, parseMerchantSettings } from '../../billing/merchants/settings.ts';
+import type { Layout } from '../../files/layouts/layout.ts';
+import { readRows } from '../../files/layouts/rows.ts';
+import type { InwardKind } from '../../files/standard/names.ts';
 import { type DemoMerchant, demoMerchants, type InboundFile, inboundFile } from '../demo/bills.ts';
-import { sample } from '../demo/home.ts';
 import { type Person, person } from '../demo/people.ts';
+import { sample, sampleFolder, sampleLayout } from '../demo/samples.ts';
+import { layoutBeside } from '../layout-file.ts';
 import type { Baton } from './baton.ts';
 import type { Chance } from './chance.ts';
 import type { Faults } from './faults.ts';
@@ -19,7 +23,7 @@ export interface SentBill {
 
 export interface SentFile {
   name: string;
-  kind: 'billing' | 'cancel';
+  kind: InwardKind;
   /** Broken on purpose: it must be refused whole. */
   isBroken: boolean;
   bills: SentBill[];
@@ -28,18 +32,23 @@ export interface SentFile {
 /** An outward file as the merchant took it. */
 export interface ReceivedFile {
   name: string;
-  content: string;
+  content: Buffer;
 }
 
 export interface SimulatedMerchant {
   demo: DemoMerchant;
   code: string;
   settings: MerchantSettings;
+  layout: Layout | null;
   people: Person[];
   store: StoreTruth;
   sent: SentFile[];
   received: ReceivedFile[];
   nextSequence: number;
+  /** In the names of bills whose layout has no sequence. */
+  nextUnnumbered: number;
+  /** Numbers of refused files that it has used again. */
+  mended: Set<number>;
 }
 
 /** So that a month of days sees whole lives of bills, and enrolled customers charged three times. */
@@ -51,6 +60,7 @@ export function simulatedMerchants(count: number, chance: Chance): SimulatedMerc
     demo,
     code: demo.code,
     settings: settingsOf(demo),
+    layout: sampleLayout(demo.code),
     people: Array.from({ length: chance.between(3, 6) }, (_, index) =>
       troubled(person(`simulation ${chance.between(1, 1_000)}`, demo, index + 1), chance),
     ),
@@ -58,6 +68,8 @@ export function simulatedMerchants(count: number, chance: Chance): SimulatedMerc
     sent: [],
     received: [],
     nextSequence: 1,
+    nextUnnumbered: 1,
+    mended: new Set(),
   }));
 }
 
@@ -79,7 +91,6 @@ function troubled(known: Person, chance: Chance): Person {
 
 function settingsOf(demo: DemoMerchant): MerchantSettings {
   const document = parseDocument(sample(demo.code, 'merchant.yaml'));
-  document.set('layout', 'standard/1');
   document.deleteIn(['autopay', 'direct_debit']);
   document.deleteIn(['dunning', 'debit']);
   document.setIn(['autopay', 'debit_day'], 'due_date');
@@ -87,15 +98,20 @@ function settingsOf(demo: DemoMerchant): MerchantSettings {
   document.setIn(['dunning', 'return_after'], '+12d');
   document.setIn(['notify', 'reminders'], ['-2bd', '+2bd']);
   document.setIn(['checkout', 'link_valid_days'], 30);
+  // Bills come every eighth day: a second one in a month is usual, but to one merchant, whose operator looks each time.
+  document.setIn(['gates', 'twice'], demo.code === 'minato-gas');
   document.setIn(['gateway', 'fee'], { rate_percent: 3.25, tax_percent: 10 });
   return parseMerchantSettings(document.toString(), {
     path: `${demo.code}.yaml`,
     readable: () => 'ok',
-    fileExists: () => true,
+    layout: layoutBeside(sampleFolder(demo.code)),
   }).settings;
 }
 
-/** What the merchant does on a day: a file of bills every eighth, one that takes some back two days later. */
+/**
+ * What the merchant does on a day: a file of bills every eighth, one that takes some back two days later, and now and then
+ * one of another kind after that.
+ */
 export function planDay(
   merchant: SimulatedMerchant,
   day: Temporal.PlainDate,
@@ -103,6 +119,7 @@ export function planDay(
   baton: Baton,
   faults: Faults,
   chance: Chance,
+  kinds: Chance,
 ): void {
   const offset = merchant.demo.no - 1;
   const inbox = merchant.settings.exchange.inbound;
@@ -119,13 +136,13 @@ export function planDay(
     const { file, bills } = billingFile(merchant, day, chance);
     if (isBroken) {
       // Half of it, with a control file of its own: nothing of it may be taken in, and the sequence comes again.
-      const half = file.content.slice(0, Math.floor(file.content.length / 2));
-      const broken = inboundFile(merchant.code, 'billing', day.toString(), merchant.nextSequence, [], 0);
-      const name = broken.name;
+      const half = file.content.subarray(0, Math.floor(file.content.length / 2));
+      const { name } = file;
       drop(merchant, { name, content: half, done: '' }, at(2), baton, faults);
       merchant.sent.push({ name, kind: 'billing', isBroken: true, bills: [] });
     }
-    merchant.nextSequence += 1;
+    if (isNumbered(merchant)) merchant.nextSequence += 1;
+    else merchant.nextUnnumbered += 1;
     send(file, { name: file.name, kind: 'billing', isBroken: false, bills });
     if (faults.hits(odds.sendsAgain)) drop(merchant, file, at(9), baton, faults);
   }
@@ -133,12 +150,22 @@ export function planDay(
     const last = merchant.sent.findLast((file) => file.kind === 'billing' && !file.isBroken);
     const numbers = (last?.bills ?? []).filter((bill) => bill.isValid && chance.hits(0.15));
     if (numbers.length > 0) {
-      const lines = numbers.map((bill) => `D,${bill.billingNumber},検針誤り`);
-      const file = inboundFile(merchant.code, 'cancel', day.toString(), merchant.nextSequence, lines, 0);
+      const rows = numbers.map((bill) => ['D', bill.billingNumber, '検針誤り']);
+      const file = inboundFile(merchant, 'cancel', day.toString(), merchant.nextSequence, rows);
       merchant.nextSequence += 1;
       send(file, { name: file.name, kind: 'cancel', isBroken: false, bills: [] });
     }
   }
+  if (dayNo % daysBetweenFiles === offset + 4) {
+    const told = otherKind(merchant, day, odds, kinds);
+    if (told !== null) {
+      const { kind, record } = told;
+      const file = inboundFile(merchant, kind, day.toString(), merchant.nextSequence, [record.split(',')]);
+      merchant.nextSequence += 1;
+      send(file, { name: file.name, kind, isBroken: false, bills: [] });
+    }
+  }
+  mendGaps(merchant, day, baton, faults);
   if (faults.hits(odds.hostileName)) {
     const name = chance.oneOf([
       '../../etc/passwd',
@@ -156,6 +183,57 @@ export function planDay(
     baton.at(at(hour), `${merchant.code} looks for files`, () => collect(merchant));
 }
 
+const reasons = ['dispute', 'hardship', 'disaster', 'paid_elsewhere'];
+
+/** One line about one customer whom an earlier file has brought. */
+function otherKind(
+  merchant: SimulatedMerchant,
+  day: Temporal.PlainDate,
+  odds: Faults['profile']['merchant'],
+  kinds: Chance,
+): { kind: InwardKind; record: string } | null {
+  const { customerNumber, phone } = kinds.oneOf(merchant.people);
+  const drawn = kinds.next();
+  if (drawn < odds.holds) {
+    const until = day.add({ days: kinds.between(1, 6) });
+    return { kind: 'hold', record: `D,${customerNumber},,place,${kinds.oneOf(reasons)},${until}` };
+  }
+  if (drawn < odds.holds + odds.contacts)
+    return {
+      kind: 'contact',
+      record: `D,${customerNumber},${phone},${customerNumber.toLowerCase()}@example.jp`,
+    };
+  if (drawn < odds.holds + odds.contacts + odds.endings)
+    return { kind: 'enrolment', record: `D,${customerNumber},,end,card,,,${day}` };
+  return null;
+}
+
+/**
+ * A refused file has not used its number up, and everything after it is held: the merchant reads its receipts and sends an
+ * empty file under the number. Bills are sent again by themselves.
+ */
+export function mendGaps(
+  merchant: SimulatedMerchant,
+  day: Temporal.PlainDate,
+  baton: Baton,
+  faults: Faults,
+): void {
+  const { layout } = merchant;
+  const own = layout?.outwardNames.get('receipt');
+  for (const { name, content } of merchant.received) {
+    if (!(own ? own.read(name) !== undefined : name.startsWith('receipt_'))) continue;
+    const text = new TextDecoder(layout?.encoding ?? 'utf-8').decode(content);
+    const [, input = '', , status = ''] = /^F,.*$/m.exec(text)?.[0].split(',') ?? [];
+    const sequence = Number(/_(\d+)\.csv$/.exec(input)?.[1]);
+    const isBilling = !/^(cancel|hold|enrolment|contact)_/.test(input);
+    if (status !== 'rejected' || isBilling || merchant.mended.has(sequence)) continue;
+    merchant.mended.add(sequence);
+    const file = inboundFile(merchant, 'contact', day.toString(), sequence, []);
+    merchant.sent.push({ name: file.name, kind: 'contact', isBroken: false, bills: [] });
+    drop(merchant, file, baton.nowMs + 5 * 3_600_000, baton, faults);
+  }
+}
+
 function billingFile(
   merchant: SimulatedMerchant,
   day: Temporal.PlainDate,
@@ -164,35 +242,56 @@ function billingFile(
   const period = day.toPlainYearMonth().toString();
   const dueOn = day.add({ days: daysToPay }).toString();
   const bills: SentBill[] = [];
-  const records: string[] = [];
+  const rows: string[][] = [];
   // Some have two bills in one file; where one bad line refuses the whole file, there is none.
   const mayErr = merchant.settings.exchange.reject === 'line';
   for (const customer of [...merchant.people, ...merchant.people.filter(() => chance.hits(0.2))]) {
-    const billingNumber = `${merchant.demo.prefix}${day.toString().slice(2).replaceAll('-', '')}-${String(bills.length + 1).padStart(4, '0')}`;
+    const billingNumber = `${merchant.demo.prefix}${day.toString().slice(2).replaceAll('-', '')}${String(bills.length + 1).padStart(4, '0')}`;
     const amount = 850 + chance.between(8, 68) * merchant.demo.yenPerUnit;
     const isValid = !(mayErr && chance.hits(0.05));
-    records.push(
-      [
-        'D',
-        billingNumber,
-        customer.customerNumber,
-        customer.name,
-        customer.phone,
-        '',
-        isValid ? amount : `${amount}.5`,
-        10,
-        '',
-        period,
-        dueOn,
-        '',
-        merchant.demo.supply,
-      ].join(','),
-    );
+    rows.push([
+      'D',
+      billingNumber,
+      customer.customerNumber,
+      customer.name,
+      customer.phone,
+      '',
+      String(amount),
+      '10',
+      '',
+      period,
+      // A day that no month has, in whatever form the layout writes it.
+      isValid ? dueOn : `${dueOn.slice(0, 8)}45`,
+      '',
+      merchant.demo.describe(day.month, amount),
+    ]);
     bills.push({ billingNumber, customerNumber: customer.customerNumber, amount, isValid });
   }
-  const sum = bills.reduce((total, bill) => total + (bill.isValid ? bill.amount : 0), 0);
-  const file = inboundFile(merchant.code, 'billing', day.toString(), merchant.nextSequence, records, sum);
+  const number = isNumbered(merchant) ? merchant.nextSequence : merchant.nextUnnumbered;
+  const file = inboundFile(merchant, 'billing', day.toString(), number, rows);
   return { file, bills };
+}
+
+function isNumbered({ layout }: SimulatedMerchant): boolean {
+  return layout?.kinds.get('billing')?.hasSequence ?? true;
+}
+
+/** The rows of a result file, as the merchant's own programs would read it; undefined: it is of another kind. */
+export async function resultRows(
+  { code, layout }: SimulatedMerchant,
+  file: ReceivedFile,
+): Promise<string[][] | undefined> {
+  const own = layout?.outwardNames.get('result');
+  const isResult = own ? own.read(file.name) !== undefined : file.name.startsWith(`result_${code}_`);
+  if (!isResult) return undefined;
+  const rows: string[][] = [];
+  for await (const records of readRows(only(file.content), layout, 'result'))
+    for (const { fields } of records) if (fields[0] === 'R') rows.push(fields);
+  return rows;
+}
+
+async function* only(bytes: Buffer): AsyncGenerator<Buffer> {
+  yield bytes;
 }
 
 /** The file, perhaps growing piece by piece, and at last its control file. */
@@ -205,7 +304,7 @@ function drop(
 ): void {
   const { inbound, completion } = merchant.settings.exchange;
   const path = `${inbound}/${file.name}`;
-  const whole = Buffer.from(file.content);
+  const whole = file.content;
   const pieces = faults.hits(faults.profile.merchant.slowWrite) ? 4 : 1;
   for (let piece = 1; piece <= pieces; piece += 1) {
     const afterMs = atMs + (piece - 1) * faults.between(1_000, 15_000);
@@ -233,7 +332,7 @@ export function collect(merchant: SimulatedMerchant): void {
   for (const [path, file] of [...files]) {
     const control = files.get(`${path}.done`);
     if (!path.startsWith(folder) || path.startsWith(`${folder}.`) || control === undefined) continue;
-    merchant.received.push({ name: path.slice(folder.length), content: file.bytes.toString('utf8') });
+    merchant.received.push({ name: path.slice(folder.length), content: Buffer.from(file.bytes) });
     files.delete(path);
     files.delete(`${path}.done`);
   }

@@ -13,12 +13,13 @@ import { merchantByCode } from '../../billing/merchants/queries.ts';
 import { messageOf } from '../../billing/messages/message.ts';
 import type { Baton } from './baton.ts';
 import type { TakenSms } from './carrier.ts';
-import type { Capture, GatewayTruth } from './gateway.ts';
-import type { SimulatedMerchant } from './merchants.ts';
+import type { Capture, GatewayTruth, Refunded } from './gateway.ts';
+import { resultRows, type SimulatedMerchant } from './merchants.ts';
 import {
   alertOf,
   bills,
   bookedPayments,
+  bookedRefunds,
   clearing,
   findingsAtRest,
   frozenFile,
@@ -28,6 +29,8 @@ import {
   openNow,
   parkedReasons,
   payoutsAtRest,
+  recalledAtRest,
+  refundState,
   sealedHashes,
   unfinished,
 } from './queries.ts';
@@ -82,6 +85,26 @@ export class Oracle {
     const before = this.#capturedFor.get(bill);
     if (before !== undefined) this.violated('I-4', `bill ${bill} was charged twice: ${before}, ${reference}`);
     this.#capturedFor.set(bill, reference);
+  }
+
+  /** 13, 18: the gateway has just given money back. */
+  async refunded(refund: Refunded): Promise<void> {
+    const { account, reference, chargeReference } = refund;
+    const state = await this.#look(() => refundState(this.#db, account, uuidOf(reference)));
+    if (state !== 'processing' && state !== 'unknown')
+      this.violated(
+        'I-18',
+        `the gateway gave money back as ${reference} while that was ${state ?? 'not known'}`,
+      );
+    const sumOf = (rows: readonly { amount: number }[]) => rows.reduce((sum, { amount }) => sum + amount, 0);
+    const taken = this.#gateway.captures.filter(
+      (each) => each.account === account && each.reference === chargeReference,
+    );
+    const back = this.#gateway.refunds.filter(
+      (each) => each.account === account && each.chargeReference === chargeReference,
+    );
+    if (sumOf(back) > sumOf(taken))
+      this.violated('I-13', `${sumOf(back)} given back of ${sumOf(taken)} taken for ${chargeReference}`);
   }
 
   /** 5, 18: the carrier has just taken a message. */
@@ -146,8 +169,10 @@ export class Oracle {
       return;
     }
     const name = path.slice(outbound.length + 1);
+    // What was left of a try that broke is taken away; what the merchant can see never is.
+    if (name.startsWith('.')) return;
     if (what === 'removed') this.violated('I-15', `an outward file was removed: ${path}`);
-    if (name.startsWith('.') || what === 'removed') return;
+    if (what === 'removed') return;
     if (what === 'written') this.violated('I-15', `written under the final name ${path}`);
     const bytes = merchant.store.files.get(path)?.bytes ?? Buffer.alloc(0);
     const sha256 = createHash('sha256').update(bytes).digest('hex');
@@ -222,7 +247,7 @@ export class Oracle {
         this.violated('audit', `${code}: ${what}: ${detail} (${actor})`);
       const sealed = await this.#look(() => sealedHashes(this.#db, code));
       for (const file of received.filter(({ name }) => name.startsWith('tieout_'))) {
-        const { audit } = JSON.parse(file.content) as { audit: ChainHead };
+        const { audit } = JSON.parse(file.content.toString()) as { audit: ChainHead };
         if (audit.no > 0 && sealed.get(audit.no) !== audit.hash)
           this.violated('audit', `${file.name} names a head ${audit.no} that is not in the chain`);
       }
@@ -248,10 +273,40 @@ export class Oracle {
       sums.set(capture.account, (sums.get(capture.account) ?? 0) + capture.amount);
     }
     for (const key of booked.keys()) this.violated('I-9', `${key} is booked and the gateway never took it`);
+    await this.#moneyBack(sums);
     const cleared = await this.#look(() => clearing(this.#db));
     for (const { code } of this.#merchants) {
       if ((cleared.get(code) ?? 0) !== (sums.get(code) ?? 0))
         this.violated('I-20', `${code}: the ledger says ${cleared.get(code)}, the gateway ${sums.get(code)}`);
+    }
+  }
+
+  /** 9, 13: what the gateway gave back is booked, one by one, and of recalled bills it is all that was taken. */
+  async #moneyBack(sums: Map<string, number>): Promise<void> {
+    const booked = new Map(
+      (await this.#look(() => bookedRefunds(this.#db))).map((row) => [
+        `${row.merchant} ${row.refund_id}`,
+        row,
+      ]),
+    );
+    const back = new Map<string, number>();
+    for (const refund of this.#gateway.refunds) {
+      const key = `${refund.account} ${uuidOf(refund.reference)}`;
+      const row = booked.get(key);
+      if (row?.amount !== refund.amount || row.gateway_refund_id !== refund.gatewayRefundId)
+        this.violated('I-9', `the gateway gave back ${key} over ${refund.amount}, ${row?.amount} is booked`);
+      booked.delete(key);
+      sums.set(refund.account, (sums.get(refund.account) ?? 0) - refund.amount);
+      const charge = `${refund.account} ${uuidOf(refund.chargeReference)}`;
+      back.set(charge, (back.get(charge) ?? 0) + refund.amount);
+    }
+    for (const key of booked.keys()) this.violated('I-9', `refund ${key} is booked and was never made`);
+    for (const { merchant, charge_id, amount, billing_number } of await this.#look(() =>
+      recalledAtRest(this.#db),
+    )) {
+      const given = back.get(`${merchant} ${charge_id}`) ?? 0;
+      if (given !== amount)
+        this.violated('I-13', `${billing_number} was recalled: ${given} given back of ${amount}`);
     }
   }
 
@@ -300,7 +355,9 @@ export class Oracle {
           continue;
         }
         const told = merchant.received.find((file) => file.name === ours.file);
-        const rows = (told?.content.split('\n') ?? []).filter((line) => line.startsWith('R,'));
+        const rows = (told?.content.toString('latin1').split(/\r?\n/) ?? []).filter((line) =>
+          line.startsWith('R,'),
+        );
         const sum = rows.reduce((total, line) => total + Number(line.split(',')[7]), 0);
         if (told === undefined || rows.length !== lines.length || sum !== payout.net)
           this.violated(
@@ -325,8 +382,9 @@ export class Oracle {
         const released = taken.filter((file) => file.state === 'released');
         if (taken.length === 0) this.violated('I-1', `${sent.name} was sent and never taken`);
         if (sent.isBroken) continue;
-        // One bill that was paid meanwhile refuses a whole file of cancels, where the merchant wants it so.
-        if (sent.kind === 'cancel' && merchant.settings.exchange.reject === 'file' && released.length === 0)
+        // One bill that was paid meanwhile refuses a whole file of cancels, where the merchant wants it so; one customer
+        // whose first file is late, a file about him.
+        if (sent.kind !== 'billing' && merchant.settings.exchange.reject === 'file' && released.length === 0)
           continue;
         if (released.length !== 1) this.violated('I-1', `${sent.name} was released ${released.length} times`);
         const valid = sent.bills.filter((bill) => bill.isValid).length;
@@ -370,10 +428,9 @@ export class Oracle {
       if (new Set(names).size !== names.length) this.violated('I-14', `${merchant.code} got a name twice`);
 
       const finalRows = new Map<string, string[]>();
-      for (const file of merchant.received.filter(({ name }) => name.startsWith('result_'))) {
-        for (const line of file.content.split('\n')) {
-          const [record, number = '', , outcome = ''] = line.split(',');
-          if (record !== 'R' || !['paid', 'unpaid', 'cancelled'].includes(outcome)) continue;
+      for (const file of merchant.received) {
+        for (const [, number = '', , outcome = ''] of (await resultRows(merchant, file)) ?? []) {
+          if (!['paid', 'unpaid', 'cancelled'].includes(outcome)) continue;
           finalRows.set(number, [...(finalRows.get(number) ?? []), outcome]);
         }
       }
@@ -408,7 +465,7 @@ export class Oracle {
 
       const tieOuts = new Map<string, { closes: boolean; lines: { accepted: number } }>();
       for (const file of merchant.received.filter(({ name }) => name.startsWith('tieout_'))) {
-        const tieOut = JSON.parse(file.content) as {
+        const tieOut = JSON.parse(file.content.toString()) as {
           inputFile: string;
           closes: boolean;
           lines: { accepted: number };

@@ -36,7 +36,7 @@ export async function tableDigest(db: Pick<Db, 'query'>, table: string): Promise
 
 /** What a crash of the server does to unlogged tables. */
 export async function emptyAllStaging(db: Pick<Db, 'run'>): Promise<void> {
-  await db.run(`truncate staged_bills, staged_cancels`);
+  await db.run(`truncate staged_bills`);
 }
 
 /** Whether trace would find a charge to ask about or a webhook to handle. */
@@ -184,10 +184,12 @@ export async function bookedPayments(db: Pick<Db, 'query'>): Promise<PaymentAtRe
   );
 }
 
+/** What the gateway took and did not give back, by the ledger. */
 export async function clearing(db: Pick<Db, 'query'>): Promise<Map<string, number>> {
   const rows = await db.query<{ merchant: string; amount: number }>(
-    `select m.code as merchant, sum(t.amount)::bigint as amount
-     from transfers t join merchants m on m.id = t.merchant_id where t.debit = 'gateway_clearing' group by m.code`,
+    `select m.code as merchant, sum(case when t.debit = 'gateway_clearing' then t.amount else -t.amount end)::bigint as amount
+     from transfers t join merchants m on m.id = t.merchant_id
+     where t.debit = 'gateway_clearing' or t.event in ('refunded', 'credit_refunded') group by m.code`,
   );
   return new Map(rows.map((row) => [row.merchant, row.amount]));
 }
@@ -230,13 +232,20 @@ export async function unfinished(db: Pick<Db, 'query'>, before: Temporal.Instant
          and not exists (select from parked_items p where p.merchant_id = messages.merchant_id
                            and p.subject = 'message' and p.resolved_at is null)
        union all
+       select merchant_id, 'refund ' || state, id::text from refunds
+       where state in ('processing', 'unknown') and started_at < $1::timestamptz
+       union all
+       select merchant_id, 'recall ' || state, id::text from recalls
+       where state = 'running' and begun_at < $1::timestamptz
+       union all
        select merchant_id, 'webhook that waits', event_id from webhook_events
        where handled_at is null and received_at < $1::timestamptz
        union all
        select merchant_id, 'input file ' || state, name from billing_files f
-       where state in ('fetched', 'loading') and fetched_at < $1::timestamptz
-         and not exists (select from parked_items p where p.merchant_id = f.merchant_id and p.subject = 'file'
-                           and p.subject_id = f.id::text and p.resolved_at is null)
+       where (state in ('fetched', 'loading') or (state = 'held' and file_code = 'F_SEQUENCE_GAP')) and fetched_at < $1::timestamptz
+         and (state = 'held' or not exists (
+           select from parked_items p where p.merchant_id = f.merchant_id and p.subject = 'file'
+             and p.subject_id = f.id::text and p.resolved_at is null))
        union all
        select merchant_id, 'input file not removed', name from billing_files
        where removed_at is null and fetched_at < $1::timestamptz
@@ -303,4 +312,57 @@ export async function findingsAtRest(db: Pick<Db, 'query'>): Promise<FindingAtRe
                       and (a.cause like 'SETTLEMENT%' || f.report_date or a.cause like 'PAYOUT%' || f.subject)) as called
      from findings f join merchants m on m.id = f.merchant_id order by 1, 2, 3, f.found_at`,
   );
+}
+
+export async function refundState(
+  db: Pick<Db, 'query'>,
+  merchantCode: string,
+  refundId: string,
+): Promise<string | undefined> {
+  const [row] = await db.query<{ state: string }>(
+    `select r.state from refunds r join merchants m on m.id = r.merchant_id where m.code = $1 and r.id = $2::uuid`,
+    [merchantCode, refundId],
+  );
+  return row?.state;
+}
+
+export async function bookedRefunds(
+  db: Pick<Db, 'query'>,
+): Promise<{ merchant: string; refund_id: string; gateway_refund_id: string; amount: number }[]> {
+  return db.query(
+    `select m.code as merchant, r.id as refund_id, r.gateway_refund_id, t.amount
+     from refunds r join merchants m on m.id = r.merchant_id
+     join transfers t on t.merchant_id = r.merchant_id and t.entry_id = r.id and t.event in ('refunded', 'credit_refunded')
+     where r.state = 'succeeded'`,
+  );
+}
+
+/** Payments of bills whose recall is over. */
+export async function recalledAtRest(
+  db: Pick<Db, 'query'>,
+): Promise<{ merchant: string; charge_id: string; amount: number; billing_number: string }[]> {
+  return db.query(
+    `select m.code as merchant, p.id as charge_id, p.amount, i.billing_number
+     from recall_bills b
+     join payments p on p.merchant_id = b.merchant_id and p.invoice_id = b.invoice_id
+     join invoices i on i.merchant_id = b.merchant_id and i.id = b.invoice_id
+     join merchants m on m.id = b.merchant_id
+     where b.state = 'done'`,
+  );
+}
+
+/** Billing files whose bills are out and that nobody has recalled, the oldest first. */
+export async function recallableNames(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  settledBefore: Temporal.Instant,
+): Promise<string[]> {
+  const rows = await db.query<{ name: string }>(
+    `select f.name from billing_files f
+     where f.merchant_id = $1 and f.kind = 'billing' and f.state = 'released' and f.settled_at < $2::timestamptz
+       and not exists (select from recalls r where r.merchant_id = f.merchant_id and r.file_id = f.id)
+     order by f.settled_at, f.id`,
+    [merchantId, settledBefore.toString()],
+  );
+  return rows.map((row) => row.name);
 }

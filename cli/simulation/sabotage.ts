@@ -1,4 +1,5 @@
 import type { ChargeAnswer } from '../../billing/gateways/gateway.ts';
+import { referenceOf } from '../../billing/ids.ts';
 import type { JobName } from '../../jobs/job.ts';
 import type { Ports } from '../../jobs/ports.ts';
 import type { FaultProfile } from './faults.ts';
@@ -23,6 +24,11 @@ export interface Sabotage {
 const gatewayFaults =
   (more: Partial<FaultProfile['gateway']>) =>
   (profile: FaultProfile): FaultProfile => ({ ...profile, gateway: { ...profile.gateway, ...more } });
+
+const manyRecalls = (profile: FaultProfile): FaultProfile => ({
+  ...profile,
+  merchant: { ...profile.merchant, recallsFile: 0.5 },
+});
 
 /** A declaration that "not found" proves everything at once. */
 const atOnce = -24 * 3_600_000;
@@ -117,8 +123,58 @@ export const sabotages: readonly Sabotage[] = [
     expects: ['I-5'],
     statements: [
       [`where merchant_id = $1 and invoice_id = any($2::uuid[]) and state = 'planned'`, 'where false'],
-      [`case when i.state in ('paid', 'unpaid', 'cancelled') then i.state`, `case when false then i.state`],
+      [`when i.state in ('paid', 'unpaid', 'cancelled') then i.state`, `when false then i.state`],
       [`when l.dead_reason is not null then 'link_dead'`, `when false then 'link_dead'`],
+    ],
+  },
+  {
+    name: 'no-look-for-holds',
+    without: 'a customer who is held is not charged and gets no SMS: nobody looks, at the moment of either',
+    expects: ['I-12'],
+    faults: (profile) => ({
+      ...profile,
+      merchant: { ...profile.merchant, holds: 1, contacts: 0, endings: 0 },
+    }),
+    statements: [
+      ['(select from holds h where h.merchant_id', '(select from holds h where false and h.merchant_id'],
+    ],
+  },
+  {
+    name: 'refund-without-intent',
+    without: 'money is given back under the reference of a refund that was written down before',
+    expects: ['I-18'],
+    faults: manyRecalls,
+    ports: ({ gateway, ids }) => ({
+      gateway: {
+        ...gateway,
+        refund: (request, signal) =>
+          gateway.refund({ ...request, reference: referenceOf(ids.uuid()) }, signal),
+      },
+    }),
+  },
+  {
+    name: 'refunds-without-sum',
+    without:
+      'no more is given back than was taken: neither the rest, nor an open refund, nor the check is looked at',
+    expects: ['I-13'],
+    faults: manyRecalls,
+    schema: ['alter table payments drop constraint payments_refunded_at_most', 'drop index refunds_one_open'],
+    statements: [
+      ['p.refunded < p.amount', 'true'],
+      ['p.amount - p.refunded as amount', 'p.amount as amount'],
+      [`r.charge_id = p.id and r.state in ('processing', 'unknown')`, 'r.charge_id = p.id and false'],
+    ],
+  },
+  {
+    name: 'recall-notice-without-key',
+    without: 'a bill has one correction: its message has no key, and the bill is looked at again and again',
+    // A second one is stopped by the key of the history: then the run that fails is what is noticed.
+    expects: ['I-5', 'no failure without a cause'],
+    faults: manyRecalls,
+    schema: ['alter table messages drop constraint messages_pkey'],
+    statements: [
+      ['on conflict (merchant_id, invoice_id, step) do nothing', ''],
+      [`b.invoice_id = m.invoice_id and b.state <> 'done'`, 'b.invoice_id = m.invoice_id and false'],
     ],
   },
   {

@@ -6,6 +6,9 @@ import { CommitOutcomeUnknown, type Db } from '../../billing/db.ts';
 import { applyMerchant } from '../../billing/merchants/apply.ts';
 import type { Merchant } from '../../billing/merchants/merchant.ts';
 import { merchantByCode } from '../../billing/merchants/queries.ts';
+import { parkedItems } from '../../billing/parked/queries.ts';
+import { releaseParked } from '../../billing/parked/release.ts';
+import { beginRecall, recallableFile } from '../../billing/recalls/begin.ts';
 import { listFindings } from '../../billing/reconciliation/queries.ts';
 import { settleFindingByHand } from '../../billing/reconciliation/settle.ts';
 import { Refusal } from '../../billing/refusal.ts';
@@ -24,10 +27,10 @@ import { type ConsumerWorld, visit } from './consumers.ts';
 import type { DiskContent } from './disk.ts';
 import { calm, Faults, wild } from './faults.ts';
 import { GatewayTruth, type WebhookToSend } from './gateway.ts';
-import { collect, planDay, type SimulatedMerchant, simulatedMerchants } from './merchants.ts';
+import { collect, mendGaps, planDay, type SimulatedMerchant, simulatedMerchants } from './merchants.ts';
 import { Oracle } from './oracle.ts';
 import { type ProcessWorld, type SimulatedProcess, startProcess } from './process.ts';
-import { somethingToAsk, tableDigest, tableNames } from './queries.ts';
+import { recallableNames, somethingToAsk, tableDigest, tableNames } from './queries.ts';
 import type { ReceiverTruth } from './receiver.ts';
 import type { Sabotage } from './sabotage.ts';
 import type { StoreTruth } from './store.ts';
@@ -118,6 +121,8 @@ class World {
   readonly #db: Db;
   readonly #trace: Trace;
   readonly #chance: Chance;
+  /** Of its own, so that the rest of a seed stays as it was. */
+  readonly #kinds: Chance;
   readonly #faults: Faults;
   readonly #baton: Baton;
   readonly #merchants: SimulatedMerchant[];
@@ -131,6 +136,8 @@ class World {
   readonly #busyJobs = new Map<string, number>();
   readonly #counts: Record<string, number> = {};
   #web: SimulatedProcess | undefined;
+  /** A stream of its own: seeds found before there were recalls stay what they were until the first one. */
+  readonly #recalls: Chance;
   #looker: SimulatedProcess | undefined;
   #started = 0;
   #noticesRead = 0;
@@ -141,6 +148,8 @@ class World {
     this.#db = db;
     this.#trace = new Trace(options.say);
     this.#chance = chanceOf(seed, 'world');
+    this.#kinds = chanceOf(seed, 'kinds');
+    this.#recalls = chanceOf(seed, 'recalls');
     this.#faults = new Faults(options.sabotage?.faults?.(wild) ?? wild, chanceOf(seed, 'faults'));
     const start = this.#firstDay().toZonedDateTime(zone);
     this.#baton = new Baton({
@@ -163,6 +172,7 @@ class World {
     };
     this.#oracle = new Oracle(db, this.#baton, gateway, this.#merchants);
     gateway.onCapture = (capture) => this.#oracle.captured(capture);
+    gateway.onRefund = (refund) => this.#oracle.refunded(refund);
     gateway.onWebhook = (webhook) => this.#sendWebhook(webhook, 1);
     for (const merchant of this.#merchants) {
       merchant.store.onChange = (change) => this.#oracle.storeChanged(merchant, change);
@@ -235,6 +245,7 @@ class World {
       counts: {
         ...this.#counts,
         captures: this.#outside.gateway.captures.length,
+        refunds: this.#outside.gateway.refunds.length,
         sms: this.#outside.carrier.taken.length,
         notices: this.#outside.receiver.taken.length,
         statements: this.#outside.statements,
@@ -259,8 +270,9 @@ class World {
     const midnight = day.toZonedDateTime(zone).epochMilliseconds;
     if (!isQuiet) {
       for (const merchant of this.#merchants)
-        planDay(merchant, day, dayNo, this.#baton, this.#faults, this.#chance);
+        planDay(merchant, day, dayNo, this.#baton, this.#faults, this.#chance, this.#kinds);
     } else {
+      for (const merchant of this.#merchants) mendGaps(merchant, day, this.#baton, this.#faults);
       for (const hour of [7, 13, 19, 23])
         for (const merchant of this.#merchants)
           this.#baton.at(midnight + hour * 3_600_000, `${merchant.code} looks for files`, () =>
@@ -290,6 +302,15 @@ class World {
       'an operator looks at the findings',
       () => void this.#clearUp(),
     );
+    for (const merchant of this.#merchants) {
+      if (isQuiet || !this.#recalls.hits(this.#faults.profile.merchant.recallsFile)) continue;
+      const atMs = midnight + this.#recalls.between(9, 22) * 3_600_000;
+      this.#baton.at(
+        atMs,
+        `an operator of ${merchant.code} recalls a file`,
+        () => void this.#recall(merchant),
+      );
+    }
     for (const [time, job] of slots) {
       const [hour = 0, minute = 0] = time.split(':').map(Number);
       const atMs = midnight + (hour * 60 + minute) * 60_000;
@@ -306,11 +327,39 @@ class World {
     const causes = new Map(told.map((alert) => [`${alert.merchant} ${alert.cause}`, alert]));
     for (const { merchant, cause } of causes.values())
       await acknowledgeAlerts(ports.db, this.#baton.now(), cause, merchant || null, 'operator@simulation');
+    await this.#releaseParked(ports);
     for (const finding of await listFindings(ports.db, { merchant: null, settledToo: false, limit: 100 })) {
       if (!this.#outside.gateway.foreign.has(`${finding.merchant} ${finding.subject}`)) continue;
       await settleFindingByHand(ports, finding.id, 'another shop of the merchant', 'operator@simulation');
       this.#count('findings settled by hand');
     }
+  }
+
+  /** What the gate has parked turns out to be right. */
+  async #releaseParked(ports: SimulatedProcess['ports']): Promise<void> {
+    const parked = (await parkedItems(ports.db)).filter(
+      ({ reason }) => reason === 'BILLED_TWICE' || reason === 'AMOUNT_UNUSUAL',
+    );
+    const rule = { reason: null, file: null, amountAtMost: null, timesAtMost: null };
+    for (const code of new Set(parked.map(({ merchant }) => merchant))) {
+      const merchant = this.#applied.get(code);
+      if (merchant === undefined) continue;
+      const what = { billingNumbers: [], files: [], rule };
+      const { bills } = await releaseParked(ports, merchant, what, 'operator@simulation');
+      if (bills.length > 0) this.#count('bills released by hand');
+    }
+  }
+
+  /** A file that should not have come: perhaps young, perhaps with bills that were paid long ago. */
+  async #recall(simulated: SimulatedMerchant): Promise<void> {
+    const { ports } = this.#livingLooker();
+    const merchant = this.#appliedOf(simulated);
+    const names = await recallableNames(ports.db, merchant.id, this.#baton.now().subtract({ hours: 6 }));
+    if (names.length === 0) return;
+    const file = await recallableFile(ports.db, merchant, this.#recalls.oneOf(names));
+    const { bills: count, amount: sum } = file;
+    await beginRecall(ports, { merchant, file, count, sum, by: 'operator@simulation' });
+    this.#count('files recalled');
   }
 
   /** What a dead worker left, of this day or another. */
@@ -422,8 +471,7 @@ class World {
   #judgeFailure(what: string, error: unknown): void {
     this.#count('failures explained');
     if (error instanceof CommitOutcomeUnknown || error instanceof FenceLost) return;
-    if (error instanceof Refusal && /^(SFTP_|UPLOAD_INCOMPLETE$)/.test(error.code)) return;
-    if ((error as { code?: string } | null)?.code === 'ENOSPC') return;
+    if (error instanceof Refusal && /^(SFTP_|UPLOAD_INCOMPLETE$|DISK_FULL$)/.test(error.code)) return;
     if (/lease was lost|another process has taken it over/.test(messageOf(error))) return;
     const at = error instanceof Error ? (error.stack?.split('\n').slice(0, 6).join('\n') ?? '') : '';
     this.#oracle.violated('no failure without a cause', `${what}: ${messageOf(error)}\n${at}`);
@@ -516,7 +564,7 @@ class World {
           rawBody: webhook.body,
           headers: { 'simulator-signature': webhook.signature },
         });
-        if (received.kind === 'refused') {
+        if (received.kind !== 'stored') {
           this.#oracle.violated('webhook', 'a genuine webhook was refused');
           return false;
         }

@@ -1,10 +1,8 @@
-/** What a merchant may send. `hold`, `enrolment` and `contact` are known by name before their records are read. */
+import { createHash } from 'node:crypto';
+
+/** What a merchant may send. */
 export const inwardKinds = ['billing', 'cancel', 'hold', 'enrolment', 'contact'] as const;
 export type InwardKind = (typeof inwardKinds)[number];
-
-/** Kinds whose records `read.ts` understands today. */
-export const readableKinds = ['billing', 'cancel'] as const satisfies readonly InwardKind[];
-export type ReadableKind = (typeof readableKinds)[number];
 
 export const outwardKinds = [
   'receipt',
@@ -31,8 +29,7 @@ export interface FileName {
  * `control` carries the name of the data file it completes.
  */
 export type InboundName =
-  | { readonly type: 'data'; readonly kind: ReadableKind; readonly name: FileName }
-  | { readonly type: 'not_handled'; readonly kind: InwardKind; readonly name: FileName }
+  | { readonly type: 'data'; readonly kind: InwardKind; readonly name: FileName }
   | { readonly type: 'control'; readonly dataName: string }
   | { readonly type: 'temporary' }
   | { readonly type: 'unknown' };
@@ -75,27 +72,52 @@ export function outwardFileName(
   });
 }
 
-export function classifyInboundName(text: string, merchant: string): InboundName {
+/** A merchant's own names, by its layout. A kind that they know has no standard name beside them. */
+export interface OwnNames {
+  has(kind: string): boolean;
+  /** Blank date and number 0 where the name has none. */
+  read(text: string): FileName | undefined;
+}
+
+export function classifyInboundName(text: string, merchant: string, own?: OwnNames): InboundName {
   if (isTemporaryName(text)) return { type: 'temporary' };
   if (text.endsWith(doneSuffix)) {
     const dataName = text.slice(0, -doneSuffix.length);
-    const data = classifyInboundName(dataName, merchant);
-    const completes = data.type === 'data' || data.type === 'not_handled';
-    return completes ? { type: 'control', dataName } : { type: 'unknown' };
+    return classifyInboundName(dataName, merchant, own).type === 'data'
+      ? { type: 'control', dataName }
+      : { type: 'unknown' };
   }
-  const name = parseFileName(text);
-  if (name === undefined || name.merchant !== merchant || name.extension !== 'csv')
-    return { type: 'unknown' };
+  const name = own?.read(text) ?? standardName(text, merchant, own);
+  if (name === undefined) return { type: 'unknown' };
   const kind = inwardKinds.find((known) => known === name.kind);
-  if (kind === undefined) return { type: 'unknown' };
-  const readable = readableKinds.find((known) => known === kind);
-  return readable === undefined
-    ? { type: 'not_handled', kind, name }
-    : { type: 'data', kind: readable, name };
+  return kind === undefined ? { type: 'unknown' } : { type: 'data', kind, name };
+}
+
+function standardName(text: string, merchant: string, own: OwnNames | undefined): FileName | undefined {
+  const name = parseFileName(text);
+  const isKnown = name?.merchant === merchant && name.extension === 'csv' && !own?.has(name.kind);
+  return isKnown ? name : undefined;
 }
 
 export function isTemporaryName(text: string): boolean {
+  // Nobody writes under such a name while a file grows: somebody tries what we do with it.
+  if (/[/\\\p{Cc}\p{Cf}]/u.test(text)) return false;
   return text.startsWith('.') || /\.(?:tmp|part)$/i.test(text);
+}
+
+/**
+ * A name from outside, harmless in a log, a page or a terminal: ASCII, at most 80 characters. Names that differ, if only in
+ * how Unicode spells them or beyond what is shown, are shown differently.
+ */
+export function shown(name: string): string {
+  const harmless = name
+    .slice(0, 200)
+    .replace(
+      /[^A-Za-z0-9._ -]/g,
+      (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+    );
+  if (harmless.length <= 80 && name.length <= 200) return harmless;
+  return `${harmless.slice(0, 68)}...${createHash('sha256').update(name).digest('hex').slice(0, 8)}`;
 }
 
 export function doneName(dataName: string): string {

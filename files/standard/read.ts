@@ -1,12 +1,45 @@
 import { createHash } from 'node:crypto';
-import { FatalDecoder, type FileEncoding, UndecodableBytes } from '../decode.ts';
-import { type CsvRecord, CsvSplitter } from '../split.ts';
+import { FatalDecoder, type FileEncoding, UndecodableBytes, withoutUnwritable } from '../decode.ts';
+import { type CsvRecord, CsvSplitter, type RecordCutter } from '../split.ts';
 import type { FileCode } from './catalogue.ts';
-import { isRealDate, type ReadableKind } from './names.ts';
-import { isBillingNumber, type LineOf, type Rejection, validateLine } from './validate.ts';
+import { type InwardKind, isRealDate } from './names.ts';
+import {
+  isBillingNumber,
+  type LineOf,
+  type Rejection,
+  taxLinesMax,
+  type Validated,
+  validateDetailedBilling,
+  validateLine,
+} from './validate.ts';
 
-export interface ReadOptions<K extends ReadableKind> {
+/** A merchant's own layout, as far as reading needs it: how its text is cut, and what its records are in `standard/1`. */
+export interface InwardLayout {
+  /** False: neither titles nor a header record; the first record is a line. */
+  readonly hasHeader: boolean;
+  /** False: the header has no sequence number, and none is checked. */
+  readonly hasSequence: boolean;
+  /** False: nothing in the file says how many records it holds. */
+  readonly hasTotals: boolean;
+  openCutter(recordBytesMax: number): RecordCutter;
+  /** The fields of the H, D or T record that this one stands for. What has no reading comes out as what is refused. */
+  standardFields(record: CsvRecord, about: About): string[];
+}
+
+/** What a file without a header record does not say itself. */
+export interface About {
+  readonly merchant: string;
+  readonly kind: string;
+  /** From the file's name, `YYYY-MM-DD`. */
+  readonly businessDate: string;
+}
+
+export interface ReadOptions<K extends InwardKind> {
   readonly encoding: FileEncoding;
+  /** Null or absent: `standard/1`. */
+  readonly layout?: InwardLayout | null;
+  /** From the file's name, for layouts whose files do not say it. */
+  readonly businessDate?: string;
   readonly merchant: string;
   /** From the file's name. Header and records must be of it. */
   readonly kind: K;
@@ -28,7 +61,7 @@ export interface AcceptedLine<L> {
 export interface RejectedLine {
   /** Physical line on which the record starts, from 1. */
   readonly line: number;
-  /** Position among the records between H and T, from 1. */
+  /** Position among the lines, from 1: records between H and T, in `standard/2` without the tax lines. */
   readonly record: number;
   readonly ok?: undefined;
   readonly rejected: Rejection;
@@ -44,7 +77,8 @@ export interface FileHeader {
   readonly merchant: string;
   readonly kind: string;
   readonly businessDate: string;
-  readonly sequence: number;
+  /** Null where the layout has none. */
+  readonly sequence: number | null;
 }
 
 export interface FileTrailer {
@@ -92,11 +126,11 @@ const defaultBatchLines = 2_000;
 const pieceBytes = 131_072;
 
 /**
- * Reads a `standard/1` file in one pass and bounded memory. Bad input never throws: it ends in a rejected line or in
+ * Reads a file in one pass and bounded memory. Bad input never throws: it ends in a rejected line or in
  * the verdict's file code, the first in the contract's order even where the pass meets a later one first. Only
  * errors of `content` itself come through.
  */
-export async function* readStandardFile<K extends ReadableKind>(
+export async function* readStandardFile<K extends InwardKind>(
   content: AsyncIterable<Uint8Array>,
   options: ReadOptions<K>,
 ): AsyncGenerator<ReadBatch<LineOf[K]>> {
@@ -118,13 +152,15 @@ export async function* readStandardFile<K extends ReadableKind>(
   yield { lines: reader.takeLines(), verdict };
 }
 
-class StandardReader<K extends ReadableKind> {
+class StandardReader<K extends InwardKind> {
   bytes = 0;
   lines: ReadLine<LineOf[K]>[] = [];
   readonly #options: ReadOptions<K>;
   readonly #hash = createHash('sha256');
   readonly #decoder: FatalDecoder;
-  readonly #splitter: CsvSplitter;
+  readonly #layout: InwardLayout | null;
+  readonly #about: About;
+  readonly #splitter: RecordCutter;
   readonly #records: CsvRecord[] = [];
   #encodingOffset: number | null = null;
   #sawText = false;
@@ -143,14 +179,23 @@ class StandardReader<K extends ReadableKind> {
   #firstBillingNumber = '';
   #lastBillingNumber = '';
   #sawBilling = false;
+  #blankLines = 0;
+  /** `standard/2`: a bill is whole only when the record after it is no `L`. */
+  #detailed = false;
+  #open: { line: number; fields: string[]; below: CsvRecord[] } | null = null;
 
   constructor(options: ReadOptions<K>) {
     this.#options = options;
     this.#decoder = new FatalDecoder(options.encoding);
-    this.#splitter = new CsvSplitter({
-      recordBytesMax: options.recordBytesMax ?? defaultRecordBytesMax,
-      encoding: options.encoding,
-    });
+    const { encoding, merchant, kind, layout = null, businessDate = '' } = options;
+    const recordBytesMax = options.recordBytesMax ?? defaultRecordBytesMax;
+    this.#layout = layout;
+    this.#about = { merchant, kind, businessDate };
+    this.#splitter = layout?.openCutter(recordBytesMax) ?? new CsvSplitter({ recordBytesMax, encoding });
+    if (layout !== null && !layout.hasHeader) {
+      this.#sawHeader = true;
+      this.#header = { merchant, kind, businessDate, sequence: null };
+    }
   }
 
   takeLines(): ReadLine<LineOf[K]>[] {
@@ -171,7 +216,10 @@ class StandardReader<K extends ReadableKind> {
     if (this.#encodingOffset === null) {
       this.#splitter.end(this.#records);
       this.#handleRecords();
+      this.#closeBill();
     }
+    if (this.#layout?.hasTotals === false && this.#sawHeader)
+      this.#trailer = { count: this.#recordsBetween, total: this.#amountSum };
     return this.#verdict(this.#fileCode(), this.#hash.digest('hex'));
   }
 
@@ -195,12 +243,15 @@ class StandardReader<K extends ReadableKind> {
     }
     if (text === '') return;
     this.#sawText = true;
-    this.#splitter.push(text, this.#records);
+    this.#splitter.push(withoutUnwritable(text, this.#options.encoding), this.#records);
     this.#handleRecords();
   }
 
   #handleRecords(): void {
-    for (const record of this.#records) this.#handle(record.line, record.fields);
+    const layout = this.#layout;
+    for (const record of this.#records) {
+      this.#handle(record.line, layout === null ? record.fields : layout.standardFields(record, this.#about));
+    }
     this.#records.length = 0;
   }
 
@@ -210,12 +261,20 @@ class StandardReader<K extends ReadableKind> {
       this.#readHeader(fields);
     } else if (this.#sawTrailer) {
       // Blank lines at the very end hold nothing that could be lost.
-      if (fields.length !== 1 || fields[0] !== '') this.#trailerFault = true;
+      if (!isBlank(fields)) this.#trailerFault = true;
     } else if (fields[0] === 'T') {
+      this.#closeBill();
       this.#sawTrailer = true;
       this.#trailerLine = line;
       this.#readTrailer(fields);
+    } else if (this.#layout?.hasTotals === false && isBlank(fields)) {
+      // Without a trailer only what follows tells whether it stands at the end.
+      this.#blankLines += 1;
     } else {
+      for (; this.#blankLines > 0; this.#blankLines -= 1) {
+        this.#recordsBetween += 1;
+        this.#readLine(line - this.#blankLines, ['']);
+      }
       this.#recordsBetween += 1;
       this.#readLine(line, fields);
     }
@@ -226,16 +285,18 @@ class StandardReader<K extends ReadableKind> {
     const valid =
       fields.length === 6 &&
       type === 'H' &&
-      version === '1' &&
+      (version === '1' || (version === '2' && kind === 'billing')) &&
       isRealDate(businessDate) &&
-      /^[1-9][0-9]{0,8}$/.test(sequence);
+      (/^[1-9][0-9]{0,8}$/.test(sequence) || this.#layout?.hasSequence === false);
     if (!valid) {
       this.#headerFault = 'F_HEADER';
       return;
     }
     if (merchant !== this.#options.merchant) this.#headerFault = 'F_WRONG_MERCHANT';
     else if (kind !== this.#options.kind) this.#headerFault = 'F_KIND';
-    this.#header = { merchant, kind, businessDate, sequence: Number(sequence) };
+    const isNumbered = this.#layout?.hasSequence !== false;
+    this.#detailed = version === '2';
+    this.#header = { merchant, kind, businessDate, sequence: isNumbered ? Number(sequence) : null };
   }
 
   #readTrailer(fields: string[]): void {
@@ -261,16 +322,38 @@ class StandardReader<K extends ReadableKind> {
     }
     // Refused for certain: the caller would only store lines to throw them away.
     if (this.#headerFault !== null || this.#splitter.fault !== undefined) return;
+    if (!this.#detailed) {
+      this.#judge(line, this.#recordsBetween, fields, validateLine(this.#options.kind, fields));
+    } else if (fields[0] === 'L' && this.#open !== null) {
+      // One too many is kept, which refuses the bill: memory does not grow with what stands under it.
+      if (this.#open.below.length <= taxLinesMax) this.#open.below.push({ line, fields });
+    } else {
+      this.#closeBill();
+      this.#open = { line, fields, below: [] };
+    }
+  }
+
+  /** Its tax lines are parts of a bill, not lines of their own: lines read are bills, and each has one outcome. */
+  #closeBill(): void {
+    if (this.#open === null) return;
+    const { line, fields, below } = this.#open;
+    this.#open = null;
+    const record = this.#linesRead + 1;
+    const validated = validateDetailedBilling(fields, below);
+    this.#judge(validated.faultLine ?? line, record, fields, validated as Validated<LineOf[K]>);
+  }
+
+  #judge(line: number, record: number, fields: string[], validated: Validated<LineOf[K]>): void {
+    const billing = this.#options.kind === 'billing';
+    const amountText = fields[6] ?? '';
     this.#linesRead += 1;
-    const record = this.#recordsBetween;
-    const validated = validateLine(this.#options.kind, fields);
     if ('ok' in validated) {
       this.#linesAccepted += 1;
       if (billing) this.#amountAccepted += (validated.ok as LineOf['billing']).amount;
       this.lines.push({ line, record, ok: validated.ok });
       return;
     }
-    const number = fields[1] ?? '';
+    const number = billing || this.#options.kind === 'cancel' ? (fields[1] ?? '') : '';
     this.lines.push({
       line,
       record,
@@ -320,4 +403,8 @@ class StandardReader<K extends ReadableKind> {
             : null,
     };
   }
+}
+
+function isBlank(fields: readonly string[]): boolean {
+  return fields.length === 1 && fields[0] === '';
 }

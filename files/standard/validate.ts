@@ -1,6 +1,6 @@
 import { type PhoneNumber, parsePhoneNumberFromString } from 'libphonenumber-js/max';
 import type { LineCode } from './catalogue.ts';
-import { isRealDate, type ReadableKind } from './names.ts';
+import { type InwardKind, isRealDate } from './names.ts';
 
 export interface Phone {
   /** Null when there is none, or the text is no telephone number at all. */
@@ -24,6 +24,29 @@ export interface BillingLine {
   readonly dueOn: string;
   readonly collection: 'link' | 'auto' | 'default';
   readonly description: string;
+  /** What only `standard/2` tells. */
+  readonly details?: BillingDetails;
+}
+
+export interface BillingDetails {
+  /** '' = the customer's default contract. */
+  readonly contractNumber: string;
+  /** `YYYY-MM-DD`, both or neither. */
+  readonly usage: { readonly from: string; readonly to: string } | null;
+  /** The bill that this one corrects, or ''. */
+  readonly replaces: string;
+  /** None: the one line that follows from the bill's own rate. */
+  readonly taxLines: readonly TaxLine[];
+}
+
+/** An `L` record. */
+export interface TaxLine {
+  readonly description: string;
+  readonly taxableAmount: number;
+  readonly taxRate: 0 | 8 | 10;
+  readonly taxAmount: number;
+  /** `T` and 13 digits, or null. */
+  readonly issuerRegistrationNumber: string | null;
 }
 
 export interface CancelLine {
@@ -31,9 +54,51 @@ export interface CancelLine {
   readonly reason: string;
 }
 
+export const holdReasons = [
+  'dispute',
+  'hardship',
+  'disaster',
+  'deceased',
+  'bankruptcy',
+  'legal_representative',
+  'paid_elsewhere',
+] as const;
+
+export interface HoldLine {
+  readonly customerNumber: string;
+  /** '' = all contracts of the customer. */
+  readonly contractNumber: string;
+  readonly what: 'place' | 'lift';
+  readonly reason: (typeof holdReasons)[number];
+  /** `YYYY-MM-DD`, the last day; null = until it is lifted. */
+  readonly untilOn: string | null;
+}
+
+export interface EnrolmentLine {
+  readonly customerNumber: string;
+  /** '' = the customer's default contract. */
+  readonly contractNumber: string;
+  readonly what: 'start' | 'change' | 'end';
+  readonly method: 'card' | 'bank';
+  /** The gateway's token, or `bank-branch-type-account`; '' where an agreement ends. */
+  readonly account: string;
+  readonly holder: string;
+  /** `YYYY-MM-DD` */
+  readonly effectiveFrom: string;
+}
+
+export interface ContactLine {
+  readonly customerNumber: string;
+  readonly phone: Phone;
+  readonly email: string | null;
+}
+
 export interface LineOf {
   billing: BillingLine;
   cancel: CancelLine;
+  hold: HoldLine;
+  enrolment: EnrolmentLine;
+  contact: ContactLine;
 }
 
 export interface Rejection {
@@ -50,7 +115,10 @@ const amountMax = 99_999_999;
 const dueOnMin = '1980-01-01';
 const dueOnMax = '2045-12-31';
 const billingColumns = 13;
-const cancelColumns = 3;
+/** `standard/2`: contract_number, usage_from, usage_to, replaces. */
+const detailedColumns = billingColumns + 4;
+/** Rates and issuers on one bill; their numbers are stored in 16 bits. */
+export const taxLinesMax = 99;
 
 // Control characters (C0, DEL, C1), bidirectional embeddings, overrides and isolates, and halves of surrogate pairs,
 // which no encoding can store.
@@ -63,17 +131,120 @@ export function isBillingNumber(text: string): boolean {
 }
 
 /** The first error in column order, or the line. Pure: duplicates and unknown numbers are the database's to find. */
-export function validateLine<K extends ReadableKind>(
-  kind: K,
-  fields: readonly string[],
-): Validated<LineOf[K]> {
-  return (kind === 'billing' ? validateBilling(fields) : validateCancel(fields)) as Validated<LineOf[K]>;
+export function validateLine<K extends InwardKind>(kind: K, fields: readonly string[]): Validated<LineOf[K]> {
+  return validators[kind](fields) as Validated<LineOf[K]>;
 }
 
-export function validateBilling(fields: readonly string[]): Validated<BillingLine> {
-  if (fields.length !== billingColumns) return reject('E_COLUMNS', '');
+const validators: { readonly [K in InwardKind]: (fields: readonly string[]) => Validated<LineOf[K]> } = {
+  billing: (fields) => validateBilling(fields),
+  cancel: validateCancel,
+  hold: validateHold,
+  enrolment: validateEnrolment,
+  contact: validateContact,
+};
+
+/** A bill of `standard/2` with the `L` records that stand under it. A fault of one of those is the bill's, at its line. */
+export function validateDetailedBilling(
+  fields: readonly string[],
+  below: readonly { readonly line: number; readonly fields: readonly string[] }[],
+): Validated<BillingLine> & { readonly faultLine?: number } {
+  const bill = validateBilling(fields, detailedColumns);
+  if ('rejected' in bill) return bill;
+  const [contractNumber, usageFrom, usageTo, replaces] = fields.slice(billingColumns) as string[];
+  const bad = (text: string): boolean => forbidden.test(text);
+  const ends = [usageFrom ?? '', usageTo ?? ''] as const;
+  const rejected =
+    optionalIdentifier(contractNumber, 'contract_number', bad) ??
+    usageDate(ends[0], 'usage_from', ends[1] !== '') ??
+    usageDate(ends[1], 'usage_to', ends[0] !== '') ??
+    (ends[0] > ends[1] ? reject('E_RANGE', 'usage_to') : undefined) ??
+    optionalIdentifier(replaces, 'replaces', bad) ??
+    (replaces === bill.ok.billingNumber ? reject('E_FORMAT', 'replaces') : undefined) ??
+    (below.length > taxLinesMax ? reject('E_RANGE', 'record_type') : undefined);
+  if (rejected !== undefined) return rejected;
+  const taxLines: TaxLine[] = [];
+  for (const { line, fields: record } of below) {
+    const validated = validateTaxLine(record, bill.ok.billingNumber);
+    if ('rejected' in validated) return { ...validated, faultLine: line };
+    taxLines.push(validated.ok);
+  }
+  const sum = (of: (line: TaxLine) => number): number =>
+    taxLines.reduce((total, line) => total + of(line), 0);
+  const tax = sum((line) => line.taxAmount);
+  if (taxLines.length > 0) {
+    if (sum((line) => line.taxableAmount) + tax !== bill.ok.amount) return reject('E_RANGE', 'amount');
+    if (fields[8] !== '' && tax !== bill.ok.taxAmount) return reject('E_RANGE', 'tax_amount');
+  }
+  return {
+    ok: {
+      ...bill.ok,
+      taxAmount: taxLines.length > 0 ? tax : bill.ok.taxAmount,
+      details: {
+        contractNumber: contractNumber ?? '',
+        usage: ends[0] === '' ? null : { from: ends[0], to: ends[1] },
+        replaces: replaces ?? '',
+        taxLines,
+      },
+    },
+  };
+}
+
+function usageDate(text: string, field: string, required: boolean): { rejected: Rejection } | undefined {
+  if (text === '') return required ? reject('E_REQUIRED', field) : undefined;
+  return isRealDate(text) ? undefined : reject(forbidden.test(text) ? 'E_CHARACTER' : 'E_DATE', field);
+}
+
+function validateTaxLine(fields: readonly string[], ofBill: string): Validated<TaxLine> {
+  if (fields.length !== 7) return reject('E_COLUMNS', '');
+  const [, billingNumber, description, taxable, rate, tax, issuer] = fields as string[];
+  const bad = (text: string): boolean => forbidden.test(text);
+  const rejected =
+    identifier(billingNumber, 'billing_number', bad) ??
+    (billingNumber === ofBill ? undefined : reject('E_FORMAT', 'billing_number')) ??
+    freeText(description ?? '', 'description', bad) ??
+    yen(taxable, 'taxable_amount') ??
+    taxRateOf(rate, bad) ??
+    yen(tax, 'tax_amount') ??
+    (Number(tax) > Number(taxable) ? reject('E_RANGE', 'tax_amount') : undefined) ??
+    (issuer === '' || /^T[0-9]{13}$/.test(issuer ?? '')
+      ? undefined
+      : reject(bad(issuer ?? '') ? 'E_CHARACTER' : 'E_FORMAT', 'issuer_registration_number'));
+  if (rejected !== undefined) return rejected;
+  return {
+    ok: {
+      description: description ?? '',
+      taxableAmount: Number(taxable),
+      taxRate: Number(rate) as 0 | 8 | 10,
+      taxAmount: Number(tax),
+      issuerRegistrationNumber: issuer === '' ? null : (issuer ?? null),
+    },
+  };
+}
+
+/** 0 is a value here: a part of a bill may be free of charge. */
+function yen(text: string | undefined, field: string): { rejected: Rejection } | undefined {
+  if (text === undefined || text === '') return reject('E_REQUIRED', field);
+  if (!/^(?:0|[1-9][0-9]*)$/.test(text))
+    return reject(forbidden.test(text) ? 'E_CHARACTER' : 'E_FORMAT', field);
+  return Number(text) > amountMax ? reject('E_RANGE', field) : undefined;
+}
+
+function taxRateOf(
+  rate: string | undefined,
+  bad: (text: string) => boolean,
+): { rejected: Rejection } | undefined {
+  if (rate === undefined || rate === '') return reject('E_REQUIRED', 'tax_rate');
+  if (bad(rate)) return reject('E_CHARACTER', 'tax_rate');
+  return rate === '10' || rate === '8' || rate === '0' ? undefined : reject('E_FORMAT', 'tax_rate');
+}
+
+export function validateBilling(
+  fields: readonly string[],
+  columns: number = billingColumns,
+): Validated<BillingLine> {
+  if (fields.length !== columns) return reject('E_COLUMNS', '');
   const [type, billingNumber, customerNumber, customerName, phone, email, amountText] = fields as string[];
-  const [rate, taxText, period, dueOn, collection, description] = fields.slice(7) as string[];
+  const [rate, taxText, period, dueOn, collection, description] = fields.slice(7, 13) as string[];
   // One look at the whole line settles it for nearly all of them; only a hit is traced to its column.
   const clean = !forbidden.test(fields.join(','));
   const bad = (text: string): boolean => !clean && forbidden.test(text);
@@ -97,9 +268,8 @@ export function validateBilling(fields: readonly string[]): Validated<BillingLin
   const amount = Number(amountText);
   if (amount < 1 || amount > amountMax) return reject('E_RANGE', 'amount');
 
-  if (rate === undefined || rate === '') return reject('E_REQUIRED', 'tax_rate');
-  if (bad(rate)) return reject('E_CHARACTER', 'tax_rate');
-  if (rate !== '10' && rate !== '8' && rate !== '0') return reject('E_FORMAT', 'tax_rate');
+  const wrongRate = taxRateOf(rate, bad);
+  if (wrongRate !== undefined) return wrongRate;
   const taxRate = Number(rate) as 0 | 8 | 10;
 
   let taxAmount: number;
@@ -147,12 +317,135 @@ export function validateBilling(fields: readonly string[]): Validated<BillingLin
 }
 
 export function validateCancel(fields: readonly string[]): Validated<CancelLine> {
-  if (fields.length !== cancelColumns) return reject('E_COLUMNS', '');
+  if (fields.length !== 3) return reject('E_COLUMNS', '');
   const [type, billingNumber, reason] = fields;
   const bad = (text: string): boolean => forbidden.test(text);
   if (type !== 'D') return rejectType(type);
   const rejected = identifier(billingNumber, 'billing_number', bad) ?? freeText(reason ?? '', 'reason', bad);
   return rejected ?? { ok: { billingNumber: billingNumber ?? '', reason: reason ?? '' } };
+}
+
+export function validateHold(fields: readonly string[]): Validated<HoldLine> {
+  if (fields.length !== 6) return reject('E_COLUMNS', '');
+  const [type, customerNumber, contractNumber, what, reason, untilOn] = fields as string[];
+  const bad = (text: string): boolean => forbidden.test(text);
+  if (type !== 'D') return rejectType(type);
+  const rejected =
+    identifier(customerNumber, 'customer_number', bad) ??
+    optionalIdentifier(contractNumber, 'contract_number', bad) ??
+    oneOf(what, ['place', 'lift'], 'action') ??
+    oneOf(reason, holdReasons, 'reason') ??
+    (untilOn === '' ? undefined : realDate(untilOn, 'until'));
+  if (rejected !== undefined) return rejected;
+  return {
+    ok: {
+      customerNumber: customerNumber ?? '',
+      contractNumber: contractNumber ?? '',
+      what: what as HoldLine['what'],
+      reason: reason as HoldLine['reason'],
+      untilOn: untilOn === '' ? null : (untilOn ?? null),
+    },
+  };
+}
+
+/** Half-width or full-width kana, capitals, digits and the few signs that banks take. */
+const holderPattern = /^[\u30a0-\u30ff\uff65-\uff9fA-Z0-9０-９Ａ-Ｚ ().,/\\｢｣「」（）．，／\u3000-]+$/;
+const bankPattern = /^[0-9]{4}-[0-9]{3}-[12]-[0-9]{7}$/;
+const tokenPattern = /^[A-Za-z0-9_.:-]{1,200}$/;
+
+export function validateEnrolment(fields: readonly string[]): Validated<EnrolmentLine> {
+  if (fields.length !== 8) return reject('E_COLUMNS', '');
+  const [type, customerNumber, contractNumber, what, method, account, holder, effectiveFrom] =
+    fields as string[];
+  const bad = (text: string): boolean => forbidden.test(text);
+  if (type !== 'D') return rejectType(type);
+  const rejected =
+    identifier(customerNumber, 'customer_number', bad) ??
+    optionalIdentifier(contractNumber, 'contract_number', bad) ??
+    oneOf(what, ['start', 'change', 'end'], 'action') ??
+    oneOf(method, ['card', 'bank'], 'method') ??
+    (what === 'end' && account === ''
+      ? undefined
+      : accountOf(account, method === 'bank' ? bankPattern : tokenPattern, method === 'card', bad)) ??
+    holderOf(holder, method === 'bank' && what !== 'end', bad) ??
+    realDate(effectiveFrom, 'effective_from');
+  if (rejected !== undefined) return rejected;
+  return {
+    ok: {
+      customerNumber: customerNumber ?? '',
+      contractNumber: contractNumber ?? '',
+      what: what as EnrolmentLine['what'],
+      method: method as EnrolmentLine['method'],
+      account: account ?? '',
+      holder: holder ?? '',
+      effectiveFrom: effectiveFrom ?? '',
+    },
+  };
+}
+
+function accountOf(
+  text: string | undefined,
+  pattern: RegExp,
+  isToken: boolean,
+  bad: (text: string) => boolean,
+): { rejected: Rejection } | undefined {
+  if (text === undefined || text === '') return reject('E_REQUIRED', 'account');
+  if (bad(text)) return reject('E_CHARACTER', 'account');
+  // A token that is a card number is none: it must not be stored, not even sealed.
+  if (isToken && holdsCardNumber(text)) return reject('E_CARD_NUMBER', 'account');
+  return pattern.test(text) ? undefined : reject('E_FORMAT', 'account');
+}
+
+function holderOf(
+  text: string | undefined,
+  required: boolean,
+  bad: (text: string) => boolean,
+): { rejected: Rejection } | undefined {
+  if (text === undefined || text === '') return required ? reject('E_REQUIRED', 'holder') : undefined;
+  if (bad(text)) return reject('E_CHARACTER', 'holder');
+  return holderPattern.test(text) && !longerThan(text, 60) ? undefined : reject('E_FORMAT', 'holder');
+}
+
+export function validateContact(fields: readonly string[]): Validated<ContactLine> {
+  if (fields.length !== 4) return reject('E_COLUMNS', '');
+  const [type, customerNumber, phone, email] = fields as string[];
+  const bad = (text: string): boolean => forbidden.test(text);
+  if (type !== 'D') return rejectType(type);
+  const rejected = identifier(customerNumber, 'customer_number', bad);
+  if (rejected !== undefined) return rejected;
+  if (bad(phone ?? '')) return reject('E_CHARACTER', 'phone');
+  if (bad(email ?? '')) return reject('E_CHARACTER', 'email');
+  return {
+    ok: {
+      customerNumber: customerNumber ?? '',
+      phone: readPhone(phone ?? ''),
+      email: readEmail(email ?? ''),
+    },
+  };
+}
+
+function oneOf(
+  text: string | undefined,
+  words: readonly string[],
+  field: string,
+): { rejected: Rejection } | undefined {
+  if (text === undefined || text === '') return reject('E_REQUIRED', field);
+  if (words.includes(text)) return undefined;
+  return reject(forbidden.test(text) ? 'E_CHARACTER' : 'E_FORMAT', field);
+}
+
+function realDate(text: string | undefined, field: string): { rejected: Rejection } | undefined {
+  if (text === undefined || text === '') return reject('E_REQUIRED', field);
+  if (forbidden.test(text)) return reject('E_CHARACTER', field);
+  return isRealDate(text) ? undefined : reject('E_DATE', field);
+}
+
+function optionalIdentifier(
+  text: string | undefined,
+  field: string,
+  bad: (text: string) => boolean,
+): { rejected: Rejection } | undefined {
+  return text === '' ? undefined : identifier(text, field, bad);
 }
 
 /** Tax inside a tax-included amount, rounded down: 2,617 at 10% holds 237. */

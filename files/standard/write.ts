@@ -50,7 +50,8 @@ export async function* writeStandardFile(
   yield encodeRows([['T', String(count), integer(sum)]], options);
 }
 
-function trailerAmount(kind: OutwardCsvKind, row: Row): number {
+/** What a row adds to the trailer's sum. */
+export function trailerAmount(kind: OutwardCsvKind, row: Row): number {
   const column = amountColumns[kind];
   if (column === undefined) return 0;
   const text = row[column] ?? '';

@@ -1,7 +1,9 @@
+import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import process from 'node:process';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { archiveFile, openArchive } from '../../files/archive.ts';
 import { openDisk } from '../../files/disk.ts';
@@ -49,6 +51,27 @@ describe('disk', () => {
     expect(await readdir(join(folder, 'c'))).toEqual(['file']);
     expect(await readFile(path, 'utf8')).toBe('before');
   });
+});
+
+test('a disk that is full leaves nothing of the file, and says so', async () => {
+  const path = join(folder, 'full', 'file');
+  const script = `
+    import { randomUUID } from 'node:crypto';
+    import { openDisk } from ${JSON.stringify(join(import.meta.dirname, '../../files/disk.ts'))};
+    async function* large() { for (let at = 0; at < 64; at += 1) yield Buffer.alloc(65_536); }
+    const disk = openDisk({ uuid: () => randomUUID() });
+    await disk.write(${JSON.stringify(path)}, large()).then(() => 'written', (error) => error.code).then(console.log);
+  `;
+  const file = join(folder, 'fill.mts');
+  await writeFile(file, script);
+  // The operating system refuses what grows over 256 KiB, as it refuses what no longer fits.
+  const limited = `trap '' XFSZ; ulimit -f 256; exec "$0" --import tsx "$1"`;
+  const said = execFileSync('bash', ['-c', limited, process.execPath, file], {
+    encoding: 'utf8',
+    env: { ...process.env, TSX_DISABLE_CACHE: '1' },
+  });
+  expect(said.trim()).toBe('DISK_FULL');
+  expect(await readdir(join(folder, 'full'))).toEqual([]);
 });
 
 describe('archive', () => {

@@ -1,6 +1,12 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { decodeText, encodeText, FatalDecoder, UndecodableBytes } from '../../files/decode.ts';
+import {
+  decodeText,
+  encodeText,
+  FatalDecoder,
+  UndecodableBytes,
+  withoutUnwritable,
+} from '../../files/decode.ts';
 import { cut } from './given.ts';
 
 test.each<['utf-8' | 'shift_jis', string, number]>([
@@ -37,6 +43,57 @@ test('any text comes back, however it is cut', () => {
       expect(back + decoder.end()).toBe(text);
     }),
   );
+});
+
+test('any bytes give the same text or the same offset, however they are cut', () => {
+  const outcome = (encoding: 'utf-8' | 'shift_jis', bytes: Uint8Array, size: number): string => {
+    const decoder = new FatalDecoder(encoding);
+    let text = '';
+    try {
+      for (let at = 0; at < bytes.length; at += size) text += decoder.write(bytes.subarray(at, at + size));
+      return text + decoder.end();
+    } catch (error) {
+      if (!(error instanceof UndecodableBytes)) throw error;
+      return `bad at ${error.offset}`;
+    }
+  };
+  const byte = fc.oneof(
+    fc.constantFrom(0x41, 0x82, 0xa0, 0xfb, 0xfc, 0xb1, 0xe3, 0x81, 0x20, 0x0a),
+    fc.nat(255),
+  );
+  fc.assert(
+    fc.property(
+      fc.constantFrom('utf-8' as const, 'shift_jis' as const),
+      fc.array(byte, { maxLength: 12 }).map((bytes) => Uint8Array.from(bytes)),
+      fc.integer({ min: 1, max: 5 }),
+      (encoding, bytes, size) => {
+        expect(outcome(encoding, bytes, size)).toBe(outcome(encoding, bytes, bytes.length + 1));
+      },
+    ),
+    { numRuns: 5_000 },
+  );
+});
+
+test('every character of CP932 comes back, but for a firm’s own ones, which are told', () => {
+  let characters = 0;
+  for (let lead = 0x81; lead <= 0xfc; lead += 1) {
+    for (let trail = 0x40; trail <= 0xfc; trail += 1) {
+      let text: string;
+      try {
+        text = new TextDecoder('shift_jis', { fatal: true }).decode(Uint8Array.of(lead, trail));
+      } catch (error) {
+        expect(error).toBeInstanceOf(TypeError);
+        continue;
+      }
+      if (text.length !== 1) continue;
+      const isOwn = lead >= 0xf0 && lead <= 0xf9;
+      expect(withoutUnwritable(text, 'shift_jis')).toBe(isOwn ? '\u0080' : text);
+      if (isOwn) continue;
+      characters += 1;
+      expect(new FatalDecoder('shift_jis').write(encodeText(text, 'shift_jis'))).toBe(text);
+    }
+  }
+  expect(characters).toBeGreaterThan(7_000);
 });
 
 test('Shift_JIS goes out as the bytes it came in as', () => {

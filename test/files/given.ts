@@ -1,7 +1,13 @@
 import { readFileSync } from 'node:fs';
 import type { FileEncoding } from '../../files/decode.ts';
-import type { ReadableKind } from '../../files/standard/names.ts';
-import { type FileVerdict, type ReadLine, readStandardFile } from '../../files/standard/read.ts';
+import { type Layout, parseLayout } from '../../files/layouts/layout.ts';
+import type { InwardKind } from '../../files/standard/names.ts';
+import {
+  type FileVerdict,
+  type InwardLayout,
+  type ReadLine,
+  readStandardFile,
+} from '../../files/standard/read.ts';
 import type { LineOf } from '../../files/standard/validate.ts';
 
 export const sampleFolder = new URL('../../cli/demo/samples/minato-gas/', import.meta.url);
@@ -22,17 +28,19 @@ export async function* cut(content: Uint8Array, size: number): AsyncGenerator<Ui
 export interface Given {
   encoding?: FileEncoding;
   merchant?: string;
+  layout?: InwardLayout | null;
+  businessDate?: string;
   recordBytesMax?: number;
   fileBytesMax?: number;
   batchLines?: number;
 }
 
-export interface WholeFile<K extends ReadableKind> {
+export interface WholeFile<K extends InwardKind> {
   lines: ReadLine<LineOf[K]>[];
   verdict: FileVerdict;
 }
 
-export async function readAll<K extends ReadableKind>(
+export async function readAll<K extends InwardKind>(
   kind: K,
   content: AsyncIterable<Uint8Array>,
   given: Given = {},
@@ -88,4 +96,18 @@ export function billingFile(
     `T,${trailer.count ?? lines.length},${trailer.total ?? total}`,
     '',
   ].join('\n');
+}
+
+/** A layout of the samples, perhaps changed. */
+export function sampleLayout(merchant: string, change: (text: string) => string = (text) => text): Layout {
+  return parseLayout(change(sampleOf(merchant, 'layout.yaml').toString()), `${merchant}.yaml`);
+}
+
+export function sampleOf(merchant: string, name: string): Buffer {
+  return readFileSync(new URL(`../${merchant}/${name}`, sampleFolder));
+}
+
+/** How a file of bills in this layout is read. */
+export function readingBy(layout: Layout, businessDate = '2026-11-25'): Given {
+  return { encoding: layout.encoding, layout: layout.kinds.get('billing') ?? null, businessDate };
 }

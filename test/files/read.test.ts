@@ -26,7 +26,7 @@ describe('file codes', () => {
     ['F_RECORD_TOO_LONG', [billingFile(['x'.repeat(101)])], { recordBytesMax: 100 }],
     ['F_RECORD_TOO_LONG', [billingFile(['山'.repeat(34)])], { recordBytesMax: 100 }],
     ['F_RECORD_TOO_LONG', [billingFile([`"${'\n'.repeat(200)}"`])], { recordBytesMax: 100 }],
-    ['F_HEADER', [good.replace('H,1', 'H,2')], {}],
+    ['F_HEADER', [good.replace('H,1', 'H,3')], {}],
     ['F_HEADER', [good.replace('H,1', 'D,1')], {}],
     ['F_HEADER', [good.replace('2026-11-25', '2026-11-31')], {}],
     ['F_HEADER', [good.replace('2026-11-25,1', '2026-11-25,0001')], {}],

@@ -12,6 +12,11 @@ import { chunks } from './given.ts';
 /** Deadlines that pass when the test says so, not after a time. */
 class ManualClock {
   readonly #open = new Set<AbortController>();
+  passedMs = 0;
+
+  elapsedMs(): number {
+    return this.passedMs;
+  }
 
   deadline(): AbortSignal {
     const controller = new AbortController();
@@ -95,7 +100,8 @@ describe('connecting', () => {
     const refused = await refusal(open({ hostKeys: [pinned] }));
     expect(refused.code).toBe('SFTP_HOST_KEY_CHANGED');
     expect(refused.context).toMatchObject({ presented: server.hostKeyFingerprint });
-    expect(server.counts).toMatchObject({ connections: 1, authenticationAttempts: 0 });
+    // A second look, for a key of another kind: the pin may be of one that the server shows only when asked for it.
+    expect(server.counts).toMatchObject({ connections: 2, authenticationAttempts: 0 });
   });
 
   test('two pins, while a partner changes its key', async () => {

@@ -7,9 +7,10 @@ import {
   SettingsRefusal,
   type SettingsSurroundings,
 } from '../../billing/merchants/settings.ts';
+import { layoutBeside } from '../../cli/layout-file.ts';
 
 const FINGERPRINT = `SHA256:${'A'.repeat(43)}`;
-const around: SettingsSurroundings = { path: 'merchant.yaml', readable: () => 'ok', fileExists: () => true };
+const around: SettingsSurroundings = { path: 'merchant.yaml', readable: () => 'ok', layout: () => undefined };
 
 /** The shortest settings that are taken, with more lines. */
 function minimal(more = ''): string {
@@ -34,7 +35,10 @@ function refusals(yaml: string, surroundings = around): string[] {
 
 describe('the sample merchants', () => {
   const sample = (code: string) =>
-    parseMerchantSettings(readFileSync(`cli/demo/samples/${code}/merchant.yaml`, 'utf8'), around);
+    parseMerchantSettings(readFileSync(`cli/demo/samples/${code}/merchant.yaml`, 'utf8'), {
+      ...around,
+      layout: layoutBeside(`cli/demo/samples/${code}`),
+    });
 
   it('minato-gas is what a merchant gets by default', () => {
     const { settings, warnings } = sample('minato-gas');
@@ -47,6 +51,8 @@ describe('the sample merchants', () => {
       reminders: [-3, 1, 7].map((count) => ({ kind: 'bank_days', count })),
       languages: ['ja', 'en'],
       unreached: 'returned',
+      dailyCapPerPhone: 5,
+      pricePerSegmentYen: null,
     });
     expect(dunningPolicyOf(settings)).toMatchObject({
       attempts: 4,
@@ -60,7 +66,11 @@ describe('the sample merchants', () => {
 
   it('kita-denryoku has its own layout, hours and three attempts', () => {
     const { settings, warnings } = sample('kita-denryoku');
-    expect(warnings).toEqual([{ path: 'layout', reason: expect.stringContaining('only standard/1') }]);
+    expect(warnings).toEqual([]);
+    expect(settings).toMatchObject({
+      layout: 'kita-denryoku/1',
+      layoutText: readFileSync('cli/demo/samples/kita-denryoku/layout.yaml', 'utf8'),
+    });
     expect(settings.autopay).toEqual({ debitDay: 27, directDebit: null });
     expect(settings.exchange).toMatchObject({ inbound: 'from_kd', completion: 'stable', reject: 'file' });
     expect(settings.dunning.card.attempts).toBe(3);
@@ -273,9 +283,16 @@ describe('refused with path and reason', () => {
     expect(refusals(minimal(), { ...around, readable: () => 'readable_by_others' })).toEqual([
       'exchange.sftp.private_key_file: other users can read keys/minato: chmod 600 it',
     ]);
-    expect(refusals(minimal('layout: own.yaml'), { ...around, fileExists: () => false })).toEqual([
-      'layout: the file own.yaml does not exist; built in is standard/1',
+    expect(refusals(minimal('layout: own.yaml'), around)).toEqual([
+      'layout: the file own.yaml does not exist; built in are standard/1 and standard/2',
     ]);
+    const problems = [{ path: 'billing.amount.bytes', reason: 'runs over' }];
+    expect(
+      refusals(minimal('layout: own.yaml'), {
+        ...around,
+        layout: () => ({ name: 'own/1', text: '', problems }),
+      }),
+    ).toEqual(['layout: own.yaml: billing.amount.bytes: runs over']);
   });
 });
 

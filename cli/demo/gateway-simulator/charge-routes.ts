@@ -10,7 +10,10 @@ import {
   currentPage,
   endPage,
   executeOffSession,
+  executeRefund,
   openPage,
+  type RefundRow,
+  refundByReference,
   savedCard,
   storedAnswer,
 } from './queries.ts';
@@ -45,6 +48,25 @@ const chargeRequest = z.strictObject({
   method_token: z.string().min(1).max(128),
   network_transaction_id: z.string().max(64).nullable(),
   metadata,
+});
+
+const refundRequest = z.strictObject({
+  account,
+  reference,
+  charge_reference: reference,
+  charge_id: z.string().max(64).nullable(),
+  amount,
+  currency,
+});
+
+const refundBody = (accountName: string, row: RefundRow) => ({
+  state: 'succeeded',
+  id: row.id,
+  account: accountName,
+  reference: row.reference,
+  amount: row.amount,
+  currency: row.currency,
+  refunded_at: row.refundedAt.toISOString(),
 });
 
 const pageRequest = z.strictObject({
@@ -234,6 +256,44 @@ export function chargeRoutes(app: FastifyInstance, simulation: Simulation): void
     if (!params.success) return reply.code(400).send(refusal('invalid_request', false));
     const body = await stateOf(simulation, params.data.account, params.data.reference);
     return reply.code(body.state === 'not_found' ? 404 : 200).send(body);
+  });
+
+  app.post('/v1/refunds', async (request, reply) => {
+    const parsed = refundRequest.safeParse(request.body);
+    if (!parsed.success) return reply.code(400).send(refusal('invalid_request', false));
+    const { account: name, reference: key, charge_reference: chargeReference, ...rest } = parsed.data;
+    const known = await refundByReference(pool, name, key);
+    if (known !== null && (known.amount !== rest.amount || known.chargeReference !== chargeReference))
+      return reply.code(409).send(refusal('idempotency_key_reused'));
+    const row = await effects.run(async () =>
+      executeRefund(pool, {
+        id: `re_${randomBytes(12).toString('hex')}`,
+        account: name,
+        reference: key,
+        chargeReference,
+        amount: rest.amount,
+        currency: rest.currency,
+        now: new Date(await clock.now()),
+      }),
+    );
+    if (row !== null && known === null && settings.refundsUnanswered > 0) {
+      settings.refundsUnanswered -= 1;
+      hold(reply, simulation.holdMs);
+      return reply;
+    }
+    if (row !== null) return refundBody(name, row);
+    return reply
+      .code(402)
+      .send({ state: 'failed', account: name, reference: key, code: 'charge_not_refundable' });
+  });
+
+  app.get('/v1/refunds/by-reference/:account/:reference', async (request, reply) => {
+    const params = referenceParams.safeParse(request.params);
+    if (!params.success) return reply.code(400).send(refusal('invalid_request', false));
+    const { account: name, reference: key } = params.data;
+    const row = await refundByReference(pool, name, key);
+    if (row !== null) return refundBody(name, row);
+    return reply.code(404).send({ state: 'not_found', account: name, reference: key });
   });
 
   app.post('/v1/hosted-pages', async (request, reply) => {

@@ -1,7 +1,7 @@
 import type { Pool } from 'pg';
 import { Temporal } from 'temporal-polyfill';
 import { addBankDays } from '../../../billing/calendar/bank-days.ts';
-import { capturesBetween, totalsBetween } from './queries.ts';
+import { capturesBetween, refundsBetween, totalsBetween } from './queries.ts';
 import { feeOf, feeTaxOf } from './reports.ts';
 
 const ROWS_AT_ONCE = 5_000;
@@ -74,7 +74,7 @@ export async function payoutsBetween(
   return payouts;
 }
 
-/** NDJSON: one line per capture, then an `end` line with count and amount. */
+/** NDJSON: one line per capture and refund, then an `end` line with count and amount. */
 export async function* payoutLines(pool: Pool, account: string, week: Week): AsyncGenerator<string> {
   const span = spanOf(week.until);
   let after: { capturedAt: Date; sequence: number } | null = null;
@@ -103,6 +103,13 @@ export async function* payoutLines(pool: Pool, account: string, week: Week): Asy
     }
     yield text;
     after = { capturedAt: last.capturedAt, sequence: last.sequence };
+  }
+  for (const row of await refundsBetween(pool, account, span.from, span.until)) {
+    if (row.currency !== week.currency) continue;
+    const { id, reference, currency } = row;
+    yield `${JSON.stringify({ kind: 'refund', id, reference, amount: row.amount, currency, fee: 0, fee_tax: 0 })}\n`;
+    count += 1;
+    amount -= row.amount;
   }
   yield `${JSON.stringify({ kind: 'end', count, amount })}\n`;
 }

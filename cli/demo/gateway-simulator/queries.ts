@@ -258,6 +258,8 @@ export interface CaptureRow {
   amount: number;
   currency: string;
   capturedAt: Date;
+  /** How much of it went back. */
+  refunded: number;
 }
 
 /** One keyset page of a time's captures in the order they were taken. */
@@ -271,7 +273,8 @@ export async function capturesBetween(
 ): Promise<CaptureRow[]> {
   const { rows } = await pool.query<CaptureRow>(
     `select sequence::float8 as sequence, id, reference, invoice_id as "invoiceId", amount::float8 as amount, currency,
-            captured_at as "capturedAt"
+            captured_at as "capturedAt",
+            coalesce((select sum(r.amount) from gateway_simulator.refunds r where r.charge_id = charges.id), 0)::float8 as refunded
      from gateway_simulator.charges
      where account = $1 and state = 'succeeded' and captured_at >= $2 and captured_at < $3
        and (captured_at, sequence) > ($4, $5)
@@ -289,7 +292,7 @@ export interface WeekTotals {
   feeTax: number;
 }
 
-/** What was captured in a span of time, by currency, with the fees of the single charges. */
+/** What was captured less what went back in a span of time, by currency, with the fees of the single charges. */
 export async function totalsBetween(
   pool: Pool,
   account: string,
@@ -302,6 +305,9 @@ export async function totalsBetween(
        select currency, amount, amount * 325 / 10000 as fee
        from gateway_simulator.charges
        where account = $1 and state = 'succeeded' and captured_at >= $2 and captured_at < $3
+       union all
+       select currency, -amount, 0 from gateway_simulator.refunds
+       where account = $1 and refunded_at >= $2 and refunded_at < $3
      ) captured
      group by currency order by currency`,
     [account, from, until],
@@ -566,4 +572,93 @@ export async function recordDeliveries(
       deliveries.map((each) => each.retryInMs),
     ],
   );
+}
+
+export interface RefundRow {
+  id: string;
+  chargeReference: string;
+  reference: string;
+  amount: number;
+  currency: string;
+  refundedAt: Date;
+}
+
+const refundColumns = `r.id, r.charge_reference as "chargeReference", r.reference, r.amount::float8 as amount, r.currency,
+  r.refunded_at as "refundedAt"`;
+
+export async function refundByReference(
+  pool: Pool,
+  account: string,
+  reference: string,
+): Promise<RefundRow | null> {
+  const { rows } = await pool.query<RefundRow>(
+    `select ${refundColumns} from gateway_simulator.refunds r where account = $1 and reference = $2`,
+    [account, reference],
+  );
+  return rows[0] ?? null;
+}
+
+/** Gives back what is left of a capture, once for each reference. Null: there is no such capture, or not so much left. */
+export async function executeRefund(
+  pool: Pool,
+  refund: {
+    id: string;
+    account: string;
+    reference: string;
+    chargeReference: string;
+    amount: number;
+    currency: string;
+    now: Date;
+  },
+): Promise<RefundRow | null> {
+  const client = await pool.connect();
+  try {
+    await client.query('begin');
+    const { rows: charges } = await client.query<{ id: string; left: number }>(
+      `select c.id, (c.amount - coalesce((select sum(r.amount) from gateway_simulator.refunds r where r.charge_id = c.id), 0))::float8
+                as left
+       from (select * from gateway_simulator.charges
+             where account = $1 and reference = $2 and state = 'succeeded' and currency = $3 for update) c`,
+      [refund.account, refund.chargeReference, refund.currency],
+    );
+    const [charge] = charges;
+    if (charge !== undefined && charge.left >= refund.amount) {
+      await client.query(
+        `insert into gateway_simulator.refunds (id, account, reference, charge_id, charge_reference, amount, currency, refunded_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (account, reference) do nothing`,
+        [
+          refund.id,
+          refund.account,
+          refund.reference,
+          charge.id,
+          refund.chargeReference,
+          refund.amount,
+          refund.currency,
+          refund.now,
+        ],
+      );
+    }
+    await client.query('commit');
+  } catch (error) {
+    await client.query('rollback');
+    throw error;
+  } finally {
+    client.release();
+  }
+  return refundByReference(pool, refund.account, refund.reference);
+}
+
+/** All that was given back in a span: few, against captures. */
+export async function refundsBetween(
+  pool: Pool,
+  account: string,
+  from: Date,
+  until: Date,
+): Promise<RefundRow[]> {
+  const { rows } = await pool.query<RefundRow>(
+    `select ${refundColumns} from gateway_simulator.refunds r
+     where account = $1 and refunded_at >= $2 and refunded_at < $3 order by refunded_at, sequence`,
+    [account, from, until],
+  );
+  return rows;
 }

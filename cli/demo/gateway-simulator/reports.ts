@@ -1,5 +1,5 @@
 import type { Pool } from 'pg';
-import { type CaptureRow, capturesBetween } from './queries.ts';
+import { type CaptureRow, capturesBetween, refundsBetween } from './queries.ts';
 
 const ROWS_AT_ONCE = 5_000;
 const DAY_MS = 86_400_000;
@@ -27,6 +27,7 @@ async function* linesOf(
   account: string,
   span: Span,
   lineOf: (row: CaptureRow) => object,
+  withRefunds: boolean,
 ): AsyncGenerator<string> {
   let after: { capturedAt: Date; sequence: number } | null = null;
   let count = 0;
@@ -44,35 +45,57 @@ async function* linesOf(
     yield text;
     after = { capturedAt: last.capturedAt, sequence: last.sequence };
   }
-  yield `${JSON.stringify({ kind: 'end', count, amount })}\n`;
-}
-
-/** What a day brought, with its price. */
-export const settlementLines = (pool: Pool, account: string, day: Span): AsyncGenerator<string> =>
-  linesOf(pool, account, day, (row) => {
-    const fee = feeOf(row.amount);
-    return {
-      kind: 'charge',
+  for (const row of withRefunds ? await refundsBetween(pool, account, span.from, span.until) : []) {
+    yield `${JSON.stringify({
+      kind: 'refund',
       id: row.id,
       reference: row.reference,
       amount: row.amount,
       currency: row.currency,
-      fee,
-      fee_tax: feeTaxOf(fee),
-      captured_at: row.capturedAt.toISOString(),
-    };
-  });
+      fee: 0,
+      fee_tax: 0,
+      captured_at: row.refundedAt.toISOString(),
+    })}\n`;
+    count += 1;
+    amount -= row.amount;
+  }
+  yield `${JSON.stringify({ kind: 'end', count, amount })}\n`;
+}
 
-/** Everything captured, whatever the merchant knows of it. This gateway gives nothing back yet. */
-export const captureLines = (pool: Pool, account: string, span: Span): AsyncGenerator<string> =>
-  linesOf(pool, account, span, (row) => ({
-    kind: 'capture',
+/** What a day brought, with its price, and what went back on it: the price is not given back. */
+export const settlementLines = (pool: Pool, account: string, day: Span): AsyncGenerator<string> =>
+  linesOf(pool, account, day, chargeLine, true);
+
+function chargeLine(row: CaptureRow): object {
+  const fee = feeOf(row.amount);
+  return {
+    kind: 'charge',
     id: row.id,
     reference: row.reference,
-    invoice_id: row.invoiceId,
     amount: row.amount,
     currency: row.currency,
-    refunded: 0,
-    method: 'card',
+    fee,
+    fee_tax: feeTaxOf(fee),
     captured_at: row.capturedAt.toISOString(),
-  }));
+  };
+}
+
+/** Everything captured, whatever the merchant knows of it. */
+export const captureLines = (pool: Pool, account: string, span: Span): AsyncGenerator<string> =>
+  linesOf(
+    pool,
+    account,
+    span,
+    (row) => ({
+      kind: 'capture',
+      id: row.id,
+      reference: row.reference,
+      invoice_id: row.invoiceId,
+      amount: row.amount,
+      currency: row.currency,
+      refunded: row.refunded,
+      method: 'card',
+      captured_at: row.capturedAt.toISOString(),
+    }),
+    false,
+  );

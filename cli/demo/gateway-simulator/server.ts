@@ -57,6 +57,7 @@ const controlRequest = z.strictObject({
   outage: z.boolean().optional(),
   latencyMs: z.number().min(0).max(20_000).optional(),
   rateLimitPerSecond: z.number().min(0).nullable().optional(),
+  refundsUnanswered: z.int().min(0).optional(),
 });
 
 const savedMethodsRequest = z.strictObject({
@@ -89,6 +90,7 @@ export async function startGatewaySimulator(options: GatewaySimulatorOptions): P
     outage: false,
     latencyMs: 0,
     rateLimitPerSecond: null,
+    refundsUnanswered: 0,
   };
   const delivery = deliverWebhooks({
     pool,

@@ -19,6 +19,8 @@ export interface SimulatorSettings {
   outage: boolean;
   latencyMs: number;
   rateLimitPerSecond: number | null;
+  /** So many refunds are made next without an answer. */
+  refundsUnanswered: number;
 }
 
 /** What the routes share. */

@@ -90,6 +90,21 @@ create table if not exists gateway_simulator.idempotency_keys (
   primary key (account, key)
 );
 
+create table if not exists gateway_simulator.refunds (
+  sequence bigint generated always as identity primary key,
+  id text not null unique,
+  account text not null,
+  reference text not null,
+  charge_id text not null references gateway_simulator.charges (id),
+  charge_reference text not null,
+  amount bigint not null check (amount > 0),
+  currency text not null,
+  refunded_at timestamptz not null,
+  unique (account, reference)
+);
+create index if not exists refunds_by_charge on gateway_simulator.refunds (charge_id);
+create index if not exists refunds_by_day on gateway_simulator.refunds (account, refunded_at, sequence);
+
 create table if not exists gateway_simulator.webhooks (
   id text not null primary key,
   account text not null,

@@ -1,0 +1,41 @@
+import type { Db } from '../db.ts';
+import { linkUrlOf } from '../links/token.ts';
+import type { Merchant } from '../merchants/merchant.ts';
+import { dueTexts } from './queries.ts';
+import { segmentsOf, textKindOf, textOf } from './texts.ts';
+
+export interface Preview extends Record<string, number> {
+  messages: number;
+  segments: number;
+  /** Whole yen, rounded up; only where the merchant has a price for a segment. */
+  cost_yen: number;
+}
+
+/** What would be sent by the end of a day, and what it costs, before anything is. Nothing is opened or derived for it. */
+export async function previewDue(
+  ports: { db: Pick<Db, 'query'>; baseUrl: string },
+  merchant: Merchant,
+  businessDate: string,
+): Promise<Omit<Preview, 'cost_yen'> & Partial<Preview>> {
+  const { notify, name } = merchant.settings;
+  const language = notify.languages[0] ?? 'ja';
+  // Every token is as long as any other, and of letters that count alike.
+  const link = linkUrlOf(ports.baseUrl, merchant.shortCode + 'x'.repeat(22));
+  const preview = { messages: 0, segments: 0 };
+  for (const { step, is_late: isLate, has_link: hasLink, messages } of await dueTexts(
+    ports.db,
+    merchant.id,
+    businessDate,
+  )) {
+    const body = textOf({
+      kind: textKindOf(step, isLate),
+      language,
+      merchantName: name[language],
+      link: hasLink ? link : null,
+    });
+    preview.messages += messages;
+    preview.segments += messages * segmentsOf(body).count;
+  }
+  const price = notify.pricePerSegmentYen ?? null;
+  return price === null ? preview : { ...preview, cost_yen: Math.ceil(preview.segments * price) };
+}

@@ -1,0 +1,210 @@
+import { type Act, instantText, monthOf } from '../acts/act.ts';
+import type { Db, Tx } from '../db.ts';
+import { notInSafeMode } from '../restores/queries.ts';
+import { type OpenRefund, type RefundState, statesBefore } from './refund.ts';
+
+const openColumns = `r.id, r.charge_id, r.invoice_id, r.recall_id, r.gateway, c.gateway_charge_id, r.amount, r.currency, r.state,
+  r.started_at, r.deadline_at, r.asks`;
+
+export interface Refundable {
+  charge_id: string;
+  invoice_id: string;
+  gateway: string;
+  /** What is left of the payment. */
+  amount: number;
+  currency: string;
+}
+
+/** Payments of bills that a recall gives back and of which something is left, locked: nobody else gives it back meanwhile. */
+export async function lockRefundable(
+  tx: Tx,
+  merchantId: number,
+  recallId: string,
+  limit: number,
+): Promise<Refundable[]> {
+  return tx.query<Refundable>(
+    `select p.id as charge_id, p.invoice_id, c.gateway, p.amount - p.refunded as amount, p.currency
+     from recall_bills b
+     join payments p on p.merchant_id = b.merchant_id and p.invoice_id = b.invoice_id and p.refunded < p.amount
+     join charges c on c.merchant_id = p.merchant_id and c.id = p.id
+     where b.merchant_id = $1 and b.recall_id = $2::uuid and b.state = 'refunding' and ${notInSafeMode}
+       and not exists (select from refunds r
+                       where r.merchant_id = p.merchant_id and r.charge_id = p.id and r.state in ('processing', 'unknown'))
+     order by p.id limit $3
+     for update of p`,
+    [merchantId, recallId, limit],
+  );
+}
+
+/** The intents: from here on the sums count as given back. The payment's own check refuses what is too much. */
+export async function insertRefunds(
+  tx: Tx,
+  act: Act,
+  recallId: string,
+  refunds: readonly (Refundable & { id: string })[],
+  times: { deadlineAt: string; askAt: string },
+): Promise<void> {
+  if (refunds.length === 0) return;
+  await tx.run(
+    `with new as (
+       select * from unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::bigint[], $8::text[])
+         as r(id, charge_id, invoice_id, gateway, amount, currency)
+     ), reserved as (
+       update payments p set refunded = p.refunded + n.amount
+       from new n where p.merchant_id = $1 and p.id = n.charge_id
+     ), inserted as (
+       insert into refunds (merchant_id, id, charge_id, invoice_id, recall_id, gateway, amount, currency, state, version,
+                            started_at, deadline_at, ask_at)
+       select $1, id, charge_id, invoice_id, $2::uuid, gateway, amount, currency, 'processing', 1,
+              $9::timestamptz, $10::timestamptz, $11::timestamptz
+       from new returning id
+     )
+     insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
+     select $1, $12::date, 'refund', id, 1, null, 'processing', $9::timestamptz, $13::uuid from inserted`,
+    [
+      act.merchantId,
+      recallId,
+      refunds.map((refund) => refund.id),
+      refunds.map((refund) => refund.charge_id),
+      refunds.map((refund) => refund.invoice_id),
+      refunds.map((refund) => refund.gateway),
+      refunds.map((refund) => refund.amount),
+      refunds.map((refund) => refund.currency),
+      instantText(act.at),
+      times.deadlineAt,
+      times.askAt,
+      monthOf(act.at),
+      act.id,
+    ],
+  );
+}
+
+export async function refundsById(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  ids: readonly string[],
+): Promise<OpenRefund[]> {
+  return tx.query<OpenRefund>(
+    `select ${openColumns} from refunds r
+     join charges c on c.merchant_id = r.merchant_id and c.id = r.charge_id
+     where r.merchant_id = $1 and r.id = any($2::uuid[]) order by r.id`,
+    [merchantId, ids],
+  );
+}
+
+/** Refunds whose outcome nobody recorded and whose next question is due. */
+export async function refundsToAsk(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  now: string,
+  limit: number,
+): Promise<OpenRefund[]> {
+  return db.query<OpenRefund>(
+    `select ${openColumns} from refunds r
+     join charges c on c.merchant_id = r.merchant_id and c.id = r.charge_id
+     where r.merchant_id = $1 and r.state in ('processing', 'unknown') and r.ask_at <= $2::timestamptz
+     order by r.ask_at, r.id limit $3`,
+    [merchantId, now, limit],
+  );
+}
+
+export interface RefundDecision {
+  id: string;
+  to: RefundState;
+  gatewayRefundId: string | null;
+  code: string | null;
+  /** For `unknown`: when to ask next. */
+  askAt: string;
+}
+
+export interface DecidedRefund {
+  id: string;
+  charge_id: string;
+  invoice_id: string;
+  customer_id: string;
+  amount: number;
+  currency: string;
+  state: RefundState;
+  /** The payment had been put on its bill; false = it was the customer's credit. */
+  allocated: boolean;
+}
+
+/**
+ * Compare-and-set of many refunds to one state; returns those that moved. A refund that came to nothing frees its sum. The
+ * payment is locked first, as by whoever begins a refund.
+ */
+export async function decideRefunds(
+  tx: Tx,
+  act: Act,
+  to: RefundState,
+  decisions: readonly RefundDecision[],
+): Promise<DecidedRefund[]> {
+  if (decisions.length === 0) return [];
+  return tx.query<DecidedRefund>(
+    `with news as (
+       select * from unnest($2::uuid[], $3::text[], $4::text[], $5::timestamptz[]) as n(id, gateway_refund_id, code, ask_at)
+     ), before as (
+       select r.id, r.state from refunds r join news n on n.id = r.id
+       where r.merchant_id = $1 and r.state = any($6::text[]) order by r.id for update of r
+     ), moved as (
+       update refunds r
+       set state = $7, version = r.version + 1, code = n.code, ask_at = n.ask_at, asks = r.asks + 1,
+           gateway_refund_id = coalesce(n.gateway_refund_id, r.gateway_refund_id),
+           decided_at = case when $7 <> 'unknown' then $8::timestamptz end
+       from before b join news n on n.id = b.id
+       where r.merchant_id = $1 and r.id = b.id and r.state = any($6::text[])
+       returning r.id, r.charge_id, r.invoice_id, r.amount, r.currency, r.state, r.version, b.state as from_state
+     ), freed as (
+       update payments p set refunded = p.refunded - m.amount
+       from moved m where p.merchant_id = $1 and p.id = m.charge_id and $7 in ('failed', 'canceled')
+     ), history as (
+       insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
+       select $1, $9::date, 'refund', id, version, from_state, $7, $8::timestamptz, $10::uuid from moved
+     )
+     select m.id, m.charge_id, m.invoice_id, p.customer_id, m.amount, m.currency, m.state,
+            exists (select from allocations a where a.merchant_id = $1 and a.payment_id = m.charge_id) as allocated
+     from moved m join payments p on p.merchant_id = $1 and p.id = m.charge_id
+     order by m.id`,
+    [
+      act.merchantId,
+      decisions.map((each) => each.id),
+      decisions.map((each) => each.gatewayRefundId),
+      decisions.map((each) => each.code),
+      decisions.map((each) => each.askAt),
+      statesBefore(to),
+      to,
+      instantText(act.at),
+      monthOf(act.at),
+      act.id,
+    ],
+  );
+}
+
+/** Asked again without news. */
+export async function askRefundsLater(
+  tx: Tx,
+  merchantId: number,
+  entries: readonly { id: string; askAt: string }[],
+): Promise<void> {
+  if (entries.length === 0) return;
+  await tx.run(
+    `update refunds r set ask_at = e.ask_at, asks = r.asks + 1
+     from unnest($2::uuid[], $3::timestamptz[]) as e(id, ask_at)
+     where r.merchant_id = $1 and r.id = e.id and r.state = 'unknown'`,
+    [merchantId, entries.map((entry) => entry.id), entries.map((entry) => entry.askAt)],
+  );
+}
+
+/** Refunds without an outcome after so many questions. */
+export async function countLongUnknown(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  asks: number,
+): Promise<number> {
+  const [row] = await tx.query<{ long: number }>(
+    `select count(*) as long from refunds
+     where merchant_id = $1 and state in ('processing', 'unknown') and asks >= $2`,
+    [merchantId, asks],
+  );
+  return row?.long ?? 0;
+}

@@ -2,7 +2,6 @@ import fs from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { tieOutOf } from '../billing/exchanges/tie-out.ts';
-import { inwardKinds } from '../files/standard/names.ts';
 import { deliver } from '../jobs/deliver.ts';
 import { type Office, openOffice, samplesFolder } from './inbox.ts';
 
@@ -17,9 +16,6 @@ interface Told {
 
 let office: Office;
 afterEach(() => office.close());
-
-const kindOf = (name: string) => inwardKinds.find((kind) => name.startsWith(`${kind}_`)) ?? 'billing';
-const isRead = (name: string) => (inwardKinds as readonly string[]).includes(kindOf(name));
 
 const folderOf = (which: string) =>
   fs.readdirSync(join(office.inbox, '..', which)).filter((name) => !name.endsWith('.done'));
@@ -61,8 +57,8 @@ describe.each(['kita-denryoku', 'sakura-suido'])('the samples of %s', (merchant)
   it('give exactly what is expected of them', async () => {
     const expected = await take(merchant);
     const files = await filesOf();
-    expect([...files.keys()].sort()).toEqual(Object.keys(expected).filter(isRead).sort());
-    for (const [name, told] of Object.entries(expected).filter(([each]) => isRead(each))) {
+    expect([...files.keys()].sort()).toEqual(Object.keys(expected).sort());
+    for (const [name, told] of Object.entries(expected)) {
       const file = files.get(name);
       expect(file).toMatchObject({
         state: 'released',
@@ -72,9 +68,7 @@ describe.each(['kita-denryoku', 'sakura-suido'])('the samples of %s', (merchant)
         lines_rejected: told.linesRejected,
         amount_accepted: told.amountAccepted ?? 0,
       });
-      // Bills of those who are enrolled for bank debit fall back to the link where enrolments are not read.
-      const fallBack = merchant === 'sakura-suido' && !isRead('enrolment_') ? 8 : (told.warnings ?? 0);
-      expect(file?.warnings).toBe(fallBack);
+      expect(file?.warnings).toBe(told.warnings ?? 0);
       expect((await tieOutOf(office.db, office.merchant.id, String(file?.id))).closes).toBe(true);
     }
   });
@@ -108,7 +102,7 @@ it('sakura-suido names its files and leaves what they hold to the standard', asy
   expect(files.get('SUIDO_20261125_0002.DAT')).toMatchObject({ sequence: 2, business_date: '2026-11-25' });
   expect(await office.run(deliver)).toMatchObject({ outcome: 'done' });
   const receipts = folderOf('outbound').filter((name) => name.startsWith('SUIDO_R_20261125_'));
-  expect(receipts).toHaveLength(isRead('enrolment_') ? 2 : 1);
+  expect(receipts).toHaveLength(2);
   expect(outward('outbound', receipts.at(-1) ?? '')).toMatch(
     /^H,1,sakura-suido,receipt,2026-11-25,[12]\r\nF,SUIDO_20261125_0002\.DAT,7001a4/,
   );

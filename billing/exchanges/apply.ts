@@ -37,11 +37,6 @@ export interface Line<L> {
   ok: L;
 }
 
-export interface FileOrigin {
-  businessDate: string;
-  sequence: number;
-}
-
 /** What one kind of file does. */
 export interface Applying<L> {
   /** Two lines of one file with the same key: the first stands. */

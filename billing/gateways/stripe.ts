@@ -76,17 +76,8 @@ const refundRefusals = new Set([
 /** Beyond this the clocks differ too much for "it is not in the list" to mean anything. */
 const skewAtMostMs = 30_000;
 
-export interface Refunding {
-  /** Gives money of a charge back. Sent again under the same reference: answered from the first execution. */
-  refund(request: RefundRequest, signal: AbortSignal): Promise<RefundAnswer>;
-  /** What became of a refund, by its reference. "Not found" proves something after the same window as for charges. */
-  lookupRefund(account: string, reference: string, signal: AbortSignal): Promise<RefundLookup>;
-}
-
 /** Stripe, by its official SDK. Cards are typed on Stripe's own page only; one Stripe account belongs to one merchant. */
-export function stripeGateway(
-  options: StripeGatewayOptions,
-): Gateway & Refunding & { close(): Promise<void> } {
+export function stripeGateway(options: StripeGatewayOptions): Gateway & { close(): Promise<void> } {
   const http = stripeHttp({ connections: options.connections ?? 64, nowMs: options.nowMs });
   const base = new URL(options.baseUrl ?? 'https://api.stripe.com');
   const stripe = new Stripe(options.secretKey, {

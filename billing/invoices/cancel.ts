@@ -18,10 +18,17 @@ export async function cancelInvoices(
   act: Act,
   on: { today: string; timezone: string },
   invoiceIds: readonly string[],
-  reason: 'cancelled_by_merchant' | 'replaced',
+  reason: 'cancelled_by_merchant' | 'replaced' | 'recalled',
 ): Promise<void> {
   if (invoiceIds.length === 0) return;
-  const moved = await moveInvoices(tx, act, invoiceIds, 'cancelled', 'cancelled');
+  const moved = await moveInvoices(
+    tx,
+    act,
+    invoiceIds,
+    'cancelled',
+    // Such a link says so whatever became of its bill.
+    reason === 'recalled' ? 'recalled' : 'cancelled',
+  );
   assertState(
     moved.length === invoiceIds.length,
     `${moved.length} bills were cancelled of ${invoiceIds.length} locked ones`,

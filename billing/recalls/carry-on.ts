@@ -4,9 +4,9 @@ import { raiseStanding, resolveAlerts } from '../alerts/queries.ts';
 import { businessDateOf } from '../calendar/hours.ts';
 import type { Db, Tx } from '../db.ts';
 import type { Gateway } from '../gateways/gateway.ts';
-import { isFinal, type LockedInvoice } from '../invoices/invoice.ts';
-import { lockInvoices, moveInvoices } from '../invoices/queries.ts';
-import { post } from '../ledger/queries.ts';
+import { cancelInvoices } from '../invoices/cancel.ts';
+import { isFinal } from '../invoices/invoice.ts';
+import { lockInvoices } from '../invoices/queries.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import { insertMessages } from '../messages/queries.ts';
 import type { Clock, Crash, Ids } from '../ports.ts';
@@ -20,9 +20,7 @@ import {
 } from '../refunds/queries.ts';
 import { recordRefunds } from '../refunds/record-refunds.ts';
 import type { LearnedRefund, OpenRefund } from '../refunds/refund.ts';
-import { assertState } from '../refusal.ts';
 import { refuseInSafeMode } from '../restores/queries.ts';
-import { addResultRows } from '../results/queries.ts';
 import type { Fence } from '../runs/fence.ts';
 import { holdFence } from '../runs/queries.ts';
 import {
@@ -35,7 +33,7 @@ import {
   waitingBills,
   withMoney,
 } from './queries.ts';
-import { type Recall, recalled, recallNotice } from './recall.ts';
+import { type Recall, recallNotice } from './recall.ts';
 
 export interface CarryOnPorts {
   db: Db;
@@ -128,7 +126,15 @@ async function judge(tx: Tx, act: Act, merchant: Merchant, ids: readonly string[
     bills.map((bill) => bill.id),
   );
   const owed = bills.filter((bill) => !isFinal(bill.state));
-  await cancel(tx, act, merchant, owed);
+  const { timezone } = merchant.settings;
+  const today = businessDateOf(act.at, timezone).toString();
+  await cancelInvoices(
+    tx,
+    act,
+    { today, timezone },
+    owed.map((bill) => bill.id),
+    'recalled',
+  );
   await moveBills(
     tx,
     merchant.id,
@@ -151,56 +157,12 @@ async function judge(tx: Tx, act: Act, merchant: Merchant, ids: readonly string[
     told.map((invoiceId) => ({
       invoiceId,
       step: recallNotice,
-      plannedOn: businessDateOf(act.at, merchant.settings.timezone).toString(),
+      plannedOn: today,
       skipCode: null,
       linkVersion: null,
     })),
   );
   return owed.length;
-}
-
-async function cancel(tx: Tx, act: Act, merchant: Merchant, bills: readonly LockedInvoice[]): Promise<void> {
-  const moved = await moveInvoices(
-    tx,
-    act,
-    bills.map((bill) => bill.id),
-    'cancelled',
-    recalled,
-  );
-  assertState(
-    moved.length === bills.length,
-    `${moved.length} bills were recalled of ${bills.length} locked ones`,
-  );
-  const today = businessDateOf(act.at, merchant.settings.timezone).toString();
-  await post(
-    tx,
-    act,
-    today,
-    moved.map((bill) => ({
-      event: 'bill_cancelled',
-      entryId: bill.id,
-      invoiceId: bill.id,
-      customerId: bill.customer_id,
-      amount: bill.amount,
-      currency: bill.currency,
-      eventOn: today,
-    })),
-  );
-  await addResultRows(
-    tx,
-    act.merchantId,
-    act.at,
-    moved.map((bill) => ({
-      invoiceId: bill.id,
-      outcome: 'cancelled',
-      causeId: bill.id,
-      reason: 'recalled',
-      method: '',
-      amount: bill.amount,
-      amountReceived: 0,
-      collectedOn: null,
-    })),
-  );
 }
 
 type Add = (name: string, count: number) => void;

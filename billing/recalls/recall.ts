@@ -13,7 +13,6 @@ export interface Recall {
   ended_at: string | null;
 }
 
-export type RecallBillState = 'waiting' | 'refunding' | 'refused' | 'done';
 export type RecallOutcome = 'cancelled' | 'refunded' | 'untouched';
 
 /** Its message to customers who had been sent an SMS about the bill; at most one for each, by its key. */

@@ -92,14 +92,3 @@ export const fieldsOf: Readonly<Record<MappedKind, readonly Field[]>> = {
     plain('message', 'text', 80),
   ],
 };
-
-/** The first code points of a layout's own world: what its header and its totals may say. */
-export const headerFields: Readonly<Record<'business_date' | 'sequence' | 'merchant', FieldForm>> = {
-  business_date: 'date',
-  sequence: 'number',
-  merchant: 'text',
-};
-export const totalFields: Readonly<Record<'count' | 'amount', FieldForm>> = {
-  count: 'number',
-  amount: 'number',
-};

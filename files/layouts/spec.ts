@@ -144,7 +144,6 @@ const csvSchema = z.strictObject({
 
 export type CellForm = z.infer<z.ZodObject<typeof formShape>> & { trim?: z.infer<typeof trim> | undefined };
 export type FixedCell = z.infer<typeof cell>;
-export type CsvColumn = z.infer<typeof column>;
 export type FixedSpec = z.infer<typeof fixedSchema>;
 export type CsvSpec = z.infer<typeof csvSchema>;
 export type LayoutSpec = FixedSpec | CsvSpec;

@@ -1,93 +1,46 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { FixedClock } from '../billing/clock.ts';
-import { apiVersion, stripeGateway } from '../billing/gateways/stripe.ts';
 import type { Merchant } from '../billing/merchants/merchant.ts';
-import { merchantByCode, stripeAccountOf } from '../billing/merchants/queries.ts';
-import type { Job } from '../jobs/job.ts';
+import { merchantByCode } from '../billing/merchants/queries.ts';
 import type { Ports } from '../jobs/ports.ts';
-import { runJob } from '../jobs/run.ts';
 import { trace } from '../jobs/trace.ts';
 import { paths } from '../web/paths.ts';
 import { startWeb, type WebServer } from '../web/server.ts';
-import { makeMerchant } from './bills.ts';
-import { portsFor } from './ports.ts';
-import { type StripeEvent, type StripeStandIn, startStripe } from './stand-ins/stripe.ts';
+import type { StripeEvent } from './stand-ins/stripe.ts';
+import {
+  lifeOf as lifeIn,
+  merchantAt,
+  openStripeOffice,
+  runToday,
+  type StripeOffice,
+} from './stripe-office.ts';
 import { visitor } from './visitor.ts';
 import { freePort, type World, world } from './world.ts';
 
-const secretKey = 'sk_test_0123456789';
-const webhookSecret = 'whsec_0123456789';
 const minute = 60_000;
 
 let here: World;
 let clock: FixedClock;
-let stripe: StripeStandIn;
-let gateway: ReturnType<typeof stripeGateway>;
+let office: StripeOffice;
+let stripe: StripeOffice['stripe'];
 let ports: Ports;
-const folder = mkdtempSync(join(tmpdir(), 'seikyu-stripe-'));
 
 beforeAll(async () => {
   here = await world();
   clock = here.clock;
-  const nowMs = () => clock.now().epochMilliseconds;
-  stripe = await startStripe({ secretKey, webhookSecret, apiVersion, nowMs });
-  gateway = stripeGateway({
-    secretKey,
-    webhookSecrets: [webhookSecret],
-    baseUrl: stripe.url,
-    accountOf: (code) => stripeAccountOf(here.db, code),
-    nowMs,
-    callDeadlineMs: 10_000,
-  });
-  ports = { ...portsFor(here.db, clock, gateway, folder), sealer: here.sealer, ids: here.ids };
+  office = await openStripeOffice(here.db, clock);
+  ({ stripe } = office);
+  ports = { ...office.ports, sealer: here.sealer, ids: here.ids };
 });
 afterEach(() => expect(stripe.faults).toEqual([]));
 afterAll(async () => {
-  await gateway?.close();
-  await stripe?.close();
+  await office?.close();
   await here?.drop();
-  rmSync(folder, { recursive: true, force: true });
 });
 
-const run = (merchant: Merchant, job: unknown) =>
-  runJob(ports, job as Job, {
-    merchant,
-    businessDate: clock.now().toZonedDateTimeISO('Asia/Tokyo').toPlainDate().toString(),
-  });
-
-/** A merchant with an account of its own. */
-async function merchantAt(account: string): Promise<Merchant> {
-  return makeMerchant(
-    ports,
-    account.replace('acct_', '').toLowerCase(),
-    `gateway: { stripe_account: ${account} }`,
-  );
-}
-
-interface Life extends Record<string, unknown> {
-  invoice: string;
-  charges: string[];
-  locks: number;
-  payments: number;
-}
-
-async function lifeOf(merchant: Merchant, number: string): Promise<Life> {
-  const [row] = await here.db.query<Life>(
-    `select i.state as invoice,
-            coalesce((select array_agg(c.state order by c.attempt_no) from charges c
-                      where c.merchant_id = i.merchant_id and c.invoice_id = i.id), '{}') as charges,
-            (select count(*) from collection_locks l where l.merchant_id = i.merchant_id and l.invoice_id = i.id) as locks,
-            (select coalesce(sum(p.amount), 0)::bigint from payments p
-             where p.merchant_id = i.merchant_id and p.invoice_id = i.id) as payments
-     from invoices i where i.merchant_id = $1 and i.billing_number = $2`,
-    [merchant.id, number],
-  );
-  if (row === undefined) throw new Error('there is no such bill');
-  return row;
-}
+const run = (merchant: Merchant, job: unknown) => runToday(ports, merchant, job);
+const at = (account: string) => merchantAt(ports, account);
+const lifeOf = (merchant: Merchant, number: string) => lifeIn(here.db, merchant, number);
 
 describe('a customer pays on Stripe’s page', () => {
   let web: WebServer;
@@ -144,7 +97,7 @@ describe('a customer pays on Stripe’s page', () => {
 
   test('by the webhook alone; forged, repeated, foreign and misdirected ones change nothing', async () => {
     const gas = await merchantByCode(here.db, 'minato-gas');
-    const water = await merchantAt('acct_water');
+    const water = await at('acct_water');
     const bill = await here.bill(gas);
     const person = visitor();
     const asked = await person.open(web.url + paths.link.of(bill.token));

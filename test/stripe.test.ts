@@ -1,10 +1,8 @@
-import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type FixedClock, fixedClock } from '../billing/clock.ts';
-import { apiVersion, stripeGateway } from '../billing/gateways/stripe.ts';
 import { idBehind, referenceOf } from '../billing/ids.ts';
 import { applyMerchant } from '../billing/merchants/apply.ts';
 import type { Merchant } from '../billing/merchants/merchant.ts';
@@ -14,87 +12,47 @@ import { receiveWebhook } from '../billing/webhooks/receive.ts';
 import { readSettings } from '../cli/settings.ts';
 import { charge } from '../jobs/charge.ts';
 import { dunning } from '../jobs/dunning.ts';
-import type { Job } from '../jobs/job.ts';
 import type { Ports } from '../jobs/ports.ts';
 import { reconcile } from '../jobs/reconcile.ts';
-import { runJob } from '../jobs/run.ts';
 import { trace } from '../jobs/trace.ts';
-import { expectInvariants, makeBills, makeMerchant } from './bills.ts';
+import { expectInvariants, makeBills } from './bills.ts';
 import { type TestDatabase, testDatabase } from './database.ts';
-import { portsFor } from './ports.ts';
-import { type Behaviour, type StripeEvent, type StripeStandIn, startStripe } from './stand-ins/stripe.ts';
+import type { Behaviour, StripeEvent } from './stand-ins/stripe.ts';
+import {
+  lifeOf as lifeIn,
+  merchantAt,
+  openStripeOffice,
+  runToday,
+  type StripeOffice,
+  secretKey,
+  webhookSecret,
+} from './stripe-office.ts';
 
-const secretKey = 'sk_test_0123456789';
-const webhookSecret = 'whsec_0123456789';
 const minute = 60_000;
 const hour = 60 * minute;
 
 let here: TestDatabase;
 let clock: FixedClock;
-let stripe: StripeStandIn;
-let gateway: ReturnType<typeof stripeGateway>;
+let office: StripeOffice;
+let stripe: StripeOffice['stripe'];
 let ports: Ports;
-const folder = mkdtempSync(join(tmpdir(), 'seikyu-stripe-'));
 
 beforeAll(async () => {
   here = await testDatabase();
   clock = fixedClock('2026-11-26T01:00:00Z');
-  const nowMs = () => clock.now().epochMilliseconds;
-  stripe = await startStripe({ secretKey, webhookSecret, apiVersion, nowMs });
-  gateway = stripeGateway({
-    secretKey,
-    webhookSecrets: [webhookSecret],
-    baseUrl: stripe.url,
-    accountOf: (code) => stripeAccountOf(here.db, code),
-    nowMs,
-    callDeadlineMs: 10_000,
-  });
-  ports = portsFor(here.db, clock, gateway, folder);
+  office = await openStripeOffice(here.db, clock);
+  ({ stripe } = office);
+  ports = office.ports;
 });
 afterEach(() => expect(stripe.faults).toEqual([]));
 afterAll(async () => {
-  await gateway?.close();
-  await stripe?.close();
+  await office?.close();
   await here?.drop();
-  rmSync(folder, { recursive: true, force: true });
 });
 
-const run = (merchant: Merchant, job: unknown) =>
-  runJob(ports, job as Job, {
-    merchant,
-    businessDate: clock.now().toZonedDateTimeISO('Asia/Tokyo').toPlainDate().toString(),
-  });
-
-/** A merchant with an account of its own. */
-async function merchantAt(account: string): Promise<Merchant> {
-  return makeMerchant(
-    ports,
-    account.replace('acct_', '').toLowerCase(),
-    `gateway: { stripe_account: ${account} }`,
-  );
-}
-
-interface Life extends Record<string, unknown> {
-  invoice: string;
-  charges: string[];
-  locks: number;
-  payments: number;
-}
-
-async function lifeOf(merchant: Merchant, number: string): Promise<Life> {
-  const [row] = await here.db.query<Life>(
-    `select i.state as invoice,
-            coalesce((select array_agg(c.state order by c.attempt_no) from charges c
-                      where c.merchant_id = i.merchant_id and c.invoice_id = i.id), '{}') as charges,
-            (select count(*) from collection_locks l where l.merchant_id = i.merchant_id and l.invoice_id = i.id) as locks,
-            (select coalesce(sum(p.amount), 0)::bigint from payments p
-             where p.merchant_id = i.merchant_id and p.invoice_id = i.id) as payments
-     from invoices i where i.merchant_id = $1 and i.billing_number = $2`,
-    [merchant.id, number],
-  );
-  if (row === undefined) throw new Error('there is no such bill');
-  return row;
-}
+const run = (merchant: Merchant, job: unknown) => runToday(ports, merchant, job);
+const at = (account: string) => merchantAt(ports, account);
+const lifeOf = (merchant: Merchant, number: string) => lifeIn(here.db, merchant, number);
 
 /** As the web's route does. */
 async function receive(event: StripeEvent, change: { to?: string; secret?: string } = {}): Promise<string> {
@@ -113,7 +71,7 @@ async function receive(event: StripeEvent, change: { to?: string; secret?: strin
 
 describe('cards charged without their holders', () => {
   test('each way it can go ends where it must', async () => {
-    const power = await merchantAt('acct_power');
+    const power = await at('acct_power');
     const ways: [string, Behaviour][] = [
       ['fine', 'ok'],
       ['poor', { decline_code: 'insufficient_funds', network_decline_code: '51' }],
@@ -183,7 +141,7 @@ describe('cards charged without their holders', () => {
   });
 
   test('report and payout are read as they stand, booked, and differ only where Stripe does', async () => {
-    const metro = await merchantAt('acct_metro');
+    const metro = await at('acct_metro');
     await makeBills(
       ports,
       metro,
@@ -224,7 +182,7 @@ describe('cards charged without their holders', () => {
     });
     await applyMerchant(ports, power.settings, 'test');
     expect(await stripeAccountOf(here.db, 'power')).toBe('acct_power');
-    const fresh = await merchantAt('acct_fresh');
+    const fresh = await at('acct_fresh');
     const copied = { ...fresh.settings, gateway: { fee: null, stripeAccount: 'acct_power' } };
     await applyMerchant(ports, copied, 'test');
     await expect(stripeAccountOf(here.db, 'power')).rejects.toMatchObject({ code: 'GATEWAY_ACCOUNT_SHARED' });
@@ -236,7 +194,7 @@ describe('cards charged without their holders', () => {
 });
 
 describe('settings of the environment', () => {
-  const home = { SEIKYU_HOME: folder };
+  const home = { SEIKYU_HOME: join(tmpdir(), 'seikyu-of-nobody') };
   const keys = { STRIPE_SECRET_KEY: secretKey, STRIPE_WEBHOOK_SECRET: `${webhookSecret}, whsec_next` };
   const read = (environment: Record<string, string>) =>
     readSettings({ environment: { ...home, ...environment } });
@@ -311,7 +269,7 @@ describe('whatever goes wrong', () => {
         async (cards, steps) => {
           made += 1;
           const account = `acct_run${made}`;
-          const merchant = await merchantAt(account);
+          const merchant = await at(account);
           const books = stripe.account(account);
           const number = (index: number) => `R${made}-${index}`;
           const bills = await makeBills(

@@ -11,16 +11,21 @@ export interface OutgoingFile {
   sha256: string;
   /** The same bytes at every call. */
   content(): AsyncIterable<Uint8Array>;
-  /** An earlier try may have made the file visible. */
-  renameTried: boolean;
+  /** How many temporary names earlier tries were given. */
+  parts: number;
+  /** The temporary name whose rename was tried: the file may have been visible. */
+  renamingPart: number | null;
 }
 
-/** Called at the borders; `beforeRename` must have stored that the rename is tried when it returns. */
+/** Called at the borders; `beforeRename` must have stored which rename is tried when it returns. */
 export interface PlacingSteps {
-  /** Before anything is written there: throws where another worker has taken the file over in the meantime. */
-  beforeWriting(): Promise<void>;
+  /**
+   * Before anything is written there: the number of a temporary name that no try had before, stored. Throws where another
+   * worker has taken the file over in the meantime.
+   */
+  newPart(): Promise<number>;
   uploaded(): Promise<void>;
-  beforeRename(): Promise<void>;
+  beforeRename(part: number): Promise<void>;
   renamed(): Promise<void>;
   doneWritten(): Promise<void>;
 }
@@ -42,50 +47,78 @@ export async function placeFile(
   steps: PlacingSteps,
 ): Promise<Placed> {
   const path = `${file.folder}/${file.name}`;
-  const temporary = temporaryPath(file.folder, file.name);
-  if ((await store.stat(path)) === undefined) {
-    if (file.renameTried && (await store.stat(temporary)) === undefined) return 'gone';
+  const done = Buffer.from(formatDoneFile(file.sha256, file.name));
+  const donePath = `${file.folder}/${doneName(file.name)}`;
+  let part = file.renamingPart ?? undefined;
+  const found = await whereabouts(store, path, part, file);
+  if (found === 'final') {
+    if (!(await holds(store, path, file))) return 'differs';
+  } else {
+    if (found === 'nowhere' && part !== undefined) return 'gone';
     // What is whole already is not written again: a late worker may still be about to rename it.
-    if (!(file.renameTried && (await holds(store, temporary, file)))) {
-      await steps.beforeWriting();
+    if (found !== 'whole') {
+      const given = await steps.newPart();
+      part ??= given;
       // Its absence would mean that it was renamed: once that was tried, half a file stays for the next try to overwrite.
-      await uploadWhole(store, temporary, file.sizeBytes, file.content(), !file.renameTried);
+      await uploadWhole(
+        store,
+        temporaryPath(path, part),
+        file.sizeBytes,
+        file.content(),
+        found === 'nowhere',
+      );
       await steps.uploaded();
     }
-    await steps.beforeRename();
-    const moved = await renamed(store, temporary, path, file);
+    if (part === undefined) throw new Error('impossible state: a whole file under no temporary name');
+    await steps.beforeRename(part);
+    const moved = await renamed(store, temporaryPath(path, part), path, file);
     if (moved !== 'placed') return moved;
-  } else {
-    const isOurs = await holds(store, path, file);
-    await clear(store, temporary);
-    if (!isOurs) return 'differs';
   }
   await steps.renamed();
 
-  const done = Buffer.from(formatDoneFile(file.sha256, file.name));
+  // Before the control file says that it may be taken: afterwards a temporary file must prove that it was not.
+  for (let earlier = 1; earlier <= file.parts; earlier += 1) {
+    await clear(store, temporaryPath(path, earlier));
+    await clear(store, temporaryPath(donePath, earlier));
+  }
   const control = {
     sizeBytes: done.length,
     sha256: createHash('sha256').update(done).digest('hex'),
   };
-  const donePath = `${file.folder}/${doneName(file.name)}`;
-  const doneTemporary = temporaryPath(file.folder, doneName(file.name));
   if ((await store.stat(donePath)) === undefined) {
-    await steps.beforeWriting();
+    const doneTemporary = temporaryPath(donePath, await steps.newPart());
     await uploadWhole(store, doneTemporary, done.length, only(done), true);
     const moved = await renamed(store, doneTemporary, donePath, control);
     if (moved !== 'placed') return moved;
-  } else {
-    const isOurs = await holds(store, donePath, control);
-    await clear(store, doneTemporary);
-    if (!isOurs) return 'differs';
-  }
+  } else if (!(await holds(store, donePath, control))) return 'differs';
   await steps.doneWritten();
   return 'placed';
 }
 
-/** One name for every try: what is left of a broken one is overwritten, and its absence proves that the rename was done. */
-function temporaryPath(folder: string, name: string): string {
-  return `${folder}/.${name}.part`;
+/**
+ * A name for each try: a late worker's upload can neither spoil another's nor look like a file that was never renamed, so
+ * the absence of the one whose rename was tried proves that it was done.
+ */
+function temporaryPath(path: string, part: number): string {
+  const slash = path.lastIndexOf('/') + 1;
+  return `${path.slice(0, slash)}.${path.slice(slash)}.${part}.part`;
+}
+
+/** whole, half: under the temporary name of the rename that was tried. */
+async function whereabouts(
+  store: RemoteStore,
+  path: string,
+  renamingPart: number | undefined,
+  file: Content,
+): Promise<'final' | 'whole' | 'half' | 'nowhere'> {
+  if (renamingPart !== undefined) {
+    // The temporary name before the final one: between two looks the other way round a rename would hide it from both.
+    const temporary = temporaryPath(path, renamingPart);
+    const waits = (await store.stat(temporary)) !== undefined && (await store.stat(path)) === undefined;
+    if (waits && (await holds(store, temporary, file))) return 'whole';
+    if (waits && (await store.stat(temporary)) !== undefined) return 'half';
+  }
+  return (await store.stat(path)) === undefined ? 'nowhere' : 'final';
 }
 
 async function uploadWhole(

@@ -8,6 +8,7 @@ import {
   freezeWaiting,
   markDelivered,
   markRenaming,
+  nextPart,
   outwardContent,
   type UndeliveredFile,
   undeliveredFiles,
@@ -175,7 +176,7 @@ async function placing(
   const { ports, merchant } = context;
   await keep(context, file, false);
   await ports.crash('deliver.after_archive');
-  let renameTried = file.rename_tried;
+  let { parts, renaming_part: renamingPart } = file;
   const place = async () =>
     placeFile(
       await connection.store(),
@@ -185,18 +186,25 @@ async function placing(
         sizeBytes: file.size_bytes,
         sha256: file.sha256,
         content: () => outwardContent(ports.db, merchant.id, file.id),
-        renameTried,
+        parts,
+        renamingPart,
       },
       {
         // A worker that stood still may wake up while another places the same file.
-        beforeWriting: () => ports.db.transaction((tx) => holdFence(tx, context.fence)),
+        async newPart() {
+          parts = await ports.db.transaction(async (tx) => {
+            await holdFence(tx, context.fence);
+            return nextPart(tx, merchant.id, file.id);
+          });
+          return parts;
+        },
         uploaded: () => ports.crash('deliver.after_upload'),
-        async beforeRename() {
+        async beforeRename(part) {
           await inTransaction(context, async (tx, act) => {
             await refuseInSafeMode(tx);
-            await markRenaming(tx, act, file.id);
+            await markRenaming(tx, act, file.id, part);
           });
-          renameTried = true;
+          renamingPart = part;
           await ports.crash('deliver.before_rename');
         },
         renamed: () => ports.crash('deliver.after_rename'),

@@ -8,6 +8,7 @@ import * as safeMode from './0006-safe-mode.ts';
 import * as kindsGatesAdjustments from './0007-kinds-gates-adjustments.ts';
 import * as recalls from './0008-recalls.ts';
 import * as smsNews from './0009-sms-news.ts';
+import * as temporaryNames from './0010-temporary-names.ts';
 
 export interface Migration {
   name: string;
@@ -25,4 +26,5 @@ export const migrations: readonly Migration[] = [
   kindsGatesAdjustments,
   recalls,
   smsNews,
+  temporaryNames,
 ];

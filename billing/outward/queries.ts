@@ -448,8 +448,10 @@ export interface UndeliveredFile {
   sha256: string;
   size_bytes: number;
   frozen_at: string;
-  /** The rename to its final name was begun, and no person has said since that it may be uploaded again. */
-  rename_tried: boolean;
+  /** How many temporary names its uploads have had. */
+  parts: number;
+  /** The one whose rename was begun, where no person has said since that the file may be uploaded again. */
+  renaming_part: number | null;
   parked: boolean;
 }
 
@@ -461,11 +463,12 @@ export async function undeliveredFiles(
   return db.query<UndeliveredFile>(
     `select o.id, o.kind, o.sequence, o.name, o.business_date, o.input_file_id, o.records, o.sum, o.sha256, o.size_bytes,
             o.frozen_at,
-            o.renaming_at is not null and not exists (
+            o.parts,
+            case when not exists (
               select from parked_items p
               where p.merchant_id = o.merchant_id and p.subject = 'file' and p.subject_id = o.id::text
                 and p.resolved_at > o.renaming_at
-            ) as rename_tried,
+            ) then o.renaming_part end as renaming_part,
             exists (
               select from parked_items p
               where p.merchant_id = o.merchant_id and p.subject = 'file' and p.subject_id = o.id::text
@@ -495,12 +498,22 @@ export async function* outwardContent(
   }
 }
 
-/** The intent to make the file visible, committed before the rename. */
-export async function markRenaming(tx: Tx, act: Act, fileId: string): Promise<void> {
+/** A number for a temporary name that no upload of the file had before. */
+export async function nextPart(tx: Tx, merchantId: number, fileId: string): Promise<number> {
+  const [row] = await tx.query<{ parts: number }>(
+    `update outward_files set parts = parts + 1 where merchant_id = $1 and id = $2::uuid returning parts`,
+    [merchantId, fileId],
+  );
+  if (row === undefined) throw new Error('impossible state: an outward file that is being uploaded is gone');
+  return row.parts;
+}
+
+/** The intent to make the file visible from its temporary name, committed before the rename. */
+export async function markRenaming(tx: Tx, act: Act, fileId: string, part: number): Promise<void> {
   await tx.run(
-    `update outward_files set renaming_at = $3::timestamptz
+    `update outward_files set renaming_at = $3::timestamptz, renaming_part = $4, parts = greatest(parts, $4)
      where merchant_id = $1 and id = $2::uuid and state = 'frozen'`,
-    [act.merchantId, fileId, instantText(act.at)],
+    [act.merchantId, fileId, instantText(act.at), part],
   );
 }
 
@@ -527,7 +540,7 @@ export async function markDelivered(tx: Tx, act: Act, fileId: string): Promise<b
 export async function deliverAgain(tx: Tx, act: Act, name: string): Promise<boolean> {
   const rows = await tx.query(
     `with again as (
-       update outward_files set state = 'frozen', renaming_at = null, delivered_at = null, version = version + 1
+       update outward_files set state = 'frozen', renaming_at = null, renaming_part = null, delivered_at = null, version = version + 1
        where merchant_id = $1 and name = $2 and state = 'delivered'
        returning id, version
      )

@@ -510,9 +510,9 @@ export async function insertToldFile(tx: Tx, act: Act, file: NewToldFile): Promi
   const inserted = await tx.run(
     `with inserted as (
        insert into outward_files (merchant_id, id, kind, sequence, name, business_date, input_file_id, records, sum, sha256,
-                                  size_bytes, state, frozen_at, renaming_at, delivered_at)
+                                  size_bytes, state, frozen_at, renaming_at, parts, renaming_part, delivered_at)
        values ($1, $2::uuid, $3, $4, $5, $6::date, $7::uuid, $8, $9, $10, $11, case when $13 then 'delivered' else 'frozen' end,
-               $12::timestamptz, $14::timestamptz, case when $13 then $14::timestamptz end)
+               $12::timestamptz, $14::timestamptz, 1, 1, case when $13 then $14::timestamptz end)
        on conflict do nothing
        returning id, state
      )

@@ -126,7 +126,7 @@ export async function takeInTold(ports: ToldPorts, work: ToldWork, file: ToldFil
       if (here === undefined) return 'recovered';
       // It was frozen before the backup and may have been visible after it.
       if (here.state === 'frozen' && file.delivered) await markDelivered(tx, act, file.id);
-      else if (here.state === 'frozen' && !here.renaming) await markRenaming(tx, act, file.id);
+      else if (here.state === 'frozen' && !here.renaming) await markRenaming(tx, act, file.id, firstPart);
       else return 'known';
       return 'recovered';
     });
@@ -135,6 +135,9 @@ export async function takeInTold(ports: ToldPorts, work: ToldWork, file: ToldFil
     throw error;
   }
 }
+
+/** Most files need no second try; one that had any took the first's temporary file away. */
+const firstPart = 1;
 
 class Differs extends Error {}
 

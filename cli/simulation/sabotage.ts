@@ -224,7 +224,7 @@ export const sabotages: readonly Sabotage[] = [
     ports: ({ openStore }) => ({
       openStore: async (connection) => {
         const store = await openStore(connection);
-        const finalOf = (path: string) => path.replace(/\/\.([^/]+)\.part$/, '/$1');
+        const finalOf = (path: string) => path.replace(/\/\.([^/]+)\.\d+\.part$/, '/$1');
         return {
           ...store,
           upload: (path, content) => store.upload(finalOf(path), content),

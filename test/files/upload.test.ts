@@ -7,14 +7,15 @@ import { type OutgoingFile, type PlacingSteps, placeFile } from '../../files/upl
 const bytes = Buffer.from('H,1,minato-gas,result,2026-11-25,1\nT,0,0\n');
 const name = 'result_minato-gas_20261125_0001.csv';
 const final = `out/${name}`;
-const temporary = `out/.${name}.part`;
+const temporary = `out/.${name}.1.part`;
 
-const file = (renameTried: boolean): OutgoingFile => ({
+const file = (renamingPart: number | null): OutgoingFile => ({
   folder: 'out',
   name,
   sizeBytes: bytes.length,
   sha256: createHash('sha256').update(bytes).digest('hex'),
-  renameTried,
+  parts: renamingPart ?? 0,
+  renamingPart,
   async *content() {
     yield bytes;
   },
@@ -22,7 +23,7 @@ const file = (renameTried: boolean): OutgoingFile => ({
 
 const nothing = async () => undefined;
 const steps = (change: Partial<PlacingSteps> = {}): PlacingSteps => ({
-  beforeWriting: nothing,
+  newPart: async () => 2,
   uploaded: nothing,
   beforeRename: nothing,
   renamed: nothing,
@@ -66,14 +67,14 @@ function folder(there: Record<string, Buffer> = {}) {
 describe('a file that an earlier try may have renamed', () => {
   it('is not written again where it lies whole: a late worker could show the half of it', async () => {
     const { store, files, uploads } = folder({ [temporary]: bytes });
-    expect(await placeFile(store, file(true), steps())).toBe('placed');
+    expect(await placeFile(store, file(1), steps())).toBe('placed');
     expect(uploads).not.toContain(temporary);
     expect(files.get(final)).toEqual(bytes);
   });
 
   it('is written again where what lies there is not whole', async () => {
     const { store, files } = folder({ [temporary]: bytes.subarray(1) });
-    expect(await placeFile(store, file(true), steps())).toBe('placed');
+    expect(await placeFile(store, file(1), steps())).toBe('placed');
     expect(files.get(final)).toEqual(bytes);
   });
 
@@ -84,9 +85,39 @@ describe('a file that an earlier try may have renamed', () => {
         files.delete(temporary);
         if (!taken) files.set(final, bytes);
       };
-      const placed = await placeFile(store, file(true), steps({ beforeRename }));
+      const placed = await placeFile(store, file(1), steps({ beforeRename }));
       expect(placed).toBe(taken ? 'gone' : 'placed');
     }
+  });
+});
+
+describe('a late worker', () => {
+  it('that still writes under its own name makes no file look unseen that its partner has taken', async () => {
+    const { store, files, uploads } = folder({ [`out/.${name}.1.part`]: bytes });
+    expect(await placeFile(store, { ...file(2), parts: 2 }, steps())).toBe('gone');
+    expect(uploads).toEqual([]);
+    expect(files.size).toBe(1);
+  });
+
+  it('that renames between two looks hides the file from neither', async () => {
+    const { store, files } = folder({ [temporary]: bytes });
+    const { stat } = store;
+    store.stat = async (path) => {
+      const there = await stat(path);
+      if (files.delete(temporary)) files.set(final, bytes);
+      return there;
+    };
+    expect(await placeFile(store, file(1), steps())).toBe('placed');
+    expect([...files.keys()]).toEqual([final, `${final}.done`]);
+  });
+
+  it('leaves its temporary files to the next try', async () => {
+    const left = { [temporary]: bytes, [`out/.${name}.done.2.part`]: bytes };
+    const { store, files } = folder(left);
+    expect(await placeFile(store, { ...file(null), parts: 2 }, steps({ newPart: async () => 3 }))).toBe(
+      'placed',
+    );
+    expect([...files.keys()]).toEqual([final, `${final}.done`]);
   });
 });
 
@@ -98,7 +129,7 @@ describe('a worker that has lost its file to another one', () => {
     const folders: Record<string, Buffer>[] = [{}, { [final]: bytes }];
     for (const there of folders) {
       const { store, uploads } = folder(there);
-      await expect(placeFile(store, file(false), steps({ beforeWriting: lost }))).rejects.toThrow('lost');
+      await expect(placeFile(store, file(null), steps({ newPart: lost }))).rejects.toThrow('lost');
       expect(uploads).toEqual([]);
     }
   });
@@ -110,7 +141,7 @@ describe('a folder that somebody else uses too', () => {
     store.download = async function* () {
       yield bytes.subarray(0, 5);
     };
-    await expect(placeFile(store, file(true), steps())).rejects.toMatchObject({ code: 'SFTP_UNREACHABLE' });
+    await expect(placeFile(store, file(1), steps())).rejects.toMatchObject({ code: 'SFTP_UNREACHABLE' });
   });
 
   it('is no other content where the partner takes the file at the moment when its control file appears', async () => {
@@ -122,7 +153,7 @@ describe('a folder that somebody else uses too', () => {
       files.delete(to);
       files.delete(final);
     };
-    expect(await placeFile(store, file(false), steps())).toBe('placed');
+    expect(await placeFile(store, file(null), steps())).toBe('placed');
     expect(files.size).toBe(0);
   });
 });

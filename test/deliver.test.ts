@@ -7,6 +7,7 @@ import { recordOutcomes } from '../billing/charges/record-outcomes.ts';
 import { checkInvariants } from '../billing/checks/queries.ts';
 import { referenceOf } from '../billing/ids.ts';
 import { moveInvoices } from '../billing/invoices/queries.ts';
+import { confirmFile } from '../billing/outward/confirm.ts';
 import { redeliverFile } from '../billing/outward/redeliver.ts';
 import { releaseParked } from '../billing/parked/release.ts';
 import { type FindingKind, findingRules } from '../billing/reconciliation/findings.ts';
@@ -457,6 +458,23 @@ describe('interrupted', () => {
     expect((await run()).outcome).toBe('done');
     expect(names()).toContain(receipt);
     await expectDelivered();
+  });
+
+  it('believes a merchant who says that it has the file: it counts as delivered and is not sent again', async () => {
+    await receive(1, [{ number: 'A1' }]);
+    office.killAt('deliver.after_done_file');
+    await run();
+    for (const name of names()) fs.rmSync(join(outbound, name));
+    await run();
+    const receipt = 'receipt_minato-gas_20261125_0001.csv';
+    await confirmFile(office.ports, office.merchant, receipt, 'operator');
+    await expect(confirmFile(office.ports, office.merchant, receipt, 'operator')).rejects.toMatchObject({
+      code: 'FILE_NOT_IN_DOUBT',
+    });
+    expect((await run()).outcome).toBe('done');
+    expect(names()).not.toContain(receipt);
+    expect(await office.db.query(`select name from outward_files where state <> 'delivered'`)).toEqual([]);
+    expect(await office.db.query(`select from parked_items where resolved_at is null`)).toEqual([]);
   });
 });
 

@@ -190,7 +190,7 @@ export const causes: Readonly<Record<string, Cause>> = {
   },
   OUTWARD_FILE_GONE: {
     level: 'now',
-    next: 'a file may have been taken before its delivery was confirmed: `seikyu parked`; ask the merchant before it is sent again',
+    next: 'a file may have been taken before its delivery was confirmed: `seikyu parked`; ask the merchant, then `file confirm` or `parked release`',
     over: 'no file is parked for it',
   },
   ARCHIVE_DAMAGED: {

@@ -185,9 +185,9 @@ export async function parkedFiles(
   tx: Pick<Tx, 'query'>,
   merchantId: number,
   names: readonly string[],
-): Promise<{ id: string; name: string }[]> {
-  return tx.query<{ id: string; name: string }>(
-    `select f.id, f.name
+): Promise<{ id: string; name: string; reason: string }[]> {
+  return tx.query<{ id: string; name: string; reason: string }>(
+    `select f.id, f.name, p.reason
      from (select id, name from billing_files where merchant_id = $1 and name = any($2::text[]) and state <> 'held'
            union all
            select id, name from outward_files where merchant_id = $1 and name = any($2::text[])) f

@@ -3,6 +3,7 @@ import { type ListedFile, listFiles } from '../../billing/exchanges/queries.ts';
 import { tieOutOf } from '../../billing/exchanges/tie-out.ts';
 import { explainFile } from '../../billing/explain/queries.ts';
 import { merchantByCode, zonesOf } from '../../billing/merchants/queries.ts';
+import { confirmFile } from '../../billing/outward/confirm.ts';
 import { redeliverFile } from '../../billing/outward/redeliver.ts';
 import { Refusal } from '../../billing/refusal.ts';
 import { operatorName } from '../operator.ts';
@@ -102,6 +103,26 @@ export function addFileCommands(program: Command, process: Process): void {
         await redeliverFile(ports, merchant, name, operatorName());
         output.document({ name });
         output.line(`${name} goes out with the next run of deliver, or now: seikyu run deliver`);
+        return 0;
+      }),
+    );
+  file
+    .command('confirm')
+    .argument('<name>', 'a file that is parked as OUTWARD_FILE_GONE')
+    .requiredOption('--merchant <code>', 'whose file')
+    .description(
+      'the merchant says that it has a file whose delivery was never confirmed: it is not sent again',
+    )
+    .addHelpText(
+      'after',
+      '\nIf it has not: seikyu parked release --file <name> sends the file again.\n\nExample:\n  $ seikyu file confirm result_minato-gas_20261126_0001.csv --merchant minato-gas',
+    )
+    .action((name: string, options: FileOptions) =>
+      withSystem(options, async ({ db, ports }, output) => {
+        const merchant = await merchantByCode(db, options.merchant);
+        await confirmFile(ports, merchant, name, operatorName());
+        output.document({ name });
+        output.line(`${name} counts as delivered.`);
         return 0;
       }),
     );

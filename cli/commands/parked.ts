@@ -42,6 +42,10 @@ export function addParkedCommands(program: Command): void {
           output.line(
             'A bill: seikyu explain <bill>, then seikyu parked release <bill> or parked return <bill> --merchant <code>',
           );
+        if (items.some((item) => item.reason === 'OUTWARD_FILE_GONE'))
+          output.line(
+            'A file that is gone: ask the merchant. It has the file: seikyu file confirm <name>; it has not: parked release --file <name>',
+          );
         if (items.some((item) => item.subject === 'file'))
           output.line(
             'A file: docs/files/codes.md, then seikyu parked release --file <name> or parked return --file <name> --merchant <code>',

@@ -6,6 +6,7 @@ import { CommitOutcomeUnknown, type Db } from '../../billing/db.ts';
 import { applyMerchant } from '../../billing/merchants/apply.ts';
 import type { Merchant } from '../../billing/merchants/merchant.ts';
 import { merchantByCode } from '../../billing/merchants/queries.ts';
+import { confirmFile } from '../../billing/outward/confirm.ts';
 import { parkedItems } from '../../billing/parked/queries.ts';
 import { releaseParked } from '../../billing/parked/release.ts';
 import { beginRecall, recallableFile } from '../../billing/recalls/begin.ts';
@@ -328,6 +329,7 @@ class World {
     for (const { merchant, cause } of causes.values())
       await acknowledgeAlerts(ports.db, this.#baton.now(), cause, merchant || null, 'operator@simulation');
     await this.#releaseParked(ports);
+    await this.#askAfterFiles(ports);
     for (const finding of await listFindings(ports.db, { merchant: null, settledToo: false, limit: 100 })) {
       if (!this.#outside.gateway.foreign.has(`${finding.merchant} ${finding.subject}`)) continue;
       await settleFindingByHand(ports, finding.id, 'another shop of the merchant', 'operator@simulation');
@@ -347,6 +349,19 @@ class World {
       const what = { billingNumbers: [], files: [], rule };
       const { bills } = await releaseParked(ports, merchant, what, 'operator@simulation');
       if (bills.length > 0) this.#count('bills released by hand');
+    }
+  }
+
+  /** The merchant knows whether it has a file that was gone before its delivery was written down. */
+  async #askAfterFiles(ports: SimulatedProcess['ports']): Promise<void> {
+    for (const { reason, merchant: code, file_name: name } of await parkedItems(ports.db)) {
+      const merchant = this.#applied.get(code);
+      if (reason !== 'OUTWARD_FILE_GONE' || merchant === undefined || name === null) continue;
+      const has = this.#merchants.find((each) => each.code === code)?.received ?? [];
+      // One that it never had is for the oracle to find.
+      if (!has.some((file) => file.name === name)) continue;
+      await confirmFile(ports, merchant, name, 'operator@simulation');
+      this.#count('files confirmed');
     }
   }
 

@@ -3,6 +3,7 @@ import { acknowledgeAlerts } from '../../billing/alerts/queries.ts';
 import { sendDueAlerts } from '../../billing/alerts/send.ts';
 import { crashPoints } from '../../billing/crash-points.ts';
 import { CommitOutcomeUnknown, type Db } from '../../billing/db.ts';
+import { unfinishedRemovals } from '../../billing/exchanges/queries.ts';
 import { applyMerchant } from '../../billing/merchants/apply.ts';
 import type { Merchant } from '../../billing/merchants/merchant.ts';
 import { merchantByCode } from '../../billing/merchants/queries.ts';
@@ -428,7 +429,10 @@ class World {
     if (job === 'fetch') {
       const inbox = `${simulated.settings.exchange.inbound}/`;
       const isEmpty = ![...simulated.store.files.keys()].some((path) => path.startsWith(inbox));
-      return isEmpty && !this.#chance.hits(0.1);
+      if (!isEmpty || this.#chance.hits(0.1)) return false;
+      // A removal whose answer was lost is only known to be done when somebody has looked.
+      const { db } = this.#livingLooker().ports;
+      return (await unfinishedRemovals(db, merchant.id)).length === 0;
     }
     if (job === 'trace') {
       // Its plan is never empty: it also looks for what is stuck, which need not be done every time.

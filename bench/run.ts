@@ -2,7 +2,14 @@ import type { Bench, Figure } from './figure.ts';
 
 /** `npm run bench -- <name>... [--json] [--lines=20000]`: without a name, all of them. */
 const benches: Record<string, () => Promise<Bench>> = {
-  ingest: async () => (await import('./ingest.ts')).ingestBench,
+  ingest: async () => {
+    const { ingestBench } = await import('./ingest.ts');
+    return (report) => ingestBench(report, { lines: numberOf('lines') ?? 200_000 });
+  },
+  'ingest-growth': async () => {
+    const { ingestGrowthBench } = await import('./ingest.ts');
+    return (report) => ingestGrowthBench(report, { lines: numberOf('lines') ?? 4_000_000 });
+  },
   reconcile: async () => {
     const { reconcileBench } = await import('./reconcile.ts');
     return (report) => reconcileBench(report, { lines: numberOf('lines') ?? 1_000_000 });

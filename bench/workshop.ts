@@ -22,6 +22,8 @@ import { migrations } from '../migrations/index.ts';
 /** A database, an archive and a merchant of their own in a temporary folder; everything is gone afterwards. */
 export interface Workshop {
   db: Db;
+  /** The same database, for another client that may empty tables. */
+  url: string;
   ports: Ports;
   merchant: Merchant;
   /** The merchant's inbox: a local folder, so that no network is measured. */
@@ -78,6 +80,7 @@ export async function openWorkshop(): Promise<Workshop> {
   await applyMerchant(ports, settings, 'bench');
   return {
     db,
+    url: postgres.urlFor('seikyu', 'postgres'),
     ports,
     merchant: await merchantByCode(db, settings.code),
     inbox,

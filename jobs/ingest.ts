@@ -5,7 +5,7 @@ import { applyEnrolments } from '../billing/exchanges/enrolments.ts';
 import { type BillingFile, fileBytesMax, type ReadFile } from '../billing/exchanges/file.ts';
 import type { SetAside } from '../billing/exchanges/hold.ts';
 import { applyHolds } from '../billing/exchanges/holds.ts';
-import { loadChunk } from '../billing/exchanges/load.ts';
+import { FileLoad } from '../billing/exchanges/load.ts';
 import {
   countLoaded,
   countStaging,
@@ -33,7 +33,7 @@ import { layoutOf } from './layout.ts';
 /**
  * Files become bills, cancellations, holds, agreements and contacts. One chunk takes all waiting files of the merchant, one
  * after the other in the order of their sequence: what one brings, the next must see. Bills are made in transactions of
- * 50,000 records; the other kinds are applied whole. A file beyond a gap in the sequence is held until the gap is filled.
+ * 25,000 records; the other kinds are applied whole. A file beyond a gap in the sequence is held until the gap is filled.
  */
 export const ingest: Job = {
   name: 'ingest',
@@ -157,15 +157,16 @@ async function ingestBills(
   await countStaging(ports.db);
   const current = (): Promise<BillingFile> =>
     ports.db.transaction((tx) => lockFile(tx, merchant.id, waiting.id));
+  const load = new FileLoad(ports, {
+    fence,
+    act,
+    fileId: waiting.id,
+    settings,
+    today: context.businessDate,
+  });
   for (;;) {
     stop.throwIfAborted();
-    const loaded = await loadChunk(ports, {
-      fence,
-      act,
-      fileId: waiting.id,
-      settings,
-      today: context.businessDate,
-    });
+    const loaded = await load.next();
     if (loaded === 'staging_lost') {
       ports.log.warn({ file: waiting.id }, 'staged lines are gone; they are staged again from the archive');
       assertState(

@@ -37,6 +37,11 @@ export interface BillingFile {
   amount_accepted: number | null;
   amount_trailer: number | null;
   lines_staged: number | null;
+  /** Customers, contracts and contacts stand up to this record, */
+  customers_to_record: number;
+  /** bills up to this one, */
+  bills_to_record: number;
+  /** and what hangs on them up to this one. */
   loaded_to_record: number;
   /** Reasons for holding it that a person has set aside. */
   waived: string[];

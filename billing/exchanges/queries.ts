@@ -7,7 +7,7 @@ import { type BillingFile, type FileState, type Finding, statesBefore } from './
 
 const fileColumns = `id, name, kind, sha256, size_bytes, checksum_matches, archive_path, layout, settings_version, state,
   file_code, business_date, sequence, lines_read, lines_accepted, lines_rejected, amount_accepted, amount_trailer,
-  lines_staged, loaded_to_record, waived`;
+  lines_staged, customers_to_record, bills_to_record, loaded_to_record, waived`;
 
 /** What was taken in goes up to here without a gap, or with gaps that a person has set aside. */
 const highestSequenceOf = `
@@ -200,6 +200,19 @@ export async function waitingFiles(db: Pick<Db, 'query'>, merchantId: number): P
   );
 }
 
+export async function fileById(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  fileId: string,
+): Promise<BillingFile> {
+  const [file] = await tx.query<BillingFile>(
+    `select ${fileColumns} from billing_files where merchant_id = $1 and id = $2::uuid`,
+    [merchantId, fileId],
+  );
+  if (!file) throw new Error(`impossible state: file ${fileId} is not there`);
+  return file;
+}
+
 export async function lockFile(tx: Tx, merchantId: number, fileId: string): Promise<BillingFile> {
   const [file] = await tx.query<BillingFile>(
     `select ${fileColumns} from billing_files where merchant_id = $1 and id = $2::uuid for update`,
@@ -383,8 +396,8 @@ export async function copyStagedBills(tx: Tx, rows: AsyncIterable<string>): Prom
 }
 
 /**
- * Before a file is loaded: without statistics the planner takes a file for one line, and joins 50,000 lines with
- * 50,000 by looking at every pair.
+ * Before a file is loaded: without statistics the planner takes a file for one line, and joins 25,000 lines with
+ * 25,000 by looking at every pair.
  */
 export async function countStaging(db: Pick<Db, 'run'>): Promise<void> {
   await db.run(
@@ -510,13 +523,26 @@ export interface StagedTotals {
   amount: number;
 }
 
-export async function stagedTotals(tx: Tx, merchantId: number, fileId: string): Promise<StagedTotals> {
+export async function stagedTotals(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  fileId: string,
+): Promise<StagedTotals> {
   const [totals] = await tx.query<StagedTotals>(
     `select count(*) as lines, coalesce(sum(amount), 0)::bigint as amount
      from staged_bills where merchant_id = $1 and file_id = $2::uuid`,
     [merchantId, fileId],
   );
   return totals as StagedTotals;
+}
+
+/** False: a crash of the server has emptied the unlogged table. */
+export async function isStaged(tx: Pick<Tx, 'query'>, merchantId: number, fileId: string): Promise<boolean> {
+  const [row] = await tx.query<{ staged: boolean }>(
+    `select exists (select from staged_bills where merchant_id = $1 and file_id = $2::uuid) as staged`,
+    [merchantId, fileId],
+  );
+  return row?.staged === true;
 }
 
 /** Records after `from` up to and with `to`. */
@@ -569,21 +595,14 @@ export interface IssueBills extends RecordRange {
   currency: string;
   layout: string;
   settingsVersion: number;
-  registrationNumber: string | null;
   createdAt: Temporal.Instant;
   terms: readonly DueTerms[];
   /** Lines of `standard/2` are among them. */
   detailed: boolean;
 }
 
-/** A line of `standard/1`: the customer's default contract, one tax line. */
-const plain = {
-  columns: '',
-  contract: 'id = s.customer_id',
-  into: '',
-  values: '',
-  taxLines: `select $1, invoice_id, 1, description, tax_rate, amount - tax_amount, tax_amount, $11 from bill`,
-};
+/** A line of `standard/1` is of the customer's default contract. */
+const plain = { columns: '', contract: 'id = s.customer_id', into: '', values: '' };
 
 const detailed = {
   columns: 's.details,',
@@ -591,35 +610,22 @@ const detailed = {
   into: ', usage_from, usage_to, replaces_id',
   values: `, (details ->> 'usage_from')::date, (details ->> 'usage_to')::date,
               (select r.id from invoices r where r.merchant_id = $1 and r.billing_number = details ->> 'replaces')`,
-  taxLines: `select $1, b.invoice_id, t.no, t.description, t.rate, t.taxable, t.tax, t.issuer
-       from bill b
-       cross join lateral (
-         select 1 as no, b.description, b.tax_rate as rate, b.amount - b.tax_amount as taxable, b.tax_amount as tax,
-                $11::text as issuer
-         where coalesce(jsonb_array_length(b.details -> 'lines'), 0) = 0
-         union all
-         select l.no::int, l.line ->> 0, (l.line ->> 2)::smallint, (l.line ->> 1)::bigint, (l.line ->> 3)::bigint,
-                coalesce(l.line ->> 4, $11::text)
-         from jsonb_array_elements(b.details -> 'lines') with ordinality as l(line, no)
-       ) t`,
 };
 
 /**
- * Staged lines become bills, each with its tax line, its next step and what the receipt warns of; a line whose customer,
- * contract or contact is not there makes none. Every part reads one materialised set, and that set is looked up line by
- * line through primary keys (`offset 0`): of a new merchant the planner believes that it has one customer, and would
- * otherwise walk the 50,000 lines once for each. Returns the bills made.
+ * Staged lines become bills, with what the receipt warns of; a line whose customer, contract or contact is not there makes
+ * none. The lines are looked up one by one through primary keys (`offset 0`): of a new merchant the planner believes that
+ * it has one customer, and would otherwise walk all lines once for each. Returns the bills made.
  */
 export async function issueBills(tx: Tx, issue: IssueBills): Promise<number> {
   const of = issue.detailed ? detailed : plain;
   return tx.run(
     `with due as (
-       select * from unnest($12::date[], $13::date[], $14::text[], $15::date[], $16::text[], $17::date[])
-         as d(due_on, debit_on, auto_act, auto_on, link_act, link_on)
+       select * from unnest($11::date[], $12::date[]) as d(due_on, debit_on)
      ), bill as materialized (
        select s.invoice_id, s.line_no, s.billing_number, $5 + row_number() over (order by s.record_no) as payment_number,
-              s.customer_id, t.id as contract_id, k.version as contact_version, s.amount, s.tax_rate, s.tax_amount, s.billing_period, s.due_on,
-              s.description, ${of.columns} d.debit_on, d.auto_act, d.auto_on, d.link_act, d.link_on,
+              s.customer_id, t.id as contract_id, k.version as contact_version, s.amount, s.billing_period, s.due_on,
+              s.description, ${of.columns} d.debit_on,
               case
                 when s.collection = 'link' then ''
                 when e.id is null then case when s.collection = 'auto' then 'W_FALLBACK_LINK' else '' end
@@ -644,27 +650,18 @@ export async function issueBills(tx: Tx, issue: IssueBills): Promise<number> {
          where n.merchant_id = $1 and n.contract_id = t.id and n.state = 'active' and n.effective_from <= $6::date offset 0
        ) e on true
        where s.merchant_id = $1 and s.file_id = $2::uuid and s.record_no > $3 and s.record_no <= $4
-     ), invoice as (
-       insert into invoices (merchant_id, id, file_id, line_no, billing_number, payment_number, customer_id, contract_id,
-                             contact_version, amount, currency, billing_period, due_on, business_date, collection, debit_on,
-                             description, layout, settings_version, state, version, created_at${of.into})
-       select $1, invoice_id, $2::uuid, line_no, billing_number, payment_number, customer_id, contract_id, contact_version,
-              amount, $7, billing_period, due_on, $6::date, case decision when 'auto' then 'auto' else 'link' end,
-              case decision when 'auto' then debit_on end, description, $8, $9, 'open', 1, $10::timestamptz${of.values}
-       from bill
-     ), tax_line as (
-       insert into invoice_tax_lines (merchant_id, invoice_id, line_no, description, tax_rate, taxable_amount, tax_amount,
-                                      issuer_registration_number)
-       ${of.taxLines}
      ), warning as (
        insert into line_findings (merchant_id, file_id, line_no, code, severity, field, billing_number)
        select $1, $2::uuid, line_no, decision, 'warning',
               case decision when 'W_NAME_CHANGED' then 'customer_name' else 'collection' end, billing_number
        from bill where decision not in ('', 'auto')
      )
-     insert into agenda (merchant_id, invoice_id, act, act_on)
-     select $1, invoice_id, case decision when 'auto' then auto_act else link_act end,
-            case decision when 'auto' then auto_on else link_on end
+     insert into invoices (merchant_id, id, file_id, line_no, billing_number, payment_number, customer_id, contract_id,
+                           contact_version, amount, currency, billing_period, due_on, business_date, collection, debit_on,
+                           description, layout, settings_version, state, version, created_at${of.into})
+     select $1, invoice_id, $2::uuid, line_no, billing_number, payment_number, customer_id, contract_id, contact_version,
+            amount, $7, billing_period, due_on, $6::date, case decision when 'auto' then 'auto' else 'link' end,
+            case decision when 'auto' then debit_on end, description, $8, $9, 'open', 1, $10::timestamptz${of.values}
      from bill`,
     [
       issue.merchantId,
@@ -677,25 +674,94 @@ export async function issueBills(tx: Tx, issue: IssueBills): Promise<number> {
       issue.layout,
       issue.settingsVersion,
       instantText(issue.createdAt),
-      issue.registrationNumber,
       issue.terms.map((term) => term.dueOn),
       issue.terms.map((term) => term.debitOn),
-      issue.terms.map((term) => term.auto.act),
-      issue.terms.map((term) => term.auto.on),
-      issue.terms.map((term) => term.link.act),
-      issue.terms.map((term) => term.link.on),
     ],
   );
 }
 
-/** Compare-and-set of how far a file is loaded. */
-export async function advanceFile(tx: Tx, range: RecordRange): Promise<boolean> {
+const plainTaxLines = `
+  select $1, invoice_id, 1, description, tax_rate, amount - tax_amount, tax_amount, $5 from staged_bills
+  where merchant_id = $1 and file_id = $2::uuid and record_no > $3 and record_no <= $4`;
+
+const detailedTaxLines = `
+  select $1, b.invoice_id, t.no, t.description, t.rate, t.taxable, t.tax, t.issuer
+  from staged_bills b
+  cross join lateral (
+    select 1 as no, b.description, b.tax_rate as rate, b.amount - b.tax_amount as taxable, b.tax_amount as tax,
+           $5::text as issuer
+    where coalesce(jsonb_array_length(b.details -> 'lines'), 0) = 0
+    union all
+    select l.no::int, l.line ->> 0, (l.line ->> 2)::smallint, (l.line ->> 1)::bigint, (l.line ->> 3)::bigint,
+           coalesce(l.line ->> 4, $5::text)
+    from jsonb_array_elements(b.details -> 'lines') with ordinality as l(line, no)
+  ) t
+  where b.merchant_id = $1 and b.file_id = $2::uuid and b.record_no > $3 and b.record_no <= $4`;
+
+/** The tax lines of the bills of a range. `registrationNumber`: the issuer's, where a line names none. */
+export async function addTaxLines(
+  tx: Tx,
+  range: RecordRange,
+  of: { registrationNumber: string | null; detailed: boolean },
+): Promise<void> {
+  await tx.run(
+    `insert into invoice_tax_lines (merchant_id, invoice_id, line_no, description, tax_rate, taxable_amount, tax_amount,
+                                    issuer_registration_number)
+     ${of.detailed ? detailedTaxLines : plainTaxLines}`,
+    [range.merchantId, range.fileId, range.from, range.to, of.registrationNumber],
+  );
+}
+
+/** What comes next for each bill of a range. Returns the rows made. */
+export async function openAgenda(tx: Tx, range: RecordRange, terms: readonly DueTerms[]): Promise<number> {
+  return tx.run(
+    `with due as (
+       select * from unnest($5::date[], $6::text[], $7::date[], $8::text[], $9::date[])
+         as d(due_on, auto_act, auto_on, link_act, link_on)
+     )
+     insert into agenda (merchant_id, invoice_id, act, act_on)
+     select $1, s.invoice_id, case i.collection when 'auto' then auto_act else link_act end,
+            case i.collection when 'auto' then auto_on else link_on end
+     from staged_bills s
+     join due d on d.due_on = s.due_on
+     cross join lateral (
+       select collection from invoices where merchant_id = $1 and id = s.invoice_id offset 0
+     ) i
+     where s.merchant_id = $1 and s.file_id = $2::uuid and s.record_no > $3 and s.record_no <= $4`,
+    [
+      range.merchantId,
+      range.fileId,
+      range.from,
+      range.to,
+      terms.map((term) => term.dueOn),
+      terms.map((term) => term.auto.act),
+      terms.map((term) => term.auto.on),
+      terms.map((term) => term.link.act),
+      terms.map((term) => term.link.on),
+    ],
+  );
+}
+
+/** How far each step of a load has come. */
+export type LoadStep = 'customers_to_record' | 'bills_to_record' | 'loaded_to_record';
+
+/** Compare-and-set of how far a step is. */
+export async function advanceFile(tx: Tx, range: RecordRange, step: LoadStep): Promise<boolean> {
   const moved = await tx.run(
-    `update billing_files set loaded_to_record = $4
-     where merchant_id = $1 and id = $2::uuid and state = 'loading' and loaded_to_record = $3`,
+    `update billing_files set ${step} = $4
+     where merchant_id = $1 and id = $2::uuid and state = 'loading' and ${step} = $3`,
     [range.merchantId, range.fileId, range.from, range.to],
   );
   return moved === 1;
+}
+
+/** Lines that were staged again have customers of their own until that step has found theirs. */
+export async function loadCustomersAgain(tx: Tx, merchantId: number, fileId: string): Promise<void> {
+  await tx.run(
+    `update billing_files set customers_to_record = bills_to_record
+     where merchant_id = $1 and id = $2::uuid and state = 'loading'`,
+    [merchantId, fileId],
+  );
 }
 
 /** After a large load: without this, plans for a new merchant go on believing that it has one bill. */

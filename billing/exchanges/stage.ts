@@ -28,6 +28,7 @@ import {
   anotherLoading,
   copyStagedBills,
   emptyStaging,
+  loadCustomersAgain,
   lockFile,
   lockMerchant,
   moveFile,
@@ -133,6 +134,7 @@ async function checkAgain(tx: Tx, { act, file }: StageBills): Promise<Staged> {
   await rejectDuplicatesInFile(tx, act.merchantId, file.id);
   await rejectDuplicateBillings(tx, act.merchantId, file.id);
   await rejectAsBefore(tx, act.merchantId, file.id);
+  await loadCustomersAgain(tx, act.merchantId, file.id);
   const { lines, amount } = await stagedTotals(tx, act.merchantId, file.id);
   assertState(
     lines === file.lines_staged && amount === file.amount_accepted,

@@ -257,6 +257,7 @@ export const sabotages: readonly Sabotage[] = [
         `select coalesce((select lines_staged from billing_files where merchant_id = $1 and id = $2::uuid), count(*)) as lines,
                 coalesce((select amount_accepted from billing_files where merchant_id = $1 and id = $2::uuid), sum(amount), 0)::bigint as amount`,
       ],
+      ['select exists (select from staged_bills', 'select true or exists (select from staged_bills'],
     ],
   },
   {

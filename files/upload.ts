@@ -57,6 +57,8 @@ export async function placeFile(
     if (found === 'nowhere' && part !== undefined) return 'gone';
     // What is whole already is not written again: a late worker may still be about to rename it.
     if (found !== 'whole') {
+      // On a slow line each try would leave its half, until the partner's disk is full.
+      await clearParts(store, file, path, part);
       const given = await steps.newPart();
       part ??= given;
       // Its absence would mean that it was renamed: once that was tried, half a file stays for the next try to overwrite.
@@ -77,10 +79,8 @@ export async function placeFile(
   await steps.renamed();
 
   // Before the control file says that it may be taken: afterwards a temporary file must prove that it was not.
-  for (let earlier = 1; earlier <= file.parts; earlier += 1) {
-    await clear(store, temporaryPath(path, earlier));
-    await clear(store, temporaryPath(donePath, earlier));
-  }
+  await clearParts(store, file, path);
+  await clearParts(store, file, donePath);
   const control = {
     sizeBytes: done.length,
     sha256: createHash('sha256').update(done).digest('hex'),
@@ -139,6 +139,17 @@ async function uploadWhole(
 
 /** The server has answered: the connection lives, and what there is can be taken away. */
 const saysNo = new Set(['SFTP_REMOTE_ERROR', 'UPLOAD_INCOMPLETE']);
+
+/** What earlier tries left, but for the one whose rename was tried: its absence would mean that it was done. */
+async function clearParts(
+  store: RemoteStore,
+  { parts }: OutgoingFile,
+  path: string,
+  renamingPart?: number,
+): Promise<void> {
+  for (let part = 1; part <= parts; part += 1)
+    if (part !== renamingPart) await clear(store, temporaryPath(path, part));
+}
 
 async function clear(store: RemoteStore, path: string): Promise<void> {
   try {

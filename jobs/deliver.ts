@@ -16,6 +16,7 @@ import {
 import { park } from '../billing/parked/queries.ts';
 import { Refusal } from '../billing/refusal.ts';
 import { refuseInSafeMode } from '../billing/restores/queries.ts';
+import { FenceLost } from '../billing/runs/fence.ts';
 import { holdFence } from '../billing/runs/queries.ts';
 import { type OutwardHead as ArchivedHead, archiveFile, writeHead } from '../files/archive.ts';
 import { outwardName, writeOutward } from '../files/layouts/write.ts';
@@ -194,7 +195,10 @@ async function placing(
         async newPart() {
           parts = await ports.db.transaction(async (tx) => {
             await holdFence(tx, context.fence);
-            return nextPart(tx, merchant.id, file.id);
+            const part = await nextPart(tx, merchant.id, file.id);
+            // A pass for another day was faster.
+            if (part === undefined) throw new FenceLost(context.fence);
+            return part;
           });
           return parts;
         },
@@ -202,7 +206,7 @@ async function placing(
         async beforeRename(part) {
           await inTransaction(context, async (tx, act) => {
             await refuseInSafeMode(tx);
-            await markRenaming(tx, act, file.id, part);
+            if (!(await markRenaming(tx, act, file.id, part))) throw new FenceLost(context.fence);
           });
           renamingPart = part;
           await ports.crash('deliver.before_rename');

@@ -272,9 +272,13 @@ async function fetchOne(
   await ports.crash('fetch.after_register');
   if (isNew) await keep({ ...head, registered: true });
   else await removeArchived(ports.disk, archivePath);
-  if (hasControl) await removeIfThere(store, `${inbound}/${doneName(entry.name)}`);
-  await ports.crash('fetch.after_control');
-  await removeIfThere(store, path);
+  // A worker that stood still here must not remove what the merchant has sent since under the same name.
+  await ports.db.transaction((tx) => holdFence(tx, context.fence));
+  if (isSame(entry, await store.stat(path))) {
+    if (hasControl) await removeIfThere(store, `${inbound}/${doneName(entry.name)}`);
+    await ports.crash('fetch.after_control');
+    await removeIfThere(store, path);
+  }
   await ports.crash('fetch.after_remove');
   await finishRemoval(ports, context, { name: entry.name, sha256: archived.sha256 }, ports.clock.now());
   return isNew ? 'files' : 'removals_carried_on';

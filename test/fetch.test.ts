@@ -188,6 +188,35 @@ describe('a process that dies', () => {
     expect(await files()).toMatchObject([{ removed: true }]);
   });
 
+  it('or stands still before the removal takes nothing that the merchant has sent since', async () => {
+    office.drop(billingName(1), one);
+    const other = one.replace('1000', '10001');
+    const { crash } = office.ports;
+    office.ports.crash = async (point) => {
+      if (point === 'fetch.after_register') office.drop(billingName(1), other);
+      await crash(point);
+    };
+    await office.fetch();
+    office.ports.crash = crash;
+    expect(fs.readFileSync(join(office.inbox, billingName(1)), 'utf8')).toBe(other);
+    expect((await office.fetch()).counts).toMatchObject({ files: 1 });
+    expect(await files()).toMatchObject([{ removed: true }, { removed: true, checksum_matches: true }]);
+  });
+
+  it('is another file where the bytes come again with a control file that is right at last', async () => {
+    office.drop(billingName(1), one, `${'0'.repeat(64)}  ${billingName(1)}\n`);
+    office.killAt('fetch.after_register');
+    await office.fetch();
+    await office.ingest();
+    office.drop(billingName(1), one);
+    expect((await office.fetch()).counts).toMatchObject({ files: 1 });
+    expect(await office.ingest()).toMatchObject({ counts: { files: 1, bills: 2 } });
+    expect(await files()).toMatchObject([
+      { state: 'refused', removed: true },
+      { state: 'released', removed: true },
+    ]);
+  });
+
   it('before the removal never costs the merchant other bytes of the same name', async () => {
     office.drop(billingName(1), one);
     office.killAt('fetch.after_register');

@@ -60,6 +60,18 @@ describe('holds', () => {
        join invoices i on i.merchant_id = a.merchant_id and i.id = a.invoice_id order by i.billing_number`,
     );
 
+  it('narrowed by one file to one contract stand for that one', async () => {
+    const bill = 'D,B1,C1,鈴木 花子,090-1234-5678,,1000,10,,2026-11,2026-12-28,,ガス料金,M1,,,';
+    await take('billing', 1, [bill], 2, 1000);
+    await take('hold', 2, ['D,C1,,place,dispute,']);
+    await take('hold', 3, ['D,C1,M1,place,dispute,', 'D,C1,,lift,dispute,']);
+    expect(
+      await office.db.query(
+        `select t.contract_number from holds h join contracts t on t.id = h.contract_id where h.lifted_at is null`,
+      ),
+    ).toEqual([{ contract_number: 'M1' }]);
+  });
+
   it('by file stop SMS and charges, of one contract or all, until they are lifted', async () => {
     await bills(1, ['C1', 'C2']);
     const end = await take('hold', 2, [
@@ -340,6 +352,26 @@ describe('standard/2', () => {
       { outcome: 'cancelled', reason: 'replaced' },
     ]);
     await office.db.run(`update invoices set state = 'open' where billing_number = 'B1-2'`);
+  });
+
+  it('tells a person that a correction came too late, also where a gate has parked it', async () => {
+    await bills(1, ['C1']);
+    office.drop(billingName(2), `H,2,minato-gas,billing,2026-11-25,2\n${d('N1', ',,,B1-1')}\nT,1,1000\n`);
+    await office.fetch();
+    office.killAt('ingest.before_release');
+    await office.ingest();
+    await office.db.run(`update invoices set state = 'paid' where billing_number = 'B1-1'`);
+    await office.db.run(`update invoices set state = 'parked' where billing_number = 'N1'`);
+    await office.db.run(
+      `insert into parked_items (merchant_id, id, subject, subject_id, reason, context, parked_at)
+       select merchant_id, gen_random_uuid(), 'invoice', id::text, 'AMOUNT_UNUSUAL', '{}', created_at from invoices
+       where billing_number = 'N1'`,
+    );
+    await office.ingest();
+    await office.db.run(`update invoices set state = 'open' where billing_number = 'B1-1'`);
+    expect(await office.db.query(`select reason from parked_items where resolved_at is null`)).toEqual([
+      { reason: 'REPLACED_TOO_LATE' },
+    ]);
   });
 
   it('parks a correction whose bill was paid while it was loaded', async () => {

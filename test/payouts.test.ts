@@ -5,6 +5,7 @@ import { Refusal } from '../billing/refusal.ts';
 import { charge } from '../jobs/charge.ts';
 import { deliver } from '../jobs/deliver.ts';
 import { reconcile } from '../jobs/reconcile.ts';
+import { trace } from '../jobs/trace.ts';
 import { type Bills, billsOf, expectInvariants } from './bills.ts';
 import { type TestDatabase, testDatabase } from './database.ts';
 
@@ -184,6 +185,42 @@ describe('a payout that adds up', () => {
     expect(await states()).toEqual([]);
     world.gateway.paidOut = paidOut;
     expect((await world.run(reconcile)).counts).toEqual({ payouts_posted: 1 });
+  });
+});
+
+describe('a payout that differs calls a person', () => {
+  test('until it is booked or withdrawn, whatever trace sees meanwhile', async () => {
+    const paid = payOut(({ payout }) => {
+      payout.net -= 1;
+    });
+    await world.run(reconcile);
+    const open = () =>
+      rows(
+        `select cause from alerts where merchant_id = $1 and resolved_at is null and cause like 'PAYOUT%'`,
+      );
+    await world.run(trace);
+    expect(await open()).toEqual([{ cause: 'PAYOUT_WITHHELD po_1' }]);
+    paid.payout.net += 1;
+    await world.run(reconcile);
+    expect(await open()).toEqual([]);
+    // What is booked is told otherwise, and then as it was.
+    paid.payout.net -= 1;
+    await world.run(reconcile);
+    await world.run(trace);
+    expect(await open()).toEqual([{ cause: 'PAYOUT_CHANGED po_1' }]);
+    paid.payout.net += 1;
+    await world.run(reconcile);
+    await world.run(trace);
+    expect(await open()).toEqual([]);
+  });
+
+  test('and the money that it holds back counts as not paid out', async () => {
+    payOut(({ payout }) => {
+      payout.net -= 1;
+    });
+    world.clock.advance(50 * day);
+    await world.run(reconcile);
+    expect((await findings()).filter(({ kind }) => kind === 'not_paid_out')).toHaveLength(3);
   });
 });
 

@@ -70,6 +70,24 @@ export async function insertFile(
   return written === 1;
 }
 
+/**
+ * The same bytes that were refused for their control file, now with a right one: this is another file, also where the
+ * server never let the first be removed.
+ */
+export async function endRefusedRemoval(
+  tx: Tx,
+  merchantId: number,
+  file: { name: string; sha256: string },
+  listedAt: Temporal.Instant,
+): Promise<void> {
+  await tx.run(
+    `update billing_files set removed_at = greatest(fetched_at, $4::timestamptz)
+     where merchant_id = $1 and name = $2 and sha256 = $3 and removed_at is null
+       and state = 'refused' and file_code = 'F_CHECKSUM' and fetched_at <= $4::timestamptz`,
+    [merchantId, file.name, file.sha256, instantText(listedAt)],
+  );
+}
+
 export interface UnfinishedRemoval {
   id: string;
   name: string;

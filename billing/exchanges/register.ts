@@ -4,7 +4,7 @@ import { recordAct } from '../acts/queries.ts';
 import type { Db } from '../db.ts';
 import type { Fence } from '../runs/fence.ts';
 import { holdFence } from '../runs/queries.ts';
-import { insertFile, markRemoved, type NewFile } from './queries.ts';
+import { endRefusedRemoval, insertFile, markRemoved, type NewFile } from './queries.ts';
 
 /** Makes an archived file ours. False: it is ours already, and what remains is its removal. */
 export async function registerFile(
@@ -17,6 +17,7 @@ export async function registerFile(
   return ports.db.transaction(async (tx) => {
     await holdFence(tx, hold.fence);
     await recordAct(tx, hold.act);
+    if (file.checksumMatches) await endRefusedRemoval(tx, hold.act.merchantId, file, listedAt);
     return insertFile(tx, hold.act, file, at, listedAt);
   });
 }

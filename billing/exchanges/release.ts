@@ -6,7 +6,7 @@ import type { Db, Tx } from '../db.ts';
 import { parkUnreleased } from '../gates/queries.ts';
 import { cancelInvoices, isCancellable } from '../invoices/cancel.ts';
 import { lockInvoices } from '../invoices/queries.ts';
-import { park } from '../parked/queries.ts';
+import { park, unpark } from '../parked/queries.ts';
 import type { Ids } from '../ports.ts';
 import { assertState } from '../refusal.ts';
 import type { Fence } from '../runs/fence.ts';
@@ -98,6 +98,8 @@ async function replaceBills(tx: Tx, ids: Ids, input: ReleaseFile): Promise<void>
   const late = correcting.filter((bill) => !replaceable.has(bill.replaces_id)).map((bill) => bill.id);
   if (late.length === 0) return;
   await parkUnreleased(tx, act.merchantId, late);
+  // A gate may have parked it for less; what the person has to know now is this.
+  await unpark(tx, act.merchantId, act.at, 'invoice', late, 'replaced_too_late');
   await park(
     tx,
     act.merchantId,

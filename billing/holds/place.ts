@@ -37,13 +37,14 @@ export async function changeHolds(
   const placing = changes
     .filter((change) => change.what === 'place')
     .map((change): HoldWish => ({ ...change, id: ids.uuid() }));
+  // Lifted first: a lift for all contracts ends no hold that the same file places on one of them.
+  const lifting = changes.filter((change) => change.what === 'lift');
+  const freed = new Set(lifting.length > 0 ? await liftHolds(tx, act, lifting) : []);
   let ended = 0;
   if (placing.length > 0) {
     ended = await endChangedHolds(tx, act, placing);
     await placeHolds(tx, act, work.fileId, placing);
   }
-  const lifting = changes.filter((change) => change.what === 'lift');
-  const freed = new Set(lifting.length > 0 ? await liftHolds(tx, act, lifting) : []);
   // One that ends on another day now has its bills waiting for the old one.
   if (ended > 0) for (const { customerId } of placing) freed.add(customerId);
   await setAgenda(

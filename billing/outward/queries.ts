@@ -498,23 +498,23 @@ export async function* outwardContent(
   }
 }
 
-/** A number for a temporary name that no upload of the file had before. */
-export async function nextPart(tx: Tx, merchantId: number, fileId: string): Promise<number> {
+/** A number for a temporary name that no upload of the file had before; undefined: it is delivered. */
+export async function nextPart(tx: Tx, merchantId: number, fileId: string): Promise<number | undefined> {
   const [row] = await tx.query<{ parts: number }>(
-    `update outward_files set parts = parts + 1 where merchant_id = $1 and id = $2::uuid returning parts`,
+    `update outward_files set parts = parts + 1 where merchant_id = $1 and id = $2::uuid and state = 'frozen' returning parts`,
     [merchantId, fileId],
   );
-  if (row === undefined) throw new Error('impossible state: an outward file that is being uploaded is gone');
-  return row.parts;
+  return row?.parts;
 }
 
-/** The intent to make the file visible from its temporary name, committed before the rename. */
-export async function markRenaming(tx: Tx, act: Act, fileId: string, part: number): Promise<void> {
-  await tx.run(
+/** The intent to make the file visible from its temporary name, committed before the rename. False: it is delivered. */
+export async function markRenaming(tx: Tx, act: Act, fileId: string, part: number): Promise<boolean> {
+  const marked = await tx.run(
     `update outward_files set renaming_at = $3::timestamptz, renaming_part = $4, parts = greatest(parts, $4)
      where merchant_id = $1 and id = $2::uuid and state = 'frozen'`,
     [act.merchantId, fileId, instantText(act.at), part],
   );
+  return marked === 1;
 }
 
 /** By compare-and-set: false = another process has marked it. */

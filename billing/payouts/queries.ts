@@ -179,7 +179,7 @@ export async function matchPayoutLines(
     `with compared as (
        select s.*, coalesce(c.id, back.charge_id) as known_id,
               -- Money that we gave back, and that no other payout took off.
-              back.amount = s.amount and back.currency = s.currency and not exists (
+              back.amount = s.amount and back.currency = s.currency and back.gateway_refund_id = s.gateway_charge_id and not exists (
                 select from payout_lines o
                 join payouts other on other.merchant_id = o.merchant_id and other.id = o.payout_id
                 where o.merchant_id = $1 and o.charge_id = back.charge_id and o.kind = 'refund'
@@ -403,7 +403,7 @@ export interface UnpaidOut {
   collected_on: string;
 }
 
-/** Payments of these days, with ids in the range and after `afterId`, that stand in no payout. In the order of their ids. */
+/** Payments of these days, with ids in the range and after `afterId`, that stand in no booked payout. In the order of their ids. */
 export async function paymentsNotPaidOut(
   tx: Pick<Tx, 'query'>,
   merchantId: number,
@@ -420,7 +420,7 @@ export async function paymentsNotPaidOut(
        and p.id >= $5::uuid and p.id < $6::uuid and p.id > $7::uuid
        and not exists (
          select from payout_lines l
-         join payouts o on o.merchant_id = l.merchant_id and o.id = l.payout_id and o.state <> 'withdrawn'
+         join payouts o on o.merchant_id = l.merchant_id and o.id = l.payout_id and o.state = 'posted'
          where l.merchant_id = p.merchant_id and l.charge_id = p.id and l.kind = 'charge')
      order by p.id limit $8`,
     [merchantId, gateway, days.after, days.to, days.fromId, days.untilId, afterId, limit],

@@ -74,7 +74,6 @@ export async function storePayout(
     [payout.net, payout.fee, payout.feeTax].every((part) => part >= 0) &&
     sums.ours === sums.theirs;
   await settlePayoutFindings(tx, merchantId, act.at, { ...named, ...sums });
-  await settlePaidOut(tx, merchantId, act.at, id);
   if (!addsUp || totals.open > 0) {
     const opened = await openAll(tx, work, payout, id, addsUp ? null : sums);
     if (opened > 0) {
@@ -107,6 +106,7 @@ export async function storePayout(
   assertState((await movePayouts(tx, act, [id], 'posted')) === 1, `payout ${payout.id} could not be posted`);
   const over = [`PAYOUT_WITHHELD ${payout.id}`, `PAYOUT_WAITS ${payout.id}`];
   await resolveAlerts(tx, merchantId, act.at, over, 'the payout is booked');
+  await settlePaidOut(tx, merchantId, act.at, id);
   await post(tx, act, work.today, postings(payout, id));
   return 'posted';
 }

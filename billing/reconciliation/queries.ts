@@ -239,7 +239,7 @@ export async function newDifferences(
          -- Money that we gave back ourselves; what is unknown here is a finding until it is known.
          and not (l.kind = 'refund' and exists (
            select from refunds r where r.merchant_id = $1 and r.id = l.charge_id and r.gateway = $2 and r.state = 'succeeded'
-             and r.amount = l.amount and r.currency = l.currency))
+             and r.gateway_refund_id = l.gateway_charge_id and r.amount = l.amount and r.currency = l.currency))
        group by l.gateway_charge_id, l.kind, l.report_date, l.charge_id, c.invoice_id, l.currency
      )
      select distinct on (d.kind, d.subject) d.kind, d.subject, $2 as gateway, d.report_date as "reportDate", d.charge_id as "chargeId",

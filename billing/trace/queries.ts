@@ -259,6 +259,8 @@ export async function provenOver(
   merchantId: number,
   causes: readonly string[],
   selfHealedBefore: string,
+  /** Causes that are reasons of parked rows. */
+  parkedFor: readonly string[],
 ): Promise<string[]> {
   const goodPass = (job: string) => `exists (
     select from run_passes p
@@ -281,11 +283,18 @@ export async function provenOver(
            select from messages m where m.merchant_id = $1 and m.state = 'sent' and m.decided_at > a.last_at)
          when a.cause like 'SETTLEMENT_REPORT_LATE %' then exists (
            select from settlement_reports r where r.merchant_id = $1 and r.report_date::text = right(a.cause, 10))
-         else not exists (
+         when a.cause like 'PAYOUT_CHANGED %' then not exists (
+           select from findings f
+           where f.merchant_id = $1 and f.source = 'payout' and f.kind = 'payout_differs' and f.state = 'open'
+             and f.subject = split_part(a.cause, ' ', 2))
+         when a.cause like 'PAYOUT_WITHHELD %' or a.cause like 'PAYOUT_WAITS %' then not exists (
+           select from payouts o
+           where o.merchant_id = $1 and o.payout_id = split_part(a.cause, ' ', 2) and o.state = 'withheld')
+         else a.cause = any($4::text[]) and not exists (
            select from parked_items p where p.merchant_id = $1 and p.reason = a.cause and p.resolved_at is null)
        end
      order by a.cause`,
-    [merchantId, causes, selfHealedBefore],
+    [merchantId, causes, selfHealedBefore, parkedFor],
   );
   return rows.map((row) => row.cause);
 }

@@ -34,7 +34,14 @@ const closedElsewhere = new Set([
   'REFUND_UNKNOWN',
   'FILE_NOT_TAKEN',
   'FILE_LATE',
+  'SETTLEMENT_DIFFERS',
+  'SETTLEMENT_FEE_DIFFERS',
 ]);
+
+/** Causes that are the reasons of parked or held rows, and over when no row waits for a person any more. */
+const parkedFor = Object.entries(causes)
+  .filter(([, { over }]) => /(parked|held) for it$/.test(over ?? ''))
+  .map(([word]) => word);
 
 /** Told and closed elsewhere, or by a person alone. */
 const closedHere = Object.entries(causes)
@@ -91,7 +98,7 @@ export async function findStuckRows(
   const toProve = unresolved.filter((cause) => !stands.has(cause) && !goneWhenNoneStands(cause));
   if (toProve.length > 0) {
     const healedBefore = instantText(act.at.subtract({ hours: selfHealedHours }));
-    const over = await provenOver(tx, merchantId, toProve, healedBefore);
+    const over = await provenOver(tx, merchantId, toProve, healedBefore, parkedFor);
     await resolveAlerts(tx, merchantId, act.at, over, 'proven to be over');
   }
 

@@ -111,6 +111,20 @@ describe('a late worker', () => {
     expect([...files.keys()]).toEqual([final, `${final}.done`]);
   });
 
+  it('that never gets through leaves one half there, not one for each try', async () => {
+    const { store, files } = folder();
+    const { upload } = store;
+    store.upload = async (path, content) => {
+      await upload(path, content);
+      throw new Refusal('SFTP_TOO_SLOW', 'slow', { next: '' });
+    };
+    for (let part = 1; part <= 4; part += 1) {
+      const slow = placeFile(store, { ...file(null), parts: part - 1 }, steps({ newPart: async () => part }));
+      await expect(slow).rejects.toMatchObject({ code: 'SFTP_TOO_SLOW' });
+    }
+    expect([...files.keys()]).toEqual([`out/.${name}.4.part`]);
+  });
+
   it('leaves its temporary files to the next try', async () => {
     const left = { [temporary]: bytes, [`out/.${name}.done.2.part`]: bytes };
     const { store, files } = folder(left);

@@ -32,10 +32,12 @@ export interface PlanNotices {
 
 /** 10,000 bills: about half a second in one transaction. */
 const batchRows = 10_000;
+/** A database of two processors has work for both. */
+const writesAtOnce = 2;
 
 /**
  * Plans the first notices of a released file, batch by batch, each in its own transaction: killed anywhere, it runs again
- * and finds those that are planned. While one batch is written by the database, the tokens of the next are made here.
+ * and finds those that are planned. While batches are written by the database, the tokens of the next are made here.
  */
 export async function planFirstNotices(
   db: Db,
@@ -45,24 +47,25 @@ export async function planFirstNotices(
   const counts = { planned: 0, skipped: 0 };
   await db.transaction(
     async (reading) => {
-      let writing: Promise<void> = Promise.resolve();
+      const writing: Promise<void>[] = [];
       for await (const subjects of billsByLink(reading, merchant.id, fileId, batchRows)) {
         if (stop.aborted) break;
         const batch = await noticesOf(reading, input, subjects);
-        await writing;
+        if (writing.length === writesAtOnce) await writing.shift();
         const write = db.transaction(async (tx) => {
           await holdFence(tx, fence);
           await insertLinks(tx, merchant.id, batch.links);
           return insertMessages(tx, merchant.id, input.clock.now(), batch.messages);
         });
-        writing = write.then((added) => {
+        const written = write.then((added) => {
           counts.planned += added.planned;
           counts.skipped += added.skipped;
         });
         // Heard at the next await of it; a failure in between must not end the process.
-        writing.catch(() => undefined);
+        written.catch(() => undefined);
+        writing.push(written);
       }
-      await writing;
+      await Promise.all(writing);
     },
     // It only reads; what it hands on to be written must not be counted twice.
     { retries: 0 },

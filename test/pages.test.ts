@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
@@ -9,6 +9,7 @@ import { paths } from '../web/paths.ts';
 import { startWeb, type WebServer } from '../web/server.ts';
 import type { Language } from '../web/texts.ts';
 import { desktop, launchBrowser, phone } from './browser.ts';
+import { withPalette } from './png.ts';
 import { type Bill, type BillOptions, freePort, type World, world } from './world.ts';
 
 /** Set by `npm run screens`: where a picture of every state goes. */
@@ -22,7 +23,7 @@ const looks = [
   { name: 'desktop', viewport: desktop, colorScheme: 'light' },
   { name: 'desktop-dark', viewport: desktop, colorScheme: 'dark' },
 ] as const;
-/** Pictured in every look; of the others a phone's is enough. */
+/** Pictured in every look, in Japanese; of the others a phone's is enough. */
 const picturedInFull = new Set(['ask', 'bill', 'receipt', 'genuine']);
 const narrow = { width: 320, height: 568 };
 
@@ -137,7 +138,7 @@ const states: readonly State[] = [
     async reach(page, bill) {
       await cool(page, bill);
       await press(page, '/new-link');
-      await page.goBack();
+      await page.goto(page.url().replace(/\/new-link$/, ''));
       await press(page, '/new-link');
     },
   },
@@ -375,11 +376,10 @@ describe.each(['ja', 'en'] as const)('in %s', (language: Language) => {
           await page.setViewportSize(look.viewport);
           await page.emulateMedia({ colorScheme: look.colorScheme });
           expect(await violationsOf(page), look.name).toEqual([]);
-          if (pictures !== undefined && (look.name === 'phone' || picturedInFull.has(name))) {
-            await page.screenshot({
-              path: join(pictures, `${name}-${language}-${look.name}.png`),
-              fullPage: true,
-            });
+          if (pictures === undefined) continue;
+          if (look.name === 'phone' || (language === 'ja' && picturedInFull.has(name))) {
+            const picture = withPalette(await page.screenshot({ fullPage: true }));
+            writeFileSync(join(pictures, `${name}-${language}-${look.name}.png`), picture);
           }
         }
         await page.setViewportSize(narrow);

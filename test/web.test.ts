@@ -368,7 +368,7 @@ describe('paying', () => {
     expect([crashed.status, crashed.text.includes('二重に請求されることはありません')]).toEqual([500, true]);
     const waiting = await person.get(visitUrl);
     expect(waiting.text).toContain('お支払いを確認しています');
-    expect(waiting.text).toContain('http-equiv="refresh"');
+    expect(waiting.text).toContain(`href="${new URL(visitUrl).pathname}">結果を確認する`);
     expect(waiting.text).not.toContain('<form');
     expect((await person.post(`${visitUrl}/pay`, {})).location).toBe(visitUrl);
   });

@@ -19,7 +19,7 @@ body { margin: 0; min-height: 100vh; min-height: 100dvh; display: flex; flex-dir
 .top .wrap { display: flex; align-items: center; justify-content: space-between; gap: 1rem; }
 .merchant { display: flex; align-items: center; gap: .6rem; min-height: 2.5rem; margin: 0; font-weight: 700; font-size: 1.0625rem; overflow-wrap: anywhere; }
 .merchant img { flex: none; height: 2.5rem; width: auto; max-width: 7rem; padding: .25rem; border-radius: 8px; background: #fff; }
-.languages { flex: none; }
+.languages { flex: none; margin-left: auto; }
 .languages a { display: inline-block; padding: .4rem .8rem; border: 1px solid currentcolor; border-radius: 99px; color: inherit; font-size: .875rem; line-height: 1.4; text-decoration: none; }
 main { flex: 1; margin-top: -3.25rem; padding-bottom: 1.5rem; }
 .card { background: var(--card); border-radius: 16px; box-shadow: var(--shadow); padding: 1.4rem 1.25rem; margin-bottom: 1rem; }
@@ -78,6 +78,7 @@ ul.plain li { margin-bottom: .35rem; }
 .address { padding: .7rem .9rem; border-radius: 8px; background: var(--paper); font-weight: 700; overflow-wrap: anywhere; }
 .aside { text-align: center; font-size: .9375rem; }
 .aside a { display: inline-block; padding: .5rem; }
+.receipt .no-print { margin-top: 1rem; }
 .receipt h1 { margin-top: .25rem; }
 .receipt dl.facts + dl.facts { margin-top: 0; border-top: 0; }
 .secure { display: flex; gap: .6rem; align-items: flex-start; margin: .9rem 0 0; font-size: .875rem; color: var(--soft); }

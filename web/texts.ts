@@ -100,7 +100,7 @@ const ja = {
   enrolled: '次のご請求からは、自動でお支払いします。',
   waitingTitle: 'お支払いを確認しています',
   waitingText:
-    '結果がわかるまで、もう一度お支払いいただくことはできません。二重のお支払いを防ぐためです。この画面は自動で更新されます。',
+    '結果がわかるまで、もう一度お支払いいただくことはできません。二重のお支払いを防ぐためです。結果は、ふつう数分以内に下のボタンで確認できます。',
   unfinishedTitle: 'お支払いはまだ終わっていません',
   unfinishedText: 'お支払いのページに戻って続けることができます。',
   notPaidTitle: 'お支払いできませんでした',
@@ -151,7 +151,7 @@ const ja = {
   genuineDoubtText:
     'リンクを開かずに、検針票や契約書に書かれている電話番号で、ご契約の会社へお問い合わせください。SMSに書かれた番号にはかけないでください。',
   back: 'お支払いページへ',
-  reload: '今すぐ更新する',
+  reload: '結果を確認する',
 };
 
 type Words = typeof ja;
@@ -248,7 +248,7 @@ const en: Words = {
   enrolled: 'From your next bill on, you pay automatically.',
   waitingTitle: 'We are checking your payment',
   waitingText:
-    'Until the result is known this bill cannot be paid again, so that you never pay twice. This page refreshes by itself.',
+    'Until the result is known this bill cannot be paid again, so that you never pay twice. The result is usually known within minutes: please look again with the button below.',
   unfinishedTitle: 'The payment is not finished',
   unfinishedText: 'You can go back to the payment page and finish it.',
   notPaidTitle: 'The payment did not go through',
@@ -299,7 +299,7 @@ const en: Words = {
   genuineDoubtText:
     'Do not open the link. Call your utility on the number on your meter slip or contract, not on one in the SMS.',
   back: 'To the payment page',
-  reload: 'Refresh now',
+  reload: 'Look again',
 };
 
 export const texts: Record<Language, Words> = { ja, en };

@@ -27,6 +27,11 @@ export function billPage({ view, visit, today, otherLanguageUrl, gatewayDownUnti
   return document(
     { language, merchant, title: words.billTitle, otherLanguageUrl },
     <>
+      {gatewayDownUntil !== undefined && (
+        <p class="notice bad" role="alert">
+          {words.gatewayDown(gatewayDownUntil)}
+        </p>
+      )}
       <section class="card">
         <h1 class="bill-title">{words.billTitle}</h1>
         <Amount bill={bill} language={language} />
@@ -37,11 +42,6 @@ export function billPage({ view, visit, today, otherLanguageUrl, gatewayDownUnti
         <Taxes bill={bill} lines={taxLines} language={language} isKnown={isKnown(view)} />
       </section>
       <form class="card" method="post" action={paths.pay.of(visit.id)}>
-        {gatewayDownUntil !== undefined && (
-          <p class="notice bad" role="alert">
-            {words.gatewayDown(gatewayDownUntil)}
-          </p>
-        )}
         {state === 'in_payment' ? (
           <GoOn bill={bill} language={language} />
         ) : (

@@ -12,8 +12,6 @@ export interface Frame {
   title: string;
   /** Where the same page is in the other language; null: no switch. */
   otherLanguageUrl?: string | null;
-  /** For pages that wait for news. */
-  refreshSeconds?: number;
   /** The page that all others lead to in their last line. */
   isGenuinePage?: boolean;
 }
@@ -32,9 +30,6 @@ export function document(frame: Frame, content: ComponentChildren): string {
         <meta name="viewport" content="width=device-width, initial-scale=1" />
         <meta name="robots" content="noindex, nofollow" />
         <meta name="format-detection" content="telephone=no" />
-        {frame.refreshSeconds !== undefined && (
-          <meta http-equiv="refresh" content={String(frame.refreshSeconds)} />
-        )}
         <title>{name === undefined ? title : `${title} - ${name}`}</title>
         <link rel="stylesheet" href={paths.style.of(styleVersion)} />
         {merchant !== null && (

@@ -20,9 +20,6 @@ export type PageState =
   | 'busy'
   | 'error';
 
-/** Waiting pages look again by themselves: one question to the gateway each time. */
-const refreshSeconds = 6;
-
 /** A page that says where things stand and holds nothing personal. */
 export function statePage(page: {
   state: PageState;
@@ -63,7 +60,6 @@ export function statePage(page: {
       merchant,
       title,
       otherLanguageUrl: page.otherLanguageUrl ?? null,
-      ...(state === 'waiting' ? { refreshSeconds } : {}),
     },
     <section class="card state" data-state={state}>
       <Icon mood={mood} />
@@ -78,7 +74,8 @@ export function statePage(page: {
       )}
       {page.enrolled && <p class="notice good">{words.enrolled}</p>}
       {state === 'waiting' && (
-        <a class="button quiet" href={page.billUrl ?? ''}>
+        // No page that reloads by itself: whoever reads slowly, or hears it read, would be thrown back to its start.
+        <a class="button" href={page.billUrl ?? ''}>
           {words.reload}
         </a>
       )}

@@ -9,6 +9,7 @@ import * as kindsGatesAdjustments from './0007-kinds-gates-adjustments.ts';
 import * as recalls from './0008-recalls.ts';
 import * as smsNews from './0009-sms-news.ts';
 import * as temporaryNames from './0010-temporary-names.ts';
+import * as payLinks from './0011-pay-links.ts';
 import * as loadInSteps from './0014-load-in-steps.ts';
 
 export interface Migration {
@@ -28,5 +29,6 @@ export const migrations: readonly Migration[] = [
   recalls,
   smsNews,
   temporaryNames,
+  payLinks,
   loadInSteps,
 ];

@@ -1,8 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import sparticuz from '@sparticuz/chromium';
-import { type Browser, chromium, type Page } from 'playwright-core';
+import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { raiseAlert } from '../billing/alerts/queries.ts';
 import { outboxCarrier } from '../billing/carriers/outbox.ts';
@@ -10,11 +9,10 @@ import type { Merchant } from '../billing/merchants/merchant.ts';
 import { startAdmin } from '../web/admin.ts';
 import { paths } from '../web/paths.ts';
 import { startWeb, type WebServer } from '../web/server.ts';
+import { desktop, launchBrowser, phone } from './browser.ts';
 import { type Bill, freePort, type World, world } from './world.ts';
 
 const cards = { challenge: '4000002760003184', fine: '4242424242424242', poor: '4000000000009995' };
-const phone = { width: 390, height: 844 };
-const desktop = { width: 1280, height: 900 };
 
 /** Every page that the stories below see, for a person to look at. */
 const pictures = process.env.SEIKYU_PICTURES ?? join(tmpdir(), 'seikyu-pay-page');
@@ -36,15 +34,7 @@ beforeAll(async () => {
     gatewayOrigins: [here.simulator.url],
   });
   gas = await here.merchant('minato-gas');
-  browser = await chromium.launch({
-    executablePath: await sparticuz.executablePath(),
-    // One process for all ends with its first closed window; and the browser's own rules are part of what is tested.
-    args: sparticuz.args.filter(
-      (argument) =>
-        !/^--(single-process|disable-web-security|allow-running-insecure-content)$/.test(argument),
-    ),
-    headless: true,
-  });
+  browser = await launchBrowser();
 });
 afterAll(async () => {
   await browser?.close();

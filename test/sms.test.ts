@@ -177,7 +177,7 @@ describe('what becomes of a message', () => {
     await receive([{}]);
     await office.run(notify);
     office.killAt('webhook.after_inbox');
-    expect(await call(twilio.status(await sidOf(), 'delivered'))).toBe(503);
+    expect(await call(twilio.status(await sidOf(), 'delivered'))).toBe(500);
     expect(await messages()).toMatchObject([{ delivery: null }]);
     expect((await office.run(trace)).counts).toMatchObject({ sms_callbacks: 1 });
     expect(await messages()).toMatchObject([{ delivery: 'delivered' }]);

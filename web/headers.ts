@@ -2,7 +2,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { WebContext } from './ports.ts';
 
 /**
- * What every answer carries. No script, no image, no frame, no font: the pages need none. Browsers apply `form-action`
+ * What every answer carries. No script, no frame, no font: the pages need none. Browsers apply `form-action`
  * to the redirect after a post too, so the gateway's origin stands beside our own.
  */
 export function secureHeaders(
@@ -10,7 +10,7 @@ export function secureHeaders(
 ): Record<string, string> {
   const forms = ["'self'", ...context.gatewayOrigins].join(' ');
   return {
-    'content-security-policy': `default-src 'none'; style-src 'self'; form-action ${forms}; frame-ancestors 'none'; base-uri 'none'`,
+    'content-security-policy': `default-src 'none'; style-src 'self'; img-src 'self'; form-action ${forms}; frame-ancestors 'none'; base-uri 'none'`,
     'referrer-policy': 'no-referrer',
     'cache-control': 'no-store',
     'x-content-type-options': 'nosniff',

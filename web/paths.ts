@@ -5,9 +5,19 @@ export const paths = {
   /** A visit to one bill; the cookie that opens it is sent to this path only. */
   bill: { pattern: '/b/:visit', of: (visit: string) => `/b/${visit}` },
   check: { pattern: '/b/:visit/check', of: (visit: string) => `/b/${visit}/check` },
+  /** "This is not for me": a GET asks, a POST does. */
+  notMine: { pattern: '/b/:visit/not-mine', of: (visit: string) => `/b/${visit}/not-mine` },
+  /** A further link, by SMS to the phone that the merchant gave. */
+  freshLink: { pattern: '/b/:visit/new-link', of: (visit: string) => `/b/${visit}/new-link` },
   pay: { pattern: '/b/:visit/pay', of: (visit: string) => `/b/${visit}/pay` },
   /** Where the gateway sends the visitor back; works without the cookie. */
   back: { pattern: '/r/:nonce', of: (nonce: string) => `/r/${nonce}` },
+  /** How to tell a genuine SMS: for everybody. */
+  genuine: { pattern: '/sms', of: () => '/sms' },
+  logo: {
+    pattern: '/logo-:merchant-:version.svg',
+    of: (shortCode: string, version: number) => `/logo-${shortCode}-${version}.svg`,
+  },
   style: { pattern: '/style-:version.css', of: (version: string) => `/style-${version}.css` },
   brand: {
     pattern: '/brand-:color.css',

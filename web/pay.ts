@@ -8,16 +8,18 @@ import { merchantOf } from '../billing/checkout/queries.ts';
 import { startCheckout } from '../billing/checkout/start.ts';
 import { type BillView, todayOf, viewBill } from '../billing/checkout/view-bill.ts';
 import { html, isOurOwnPost } from './headers.ts';
+import { networkOf } from './network.ts';
 import { askPage } from './pages/ask.tsx';
-import { billPage, paidPage } from './pages/bill.tsx';
+import { billPage, receiptPage } from './pages/bill.tsx';
 import { type PageState, statePage } from './pages/state.tsx';
 import { paths } from './paths.ts';
 import type { WebContext } from './ports.ts';
-import { type Language, languageFor } from './texts.ts';
+import { clockTime, type Language, languageFor } from './texts.ts';
 import {
   newVisitId,
   openReturn,
   openVisit,
+  otherLanguageUrl,
   sealReturn,
   sealVisit,
   type Visit,
@@ -38,7 +40,11 @@ const statusOf: Partial<Record<PageState, number>> = {
   expired: 410,
   cancelled: 410,
   returned: 410,
+  not_theirs: 410,
 };
+
+/** Where a gateway that takes nothing says no time. */
+const comeBackAfterMs = 5 * 60_000;
 
 /** So many unknown tokens within an hour are no mistyped links. */
 const missesToAlert = 100;
@@ -87,7 +93,13 @@ export function payRoutes(app: FastifyInstance, context: WebContext): void {
     const visit = visitOf(request);
     if (!isOurOwnPost(request, context.baseUrl)) return unknown(request, reply, undefined, 403);
     if (visit === null) return unknown(request, reply);
-    const checked = await checkLastFour(db, ports.clock.now(), visit.link, field(request, 'answer'));
+    const checked = await checkLastFour(
+      db,
+      ports,
+      visit.link,
+      field(request, 'answer'),
+      networkOf(request.ip),
+    );
     if (checked.kind === 'right') {
       setVisit(reply, { ...visit, checked: true });
       return reply.redirect(paths.bill.of(visit.id), 303);
@@ -115,7 +127,7 @@ export function payRoutes(app: FastifyInstance, context: WebContext): void {
       returnUrlOf: (chargeId) =>
         context.baseUrl +
         paths.back.of(
-          sealReturn(ports.sealer, {
+          sealReturn(ports.sealer, ports.clock.now(), {
             merchantId: visit.link.merchantId,
             chargeId,
             visitId: visit.id,
@@ -124,13 +136,22 @@ export function payRoutes(app: FastifyInstance, context: WebContext): void {
         ),
     });
     if (started.kind === 'redirect') return reply.redirect(started.url, 303);
-    if (started.kind === 'try_again') return showBill(request, reply, visit, 503);
+    if (started.kind === 'try_again') {
+      const seconds = Math.ceil((started.retryAfterMs ?? comeBackAfterMs) / 1000);
+      reply.header('retry-after', String(seconds));
+      return showBill(request, reply, visit, ports.clock.now().add({ seconds }));
+    }
     return reply.redirect(paths.bill.of(visit.id), 303);
   });
 
+  /** Some gateways come back with a post, which brings no cookie; a reload must not ask whether to send it again. */
+  app.post<{ Params: { nonce: string } }>(paths.back.pattern, async (request, reply) =>
+    reply.redirect(paths.back.of(request.params.nonce), 303),
+  );
+
   /** That the gateway sent the visitor back proves nothing: the gateway is asked. */
   app.get<{ Params: { nonce: string } }>(paths.back.pattern, async (request, reply) => {
-    const back = openReturn(ports.sealer, request.params.nonce);
+    const back = openReturn(ports.sealer, ports.clock.now(), request.params.nonce);
     if (back === null) return unknown(request, reply);
     const merchant = await db.transaction((tx) => merchantOf(tx, back.merchantId), {
       merchantId: back.merchantId,
@@ -167,7 +188,7 @@ export function payRoutes(app: FastifyInstance, context: WebContext): void {
     request: FastifyRequest,
     reply: FastifyReply,
     visit: Visit,
-    failedStatus?: number,
+    comeBackAt?: Temporal.Instant,
   ): Promise<FastifyReply> {
     let view = await viewBill(db, ports.clock.now(), visit.link);
     if (view === null) return unknown(request, reply, visit.language);
@@ -183,10 +204,11 @@ export function payRoutes(app: FastifyInstance, context: WebContext): void {
     const page = { view, visit, today, otherLanguageUrl: other };
     if (state === 'owed' || state === 'in_payment') {
       if (!isRead) return html(reply, 200, askPage(view, visit, other, cooling(view)));
-      const tryAgain = failedStatus !== undefined && state === 'owed';
-      return html(reply, tryAgain ? failedStatus : 200, billPage({ ...page, tryAgain }));
+      if (comeBackAt === undefined || state !== 'owed') return html(reply, 200, billPage(page));
+      const gatewayDownUntil = clockTime(comeBackAt.toString(), merchant.settings.timezone);
+      return html(reply, 503, billPage({ ...page, gatewayDownUntil }));
     }
-    if (state === 'paid' && isRead) return html(reply, 200, paidPage(page));
+    if (state === 'paid' && isRead) return html(reply, 200, receiptPage(page));
     const shown: PageState = state === 'paid' ? 'already_paid' : state;
     return html(
       reply,
@@ -252,10 +274,6 @@ function mayRead(view: BillView, visit: Visit): boolean {
 
 function isUnderWayOnPage(view: BillView): boolean {
   return (view.state === 'in_payment' || view.state === 'waiting') && view.bill.charge_origin === 'link';
-}
-
-function otherLanguageUrl(visit: Visit): string {
-  return `${paths.bill.of(visit.id)}?language=${visit.language === 'ja' ? 'en' : 'ja'}`;
 }
 
 function browserLanguage(request: FastifyRequest): Language {

@@ -1,17 +1,20 @@
 import cookie from '@fastify/cookie';
 import formbody from '@fastify/formbody';
 import fastify, { type FastifyError, type FastifyReply, type FastifyRequest } from 'fastify';
+import { logoOf } from '../billing/checkout/queries.ts';
 import type { Db } from '../billing/db.ts';
 import { brandStyle, isColor } from './brand.ts';
 import { callbackRoutes } from './carrier-callbacks.ts';
 import { html, secureHeaders } from './headers.ts';
 import { listen } from './listen.ts';
+import { isInside } from './network.ts';
 import { statePage } from './pages/state.tsx';
 import { paths } from './paths.ts';
 import { payRoutes } from './pay.ts';
 import type { WebContext, WebPorts } from './ports.ts';
 import { style, styleVersion } from './style.ts';
 import { languageFor } from './texts.ts';
+import { wayOutRoutes } from './way-out.ts';
 import { webhookRoutes } from './webhooks.ts';
 
 export interface WebOptions {
@@ -38,6 +41,19 @@ export interface WebServer {
 
 const formBytesAtMost = 4_096;
 const requestTimeoutMs = 20_000;
+const busySeconds = 30;
+const keptForGood = 'public, max-age=31536000, immutable';
+
+/** Connections broken or all taken, a server that stops or starts, a lock or statement that took too long. */
+const passing = /^(08...|40001|40P01|53...|55P03|57...|ECONN\w+|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_AGAIN)$/;
+
+/** Whether the database will be there again in a moment; anything else is a fault of ours. */
+function isPassing(error: Error & { code?: unknown; cause?: unknown }): boolean {
+  if (typeof error.code === 'string' && passing.test(error.code)) return true;
+  if (error.name === 'KnexTimeoutError' || /Connection terminated|timeout expired/.test(error.message))
+    return true;
+  return error.cause instanceof Error && isPassing(error.cause);
+}
 
 /** Starts the public server: pay pages and webhooks. */
 export async function startWeb(options: WebOptions): Promise<WebServer> {
@@ -59,6 +75,8 @@ export async function startWeb(options: WebOptions): Promise<WebServer> {
     bodyLimit: formBytesAtMost,
     requestTimeout: requestTimeoutMs,
     forceCloseConnections: true,
+    // Whoever stands between us and the internet says where a visitor comes from; nobody else is believed.
+    trustProxy: isInside,
     routerOptions: { maxParamLength: 700 },
     // An address that is no address: the default answer would repeat it.
     frameworkErrors: (_error, request, reply) => {
@@ -89,11 +107,13 @@ export async function startWeb(options: WebOptions): Promise<WebServer> {
   });
   app.setNotFoundHandler((request, reply) => html(reply, 404, messagePage(request, 'unknown')));
   app.setErrorHandler((error: FastifyError, request, reply) => {
-    const status = error.statusCode !== undefined && error.statusCode < 500 ? error.statusCode : 503;
-    if (status === 503) {
-      log.error({ route: request.routeOptions.url ?? 'none', error }, 'a request failed');
+    if (error.statusCode !== undefined && error.statusCode < 500) {
+      return html(reply, error.statusCode, messagePage(request, 'unknown'));
     }
-    return html(reply, status, messagePage(request, status === 503 ? 'busy' : 'unknown'));
+    log.error({ route: request.routeOptions.url ?? 'none', error }, 'a request failed');
+    if (!isPassing(error)) return html(reply, 500, messagePage(request, 'error'));
+    reply.header('retry-after', String(busySeconds));
+    return html(reply, 503, messagePage(request, 'busy'));
   });
 
   app.get(paths.health.pattern, async () => {
@@ -107,7 +127,14 @@ export async function startWeb(options: WebOptions): Promise<WebServer> {
   app.get<{ Params: { color: string } }>(paths.brand.pattern, (request, reply) =>
     isColor(request.params.color) ? css(reply, brandStyle(request.params.color)) : reply.callNotFound(),
   );
+  app.get<{ Params: { merchant: string; version: string } }>(paths.logo.pattern, async (request, reply) => {
+    const { merchant, version } = request.params;
+    const logo = /^\d{1,9}$/.test(version) ? await logoOf(options.webDb, merchant, Number(version)) : null;
+    if (logo === null) return reply.callNotFound();
+    return reply.header('cache-control', keptForGood).type('image/svg+xml; charset=utf-8').send(logo);
+  });
   payRoutes(app, context);
+  wayOutRoutes(app, context);
   const drained = [await webhookRoutes(app, context), await callbackRoutes(app, context)];
   const settled = async () => {
     for (const each of drained) await each();
@@ -126,7 +153,7 @@ export async function startWeb(options: WebOptions): Promise<WebServer> {
   };
 }
 
-function messagePage(request: FastifyRequest, state: 'unknown' | 'busy'): string {
+function messagePage(request: FastifyRequest, state: 'unknown' | 'busy' | 'error'): string {
   return statePage({
     state,
     language: languageFor(request.headers?.['accept-language'], ['ja', 'en']),
@@ -135,8 +162,5 @@ function messagePage(request: FastifyRequest, state: 'unknown' | 'busy'): string
 }
 
 function css(reply: FastifyReply, content: string): FastifyReply {
-  return reply
-    .header('cache-control', 'public, max-age=31536000, immutable')
-    .type('text/css; charset=utf-8')
-    .send(content);
+  return reply.header('cache-control', keptForGood).type('text/css; charset=utf-8').send(content);
 }

@@ -17,8 +17,9 @@ body { margin: 0; min-height: 100vh; min-height: 100dvh; display: flex; flex-dir
 .wrap { width: 100%; max-width: 30rem; margin-inline: auto; padding-inline: 1.125rem; }
 .top { background: var(--brand); color: var(--on-brand); padding-block: .8rem 4.25rem; }
 .top .wrap { display: flex; align-items: center; justify-content: space-between; gap: 1rem; }
-.merchant { margin: 0; font-weight: 700; font-size: 1.0625rem; overflow-wrap: anywhere; }
-.languages { flex: none; }
+.merchant { display: flex; align-items: center; gap: .6rem; min-height: 2.5rem; margin: 0; font-weight: 700; font-size: 1.0625rem; overflow-wrap: anywhere; }
+.merchant img { flex: none; height: 2.5rem; width: auto; max-width: 7rem; padding: .25rem; border-radius: 8px; background: #fff; }
+.languages { flex: none; margin-left: auto; }
 .languages a { display: inline-block; padding: .4rem .8rem; border: 1px solid currentcolor; border-radius: 99px; color: inherit; font-size: .875rem; line-height: 1.4; text-decoration: none; }
 main { flex: 1; margin-top: -3.25rem; padding-bottom: 1.5rem; }
 .card { background: var(--card); border-radius: 16px; box-shadow: var(--shadow); padding: 1.4rem 1.25rem; margin-bottom: 1rem; }
@@ -57,6 +58,7 @@ thead th { color: var(--soft); font-size: .8125rem; }
 .tick input { flex: none; width: 1.5rem; height: 1.5rem; margin: .05rem 0 0; accent-color: var(--act); }
 .tick span { display: block; }
 .tick .small { display: block; }
+.tick .account { margin-top: .25rem; color: inherit; overflow-wrap: anywhere; }
 label.field { display: block; font-weight: 600; margin: 1rem 0 .35rem; }
 input[type=text] { width: 100%; min-height: 3.5rem; padding: .5rem .9rem; font: inherit; font-size: 1.5rem; letter-spacing: .2em; color: inherit; background: var(--card); border: 1.5px solid var(--field); border-radius: 12px; }
 input[aria-invalid=true] { border-color: var(--bad); }
@@ -70,6 +72,15 @@ button:hover, .button:hover { filter: brightness(1.07); }
 .notice.bad { background: var(--bad-soft); color: var(--bad); }
 .notice.wait { background: var(--wait-soft); color: var(--wait); }
 .notice.good { background: var(--good-soft); color: var(--good); }
+ul.plain { margin: 0 0 1rem; padding-left: 1.2rem; text-align: left; }
+ul.plain li { margin-bottom: .35rem; }
+.card h2 { margin-top: 1.25rem; }
+.address { padding: .7rem .9rem; border-radius: 8px; background: var(--paper); font-weight: 700; overflow-wrap: anywhere; }
+.aside { text-align: center; font-size: .9375rem; }
+.aside a { display: inline-block; padding: .5rem; }
+.receipt .no-print { margin-top: 1rem; }
+.receipt h1 { margin-top: .25rem; }
+.receipt dl.facts + dl.facts { margin-top: 0; border-top: 0; }
 .secure { display: flex; gap: .6rem; align-items: flex-start; margin: .9rem 0 0; font-size: .875rem; color: var(--soft); }
 .secure svg { flex: none; margin-top: .2rem; }
 .state { text-align: center; padding-top: 2rem; }
@@ -78,7 +89,7 @@ button:hover, .button:hover { filter: brightness(1.07); }
 .icon.wait { background: var(--wait-soft); color: var(--wait); }
 .icon.bad { background: var(--bad-soft); color: var(--bad); }
 .icon.plain { background: var(--paper); color: var(--soft); }
-.state p { color: var(--soft); }
+.state p, .state ul { color: var(--soft); }
 .state .amount { color: var(--ink); font-size: clamp(1.75rem, 9vw, 2rem); }
 .state dl.facts, .state table { text-align: left; }
 footer { padding-block: .25rem 2rem; color: var(--soft); font-size: .875rem; text-align: center; }
@@ -91,7 +102,7 @@ footer p { margin: 0 0 .25rem; }
   main { margin-top: -4.5rem; }
   .card { padding: 2rem; }
 }
-@media print { .top { background: none; color: inherit; padding-bottom: 1rem; } main { margin-top: 0; } form, .languages { display: none; } .card { box-shadow: none; border: 1px solid var(--line); } }
+@media print { .top { background: none; color: inherit; padding-bottom: 1rem; } main { margin-top: 0; } form, .languages, .no-print, .button, footer a[href^='/'] { display: none; } .receipt .notice { display: none; } .merchant img { padding: 0; } .card { box-shadow: none; border: 1px solid var(--line); } }
 `;
 
 /** In the address, so that browsers may keep the file for good. */

@@ -5,6 +5,7 @@ export type Language = 'ja' | 'en';
 const ja = {
   otherLanguage: 'English',
   questions: 'お問い合わせ',
+  problem: 'エラー',
   askTitle: 'ご本人の確認',
   askText: 'ご請求内容を表示する前に、お客様番号の下4桁を確認します。',
   askLabel: 'お客様番号の下4桁',
@@ -13,12 +14,41 @@ const ja = {
   askWrong: 'お客様番号と一致しません。もう一度ご確認ください。',
   askCooling: (time: string) =>
     `続けて一致しなかったため、この確認を一時的に止めています。${time}以降にもう一度お試しください。`,
+  coolingTitle: '確認を一時的に止めています',
+  freshLinkText:
+    'お急ぎのときは、ご登録の携帯電話番号へ新しいリンクをSMSでお送りします。新しいリンクでは、すぐに確認いただけます。',
+  freshLinkButton: '新しいリンクを送る',
+  linkSentTitle: '新しいリンクをお送りします',
+  linkSentText: (hours: string) =>
+    `ご登録の携帯電話番号へSMSでお送りします。届くまで十数分かかることがあります(送信時間 ${hours})。この画面は閉じていただけます。`,
+  linkEnoughTitle: '新しいリンクはすでにお送りしています',
+  linkEnoughText: (merchant: string) =>
+    `届いたSMSの中でいちばん新しいリンクを開いてください。届かないときは、${merchant}へお問い合わせください。`,
+  linkNotPossibleTitle: 'SMSをお送りできません',
+  linkNotPossibleText: (merchant: string) => `お支払い方法は、${merchant}へお問い合わせください。`,
+  notMine: 'このSMSに心当たりがない(自分宛てではない)',
+  notMineTitle: 'ご自分宛てではないSMSですか',
+  notMineText: (merchant: string) =>
+    `${merchant}からのSMSが、別の方の電話に届いたことをお知らせいただけます。`,
+  notMineList: (merchant: string) => [
+    '届いたリンクは使えなくなります。',
+    'この請求先について、この電話番号へSMSをお送りしません。',
+    `${merchant}へ、別の方に届いたことを伝えます。`,
+    'お名前や電話番号を入力する必要はありません。',
+  ],
+  notMineButton: '自分宛てではないと知らせる',
+  notMineBack: '戻る(自分宛てです)',
+  givenBackTitle: 'お知らせいただき、ありがとうございました',
+  givenBackText: (merchant: string) =>
+    `このリンクは使えなくなりました。この請求先について、この電話番号へSMSをお送りしません。まちがえて押されたときは、${merchant}へご連絡ください。`,
   billTitle: 'ご請求額',
   dueOn: (date: string) => `お支払期限 ${date}`,
   overdue: (date: string) => `お支払期限 ${date}(過ぎています)`,
   customerNumber: 'お客様番号',
   customerNumberEnd: (end: string) => `末尾 ${end}`,
   period: 'ご請求期間',
+  usage: 'ご使用期間',
+  usageFromTo: (from: string, to: string) => `${from}〜${to}`,
   description: '内容',
   billingNumber: '請求番号',
   tax: '消費税の内訳',
@@ -31,6 +61,7 @@ const ja = {
   enrolText: '今回使うカードで、次のご請求から自動でお支払いします。SMSでのお支払いは不要になります。',
   changeCard: '今後の自動払いをこのカードに変える',
   changeCardText: '今ご登録のカードに代えて、今回使うカードで次のご請求から自動でお支払いします。',
+  enrolAccount: (merchant: string, account: string) => `対象: ${merchant} ${account}`,
   terms: '自動払いの条件',
   termsList: (merchant: string, day: string, contact: string | null) => [
     `${merchant}からの次回以降のご請求が対象です。今回のご請求は、この画面でお支払いいただきます。`,
@@ -51,18 +82,36 @@ const ja = {
   goOn: '支払いを続ける',
   paidTitle: 'お支払いが完了しました',
   paidText: 'ありがとうございました。この画面は閉じていただけます。',
+  receipt: '領収書を見る',
+  receiptTitle: '領収書',
+  receiptText: '下記の金額を領収いたしました。',
+  receiptHint: '印刷や保存は、ブラウザーのメニューの「印刷」または「共有」から行えます。',
+  receiptIssuer: '発行者',
+  receiptMethod: 'お支払い方法',
+  paidBy: {
+    card: 'クレジットカード',
+    barcode: 'コンビニ(バーコード)',
+    wallet: 'ウォレット',
+    debit: '口座振替',
+  } as Record<string, string>,
+  receiptDate: 'お支払日',
   paidBefore: 'このご請求はお支払い済みです',
   paidOn: (date: string) => `お支払日 ${date}`,
   enrolled: '次のご請求からは、自動でお支払いします。',
   waitingTitle: 'お支払いを確認しています',
   waitingText:
-    '結果がわかるまで、もう一度お支払いいただくことはできません。二重のお支払いを防ぐためです。この画面は自動で更新されます。',
+    '結果がわかるまで、もう一度お支払いいただくことはできません。二重のお支払いを防ぐためです。結果は、ふつう数分以内に下のボタンで確認できます。',
   unfinishedTitle: 'お支払いはまだ終わっていません',
   unfinishedText: 'お支払いのページに戻って続けることができます。',
   notPaidTitle: 'お支払いできませんでした',
-  notPaidText: '代金はいただいていません。別のカードでもう一度お試しいただけます。',
-  tryAgain:
-    'ただいま決済代行会社につながりません。代金はいただいていません。少し待ってから、もう一度お試しください。',
+  notPaidText: '代金はいただいていません。ご請求はそのまま残っています。',
+  notPaidTodo: [
+    'カード番号、有効期限、セキュリティコードをお確かめのうえ、もう一度お試しください。',
+    '別のカードでもお支払いいただけます。',
+    '利用限度額や本人認証については、カード会社へお問い合わせください。理由はこのサイトには知らされません。',
+  ],
+  gatewayDown: (time: string) =>
+    `ただいま決済代行会社につながりません。代金はいただいていません。${time}以降に、このページをもう一度開いてお支払いください。`,
   cancelledTitle: 'このご請求は取り消されました',
   cancelledText: 'お支払いの必要はありません。',
   returnedTitle: 'このページでのお支払いは終了しました',
@@ -77,8 +126,32 @@ const ja = {
     'システムの確認を行っています。代金が二重に請求されることはありません。時間をおいて、SMSのリンクをもう一度開いてください。',
   busyTitle: 'ただいま混み合っています',
   busyText: '少し待ってから、もう一度開いてください。代金が二重に請求されることはありません。',
+  errorTitle: 'ページを表示できませんでした',
+  errorText:
+    'こちらの不具合で、処理を終えられませんでした。SMSのリンクをもう一度開くと、お支払いの状況を確認できます。代金が二重に請求されることはありません。',
+  genuine: '本物のSMSの見分け方',
+  genuineTitle: '本物のSMSの見分け方',
+  genuineText:
+    'お支払いのご案内のSMSのリンクは、必ず次の文字で始まります。1文字でも違うリンクは開かないでください。',
+  genuineDo: 'このサイトでお願いすること',
+  genuineDoList: (gateway: string) => [
+    'SMSは、ご契約の会社の名前で始まり、リンクが1行で入っています。金額やお名前は書きません。',
+    'リンクを開くと、お客様番号の下4桁をうかがうことがあります。',
+    gateway === ''
+      ? 'カード番号は、決済代行会社のページだけで入力します。'
+      : `カード番号は、決済代行会社のページ(${gateway})だけで入力します。`,
+  ],
+  genuineDoNot: '決してお願いしないこと',
+  genuineDoNotList: [
+    'SMSへの返信や電話で、カード番号、暗証番号、パスワードをうかがうこと',
+    'アプリのインストールや、個人の口座への振込、プリペイドカードの購入',
+    '「今日中に供給を止める」といったSMSで、お支払いを急がせること',
+  ],
+  genuineDoubt: '不審に思われたとき',
+  genuineDoubtText:
+    'リンクを開かずに、検針票や契約書に書かれている電話番号で、ご契約の会社へお問い合わせください。SMSに書かれた番号にはかけないでください。',
   back: 'お支払いページへ',
-  reload: '今すぐ更新する',
+  reload: '結果を確認する',
 };
 
 type Words = typeof ja;
@@ -86,6 +159,7 @@ type Words = typeof ja;
 const en: Words = {
   otherLanguage: '日本語',
   questions: 'Questions',
+  problem: 'Error',
   askTitle: 'Please confirm it is you',
   askText: 'Before we show the bill, please give the last four characters of your customer number.',
   askLabel: 'Last four of your customer number',
@@ -94,12 +168,40 @@ const en: Words = {
   askWrong: 'This does not match the customer number. Please check it.',
   askCooling: (time) =>
     `There were several wrong answers in a row, so this check rests for a while. Please try again after ${time}.`,
+  coolingTitle: 'This check is resting',
+  freshLinkText:
+    'If you cannot wait, we send a new link by SMS to the mobile number that we have for you. With the new link you can go on at once.',
+  freshLinkButton: 'Send me a new link',
+  linkSentTitle: 'A new link is on its way',
+  linkSentText: (hours) =>
+    `It goes by SMS to the mobile number that we have for you and may take some fifteen minutes (SMS are sent ${hours}). You can close this page.`,
+  linkEnoughTitle: 'We have sent a new link already',
+  linkEnoughText: (merchant) =>
+    `Please open the newest link among your SMS. If none has come, please contact ${merchant}.`,
+  linkNotPossibleTitle: 'We cannot send an SMS',
+  linkNotPossibleText: (merchant) => `Please ask ${merchant} how to pay.`,
+  notMine: 'This SMS is not for me',
+  notMineTitle: 'Is this SMS not for you?',
+  notMineText: (merchant) => `You can tell us that an SMS of ${merchant} has reached somebody else’s phone.`,
+  notMineList: (merchant) => [
+    'The link that you got stops working.',
+    'We send no more SMS about this customer to this phone.',
+    `We tell ${merchant} that it reached somebody else.`,
+    'You need not give your name or number.',
+  ],
+  notMineButton: 'Tell them it is not for me',
+  notMineBack: 'Back, it is for me',
+  givenBackTitle: 'Thank you for telling us',
+  givenBackText: (merchant) =>
+    `This link does not work any more, and we send no more SMS about this customer to this phone. If you pressed by mistake, please contact ${merchant}.`,
   billTitle: 'Amount to pay',
   dueOn: (date) => `Due ${date}`,
   overdue: (date) => `Was due ${date}`,
   customerNumber: 'Customer number',
   customerNumberEnd: (end) => `ending in ${end}`,
   period: 'Billing period',
+  usage: 'Used',
+  usageFromTo: (from, to) => `${from} to ${to}`,
   description: 'For',
   billingNumber: 'Bill number',
   tax: 'Consumption tax',
@@ -112,6 +214,7 @@ const en: Words = {
   enrolText: 'Your next bills are charged to the card you use now. No more links to open.',
   changeCard: 'Use this card for automatic payment',
   changeCardText: 'Your next bills are charged to the card you use now instead of the one on file.',
+  enrolAccount: (merchant, account) => `Covers: ${merchant}, ${account}`,
   terms: 'Terms of automatic payment',
   termsList: (merchant, day, contact) => [
     `It covers the next bills from ${merchant}. This bill is paid here and now.`,
@@ -132,17 +235,31 @@ const en: Words = {
   goOn: 'Continue to payment',
   paidTitle: 'Thank you, your bill is paid',
   paidText: 'There is nothing more to do. You can close this page.',
+  receipt: 'See the receipt',
+  receiptTitle: 'Receipt',
+  receiptText: 'Received with thanks:',
+  receiptHint: 'To print or save it, use “Print” or “Share” in the menu of your browser.',
+  receiptIssuer: 'Issued by',
+  receiptMethod: 'Paid by',
+  paidBy: { card: 'credit card', barcode: 'barcode at a shop', wallet: 'wallet', debit: 'bank debit' },
+  receiptDate: 'Paid on',
   paidBefore: 'This bill is already paid',
   paidOn: (date) => `Paid on ${date}`,
   enrolled: 'From your next bill on, you pay automatically.',
   waitingTitle: 'We are checking your payment',
   waitingText:
-    'Until the result is known this bill cannot be paid again, so that you never pay twice. This page refreshes by itself.',
+    'Until the result is known this bill cannot be paid again, so that you never pay twice. The result is usually known within minutes: please look again with the button below.',
   unfinishedTitle: 'The payment is not finished',
   unfinishedText: 'You can go back to the payment page and finish it.',
   notPaidTitle: 'The payment did not go through',
-  notPaidText: 'No money was taken. You can try again with another card.',
-  tryAgain: 'The payment provider cannot be reached. No money was taken. Please try again in a moment.',
+  notPaidText: 'No money was taken. The bill is still to be paid.',
+  notPaidTodo: [
+    'Please check card number, expiry date and security code, and try again.',
+    'You can also pay with another card.',
+    'About limits and authentication, please ask the company that issued your card. This site is not told the reason.',
+  ],
+  gatewayDown: (time) =>
+    `The payment provider cannot be reached. No money was taken. Please open this page again and pay after ${time}.`,
   cancelledTitle: 'This bill was cancelled',
   cancelledText: 'You do not have to pay it.',
   returnedTitle: 'This bill can no longer be paid here',
@@ -157,8 +274,32 @@ const en: Words = {
     'Our system is being checked. You will not be charged twice. Please open the link in your SMS again later.',
   busyTitle: 'We are busy right now',
   busyText: 'Please open the page again in a moment. You will not be charged twice.',
+  errorTitle: 'This page could not be shown',
+  errorText:
+    'Something went wrong on our side. Please open the link in your SMS again to see how your payment stands. You will not be charged twice.',
+  genuine: 'How to tell a genuine SMS',
+  genuineTitle: 'How to tell a genuine SMS',
+  genuineText:
+    'The link in our SMS always begins with the characters below. If one of them differs, please do not open it.',
+  genuineDo: 'What this site asks of you',
+  genuineDoList: (gateway) => [
+    'The SMS begins with the name of your utility and has one link. It holds no amount and not your name.',
+    'The page may ask for the last four characters of your customer number.',
+    gateway === ''
+      ? 'You type your card number on the payment provider’s page only.'
+      : `You type your card number on the payment provider’s page (${gateway}) only.`,
+  ],
+  genuineDoNot: 'What it never asks of you',
+  genuineDoNotList: [
+    'card numbers, PINs or passwords by SMS or on the telephone',
+    'to install an app, to transfer money to a person, or to buy prepaid cards',
+    'to hurry because your supply will be cut today',
+  ],
+  genuineDoubt: 'If you are in doubt',
+  genuineDoubtText:
+    'Do not open the link. Call your utility on the number on your meter slip or contract, not on one in the SMS.',
   back: 'To the payment page',
-  reload: 'Refresh now',
+  reload: 'Look again',
 };
 
 export const texts: Record<Language, Words> = { ja, en };
@@ -194,7 +335,13 @@ export function clockTime(instant: string, timezone: string): string {
   const { hour, minute } = Temporal.Instant.from(instant)
     .toZonedDateTimeISO(timezone)
     .round({ smallestUnit: 'minute', roundingMode: 'ceil' });
-  return `${String(hour).padStart(2, '0')}:${String(minute).padStart(2, '0')}`;
+  return wallTime(hour * 60 + minute);
+}
+
+/** `09:05` for minute 545 of the day. */
+export function wallTime(minuteOfDay: number): string {
+  const two = (part: number) => String(part).padStart(2, '0');
+  return `${two(Math.floor(minuteOfDay / 60))}:${two(minuteOfDay % 60)}`;
 }
 
 /** The first language of the browser that the merchant offers, else the merchant's first. */

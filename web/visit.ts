@@ -3,6 +3,7 @@ import type { Link } from '../billing/checkout/find-link.ts';
 import { base62Of } from '../billing/ids.ts';
 import type { Randomness } from '../billing/ports.ts';
 import { SealBroken, type Sealer } from '../billing/sealing.ts';
+import { paths } from './paths.ts';
 import type { Language } from './texts.ts';
 
 /** One visit to one bill, kept by the visitor alone: sealed into a cookie that is sent to the visit's own path only. */
@@ -62,26 +63,39 @@ export function openVisit(
   };
 }
 
+/** The same page in the other language. */
+export function otherLanguageUrl(visit: Visit): string {
+  return `${paths.bill.of(visit.id)}?language=${visit.language === 'ja' ? 'en' : 'ja'}`;
+}
+
 /** What the gateway carries through: which charge the visitor comes back from, and where to go on. */
 export interface Return {
+  /** Epoch seconds: as long as a visit, for nobody comes back later. */
+  until: number;
   merchantId: number;
   chargeId: string;
   visitId: string;
   language: Language;
 }
 
-export function sealReturn(sealer: Sealer, content: Return): string {
-  return sealer.seal('cookie', JSON.stringify(content), 'return').toString('base64url');
+export function sealReturn(sealer: Sealer, now: Temporal.Instant, content: Omit<Return, 'until'>): string {
+  const until = Math.floor(now.epochMilliseconds / 1000) + visitSeconds;
+  return sealer.seal('cookie', JSON.stringify({ ...content, until }), 'return').toString('base64url');
 }
 
-export function openReturn(sealer: Sealer, nonce: string): Return | null {
-  return opened<Return>(sealer, nonce, 'return');
+/** Null: not ours, changed, or too old. */
+export function openReturn(sealer: Sealer, now: Temporal.Instant, nonce: string): Return | null {
+  const content = opened<Return>(sealer, nonce, 'return');
+  return content === null || content.until * 1000 <= now.epochMilliseconds ? null : content;
 }
 
 function opened<T>(sealer: Sealer, text: string | undefined, associated: string): T | null {
   if (text === undefined || !/^[0-9A-Za-z_-]{40,600}$/.test(text)) return null;
+  const sealed = Buffer.from(text, 'base64url');
+  // A character more than the bytes need would be read over.
+  if (sealed.toString('base64url') !== text) return null;
   try {
-    return JSON.parse(sealer.open('cookie', Buffer.from(text, 'base64url'), associated)) as T;
+    return JSON.parse(sealer.open('cookie', sealed, associated)) as T;
   } catch (error) {
     if (error instanceof SealBroken) return null;
     throw error;

@@ -295,6 +295,14 @@ export const causes: Readonly<Record<string, Cause>> = {
     level: 'daily',
     next: 'money came for a bill that is paid or cancelled; it is the customer’s credit (`seikyu ledger`). Tell the merchant',
   },
+  CHECKS_FAILING: {
+    level: 'now',
+    next: 'many wrong answers on pay pages: somebody guesses customer numbers with links that are not theirs, or the merchant’s numbers in bills and on meter slips differ. `failed_checks` has them by network; a proxy may shut one out. Nobody is locked out',
+  },
+  WRONG_PERSON: {
+    level: 'daily',
+    next: 'a phone’s holder says that the bill is not theirs: nothing more is sent there for that customer. Tell the merchant; a contact file with the customer’s number, the same or another, opens the way again',
+  },
   LINKS_PROBED: {
     level: 'daily',
     next: 'somebody opens links that do not exist. They cannot be guessed; a proxy may shut the address out',

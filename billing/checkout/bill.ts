@@ -1,6 +1,7 @@
 import { Temporal } from 'temporal-polyfill';
 import type { ChargeState } from '../charges/charge.ts';
 import type { InvoiceState } from '../invoices/invoice.ts';
+import { wrongPersonCode } from '../links/queries.ts';
 import { recalled } from '../recalls/recall.ts';
 
 /** What a visitor may do with a bill. */
@@ -17,6 +18,8 @@ export type BillState =
   | 'cancelled'
   /** Handed back to the merchant, who asks for the money himself. */
   | 'returned'
+  /** Who has the phone said that it is not for them. */
+  | 'not_theirs'
   /** The link has ended; the bill may still be owed. */
   | 'expired';
 
@@ -32,6 +35,8 @@ export interface BillRow {
   billing_period: string;
   due_on: string;
   description: string;
+  usage_from: string | null;
+  usage_to: string | null;
   expires_on: string;
   dead_reason: string | null;
   cool_until: string | null;
@@ -45,6 +50,8 @@ export interface BillRow {
   /** The contract is on automatic payment. */
   enrolled: boolean;
   paid_on: string | null;
+  /** card, barcode, wallet or debit. */
+  paid_by: string | null;
   /** Safe mode. */
   resting: boolean;
 }
@@ -57,6 +64,7 @@ export function stateOfBill(row: BillRow, now: Temporal.Instant, today: string):
   if (row.state === 'cancelled') return 'cancelled';
   if (row.state === 'unpaid') return 'returned';
   if (row.charge_id !== null) return hasOpenPage(row, now) ? 'in_payment' : 'waiting';
+  if (row.dead_reason === wrongPersonCode) return 'not_theirs';
   if (row.dead_reason !== null || row.expires_on < today) return 'expired';
   return row.resting ? 'resting' : 'owed';
 }

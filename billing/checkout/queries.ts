@@ -1,7 +1,8 @@
+import type { Temporal } from 'temporal-polyfill';
 import { type Act, instantText, monthOf } from '../acts/act.ts';
 import type { ChargeState } from '../charges/charge.ts';
 import { statesBefore } from '../charges/charge.ts';
-import type { Tx } from '../db.ts';
+import type { Db, Tx } from '../db.ts';
 import type { InvoiceState } from '../invoices/invoice.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import { notInSafeMode } from '../restores/queries.ts';
@@ -37,13 +38,12 @@ export async function billOfLink(
 ): Promise<BillRow | undefined> {
   const [row] = await tx.query<BillRow>(
     `select i.id as invoice_id, i.state, i.billing_number, c.customer_number, i.contract_id, i.amount, i.currency,
-            i.billing_period, i.due_on, i.description, l.expires_on, l.dead_reason, l.cool_until,
+            i.billing_period, i.due_on, i.description, i.usage_from, i.usage_to, l.expires_on, l.dead_reason, l.cool_until,
             k.charge_id, ch.origin as charge_origin, ch.state as charge_state, ch.hosted_page_url,
             s.enrol as session_enrol, s.expires_at as session_expires_at,
             exists (select 1 from enrolments e
                     where e.merchant_id = i.merchant_id and e.contract_id = i.contract_id and e.state = 'active') as enrolled,
-            (select max(p.collected_on) from payments p
-             where p.merchant_id = i.merchant_id and p.invoice_id = i.id) as paid_on,
+            p.collected_on as paid_on, p.method as paid_by,
             not ${notInSafeMode} as resting
      from invoices i
      join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id and f.state = 'released'
@@ -52,6 +52,11 @@ export async function billOfLink(
      left join collection_locks k on k.merchant_id = i.merchant_id and k.invoice_id = i.id
      left join charges ch on ch.merchant_id = k.merchant_id and ch.id = k.charge_id
      left join checkout_sessions s on s.merchant_id = ch.merchant_id and s.id = ch.session_id
+     left join lateral (
+       select collected_on, method from payments
+       where merchant_id = i.merchant_id and invoice_id = i.id
+       order by known_at, id limit 1
+     ) p on i.state = 'paid'
      where i.merchant_id = $1 and i.id = $2::uuid`,
     [merchantId, invoiceId, linkVersion],
   );
@@ -78,6 +83,8 @@ export interface LockedLink {
   customer_number: string;
   wrong_tries: number;
   cool_until: string | null;
+  /** A visitor asked for it: it went to the customer's own phone after all that was guessed before. */
+  is_fresh: boolean;
 }
 
 /** Tries on one link come one after the other, so that a hundred at once do not count as one. */
@@ -88,7 +95,10 @@ export async function lockLink(
   linkVersion: number,
 ): Promise<LockedLink | undefined> {
   const [row] = await tx.query<LockedLink>(
-    `select c.customer_number, l.wrong_tries, l.cool_until
+    `select c.customer_number, l.wrong_tries, l.cool_until,
+            exists (select from messages m
+                    where m.merchant_id = l.merchant_id and m.invoice_id = l.invoice_id and m.link_version = l.version
+                      and m.step like 'fresh_link:%') as is_fresh
      from links l
      join invoices i on i.merchant_id = l.merchant_id and i.id = l.invoice_id
      join customers c on c.merchant_id = i.merchant_id and c.id = i.customer_id
@@ -111,6 +121,70 @@ export async function setTries(
     `update links set wrong_tries = $4, cool_until = $5::timestamptz
      where merchant_id = $1 and invoice_id = $2::uuid and version = $3`,
     [merchantId, invoiceId, linkVersion, wrongTries, coolUntil],
+  );
+}
+
+/** Null: the network may try. */
+export async function networkCoolsUntil(
+  tx: Tx,
+  merchantId: number,
+  networkDigest: Buffer,
+): Promise<string | null> {
+  const [row] = await tx.query<{ cool_until: string | null }>(
+    `select cool_until from failed_checks where merchant_id = $1 and network_digest = $2`,
+    [merchantId, networkDigest],
+  );
+  return row?.cool_until ?? null;
+}
+
+/**
+ * Counts one wrong answer, of its network and of the merchant. A count whose first one is older than `since` begins anew,
+ * a network's only after as long without any; networks that were quiet for so long are forgotten with the merchant's.
+ */
+export async function countFailure(
+  tx: Tx,
+  merchantId: number,
+  failure: { networkDigest: Buffer | null; now: Temporal.Instant; since: Temporal.Instant },
+): Promise<{ ofNetwork: number; ofAll: number }> {
+  const { networkDigest, now, since } = failure;
+  const rows = await tx.query<{ of_all: boolean; tries: number }>(
+    `insert into failed_checks as f (merchant_id, network_digest, tries, since, last_at)
+     select $1, digest, 1, $3::timestamptz, $3::timestamptz
+     from unnest($2::bytea[]) as d(digest)
+     order by digest desc
+     on conflict (merchant_id, network_digest) do update
+       set tries = case when case when f.network_digest = '' then f.since else f.last_at end < $4::timestamptz then 1
+                        else f.tries + 1 end,
+           since = case when f.since < $4::timestamptz then $3::timestamptz else f.since end,
+           last_at = $3::timestamptz
+     returning network_digest = '' as of_all, tries`,
+    [
+      merchantId,
+      networkDigest === null ? [Buffer.alloc(0)] : [networkDigest, Buffer.alloc(0)],
+      instantText(now),
+      instantText(since),
+    ],
+  );
+  const triesOf = (all: boolean) => rows.find((row) => row.of_all === all)?.tries ?? 0;
+  if (triesOf(true) === 1) {
+    await tx.run(
+      `delete from failed_checks
+       where merchant_id = $1 and last_at < $2::timestamptz and (cool_until is null or cool_until < $2::timestamptz)`,
+      [merchantId, instantText(since)],
+    );
+  }
+  return { ofNetwork: triesOf(false), ofAll: triesOf(true) };
+}
+
+export async function coolNetwork(
+  tx: Tx,
+  merchantId: number,
+  networkDigest: Buffer,
+  until: Temporal.Instant,
+): Promise<void> {
+  await tx.run(
+    `update failed_checks set cool_until = $3::timestamptz where merchant_id = $1 and network_digest = $2`,
+    [merchantId, networkDigest, instantText(until)],
   );
 }
 
@@ -266,6 +340,23 @@ export async function merchantIdOf(
     'code' in by ? [null, by.code] : [by.shortCode, null],
   );
   return row?.id;
+}
+
+/** The image of a merchant's pages, as the settings of that version have it. */
+export async function logoOf(db: Db, shortCode: string, settingsVersion: number): Promise<string | null> {
+  const merchantId = await merchantIdOf(db, { shortCode });
+  if (merchantId === undefined) return null;
+  return db.transaction(
+    async (tx) => {
+      const [row] = await tx.query<{ logo: string | null }>(
+        `select settings #>> '{checkout,brand,logo}' as logo from merchant_settings
+         where merchant_id = $1 and version = $2`,
+        [merchantId, settingsVersion],
+      );
+      return row?.logo ?? null;
+    },
+    { merchantId },
+  );
 }
 
 export async function merchantOf(tx: Tx, merchantId: number): Promise<Merchant | undefined> {

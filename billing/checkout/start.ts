@@ -45,7 +45,7 @@ export type Started =
   /** Another attempt has no conclusive outcome yet, or this one has none: nobody pays a second time. */
   | { kind: 'waiting' }
   /** Nothing happened and nothing will: the visitor may press the button again. */
-  | { kind: 'try_again' }
+  | { kind: 'try_again'; retryAfterMs: number | null }
   /** Nothing may leave the building until the database knows again what it had forgotten. */
   | { kind: 'resting' }
   /** Paid, cancelled, expired, or an open page with another tick: the bill page says which. */
@@ -244,7 +244,8 @@ async function recordAnswer(
       }),
     { merchantId },
   );
-  return answer.kind === 'unknown' ? { kind: 'waiting' } : { kind: 'try_again' };
+  if (answer.kind === 'unknown') return { kind: 'waiting' };
+  return { kind: 'try_again', retryAfterMs: answer.kind === 'not_executed' ? answer.retryAfterMs : null };
 }
 
 function endOfLink(merchant: Merchant, expiresOn: string): Temporal.Instant {

@@ -315,6 +315,12 @@ export async function changeContacts(
       contacts.map((contact) => contact.phoneKind),
     ],
   );
+  // Also where it names the same phone: the merchant has looked, and says that it is the customer's.
+  await tx.run(
+    `update wrong_persons set lifted_at = $3::timestamptz
+     where merchant_id = $1 and customer_id = any($2::uuid[]) and lifted_at is null`,
+    [merchantId, contacts.map((contact) => contact.customerId), instantText(origin.at)],
+  );
   await tx.run(
     `update invoices i set contact_version = c.contact_version
      from customers c, billing_files f

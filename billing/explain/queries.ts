@@ -87,6 +87,11 @@ export async function explainBill(
              select s.started_at, 5, 'visit', 'checkout session ' || s.state || case when s.enrol then ', automatic payment ticked' else '' end
              from checkout_sessions s where s.merchant_id = $1 and s.invoice_id = $2::uuid
              union all
+             select h.at, 5, h.subject, h.to_state || ' by ' || coalesce(a.actor, '?')
+             from state_history h
+             left join acts a on a.merchant_id = h.merchant_id and a.month = h.month and a.id = h.act_id
+             where h.merchant_id = $1 and h.subject_id = $2::uuid and h.subject like 'link:%'
+             union all
              select c.started_at, 6, 'attempt ' || c.attempt_no, c.origin || ' at ' || c.gateway || ', ' || c.amount || ' ' || c.currency
              from charges c where c.merchant_id = $1 and c.invoice_id = $2::uuid
              union all
@@ -377,6 +382,11 @@ export async function explainCustomer(
        union all
        select e.started_at, 3, 'agreement', e.state || coalesce(' since ' || e.ended_at, '') || ', effective ' || e.effective_from
        from enrolments e where e.merchant_id = $1 and e.customer_id = $2::uuid
+       union all
+       select w.reported_at, 5, 'wrong person', 'link ' || w.link_version || ' of ' || i.billing_number || ' was given back: no SMS to that phone'
+                || coalesce(' until the merchant sent the contact again at ' || w.lifted_at, '')
+       from wrong_persons w join invoices i on i.merchant_id = w.merchant_id and i.id = w.invoice_id
+       where w.merchant_id = $1 and w.customer_id = $2::uuid
        union all
        select k.created_at, 4, 'credit', k.amount || ' (' || k.reason || '), charge ' || k.payment_id
        from credits k where k.merchant_id = $1 and k.customer_id = $2::uuid

@@ -22,6 +22,7 @@ export const uniqueKeys: readonly string[] = [
   'credits_pkey',
   'customers_merchant_id_customer_number_key',
   'enrolments_one_active',
+  'failed_checks_pkey',
   'findings_one_open',
   'holds_one_standing',
   'invoices_merchant_id_billing_number_key',
@@ -49,6 +50,7 @@ export const uniqueKeys: readonly string[] = [
   'sms_callbacks_pkey',
   'transfers_pkey',
   'webhook_events_pkey',
+  'wrong_persons_pkey',
 ];
 
 /** Which tables each table refers to. */
@@ -70,6 +72,7 @@ export const references: Readonly<Record<string, readonly string[]>> = {
   customers: ['merchants'],
   enrolment_rows: ['enrolments', 'outward_files'],
   enrolments: ['contracts', 'payment_methods'],
+  failed_checks: ['merchants'],
   findings: ['merchants'],
   holds: ['billing_files', 'contracts', 'customers'],
   invoice_tax_lines: ['invoices'],
@@ -101,6 +104,7 @@ export const references: Readonly<Record<string, readonly string[]>> = {
   sms_callbacks: ['merchants'],
   watermarks: ['merchants'],
   webhook_events: ['merchants'],
+  wrong_persons: ['customers'],
 };
 
 /** Rows of these are never changed or removed once they are written. */

@@ -48,7 +48,10 @@ export interface MerchantSettings {
     methods: ('card' | 'barcode' | 'wallet')[];
     ask: 'customer_number_last4' | 'nothing';
     linkValidDays: number;
-    brand: { color: string };
+    /** `logo`: an SVG image, as text. Null or absent: none. */
+    brand: { color: string; logo?: string | null };
+    /** Wrong answers to `ask` within an hour before somebody is told. Absent in settings of before. */
+    failureBudget?: number;
   };
   autopay: { debitDay: DebitDay; directDebit: DirectDebitSettings | null };
   dunning: {
@@ -163,6 +166,9 @@ const DEFAULT_CARD = { attempts: 4, on: ['+0d', '+3bd', '+10bd', 'next_payday'] 
 /** A family's contracts and their reminders; a number that stands with hundreds of customers is a slip. */
 export const defaultDailyCap = 5;
 
+/** With 200,000 links on a morning and one visitor in a hundred mistyping, a few hundred within an hour are nobody's attack. */
+export const defaultFailureBudget = 1_000;
+
 /** Networks fine more than 15 attempts in 30 days; gateways advise 8. */
 const MAX_ATTEMPTS = 15;
 const ADVISED_ATTEMPTS = 8;
@@ -248,6 +254,30 @@ const percent = z
 /** 1 would hold every second file. */
 const gateTimes = wholeNumber(0, 1_000).refine((times) => times !== 1, 'must be 0 (never), or 2 or more');
 
+const logoBytesAtMost = 6_000;
+/**
+ * An image and nothing else. It is only ever shown as an `<img>`, where neither scripts nor references have an effect; what
+ * could have one if somebody opened it alone is refused.
+ */
+const logo = z
+  .string({ error: 'must be the text of an SVG image' })
+  .transform((text) => text.trim())
+  .refine(
+    (text) => Buffer.byteLength(text) <= logoBytesAtMost,
+    `must not be longer than ${logoBytesAtMost} bytes`,
+  )
+  .refine(
+    (text) => /^<svg\s[^>]*xmlns="http:\/\/www\.w3\.org\/2000\/svg"/.test(text) && text.endsWith('</svg>'),
+    'must be an SVG image: <svg xmlns="http://www.w3.org/2000/svg" ...>...</svg>',
+  )
+  .refine(
+    (text) =>
+      !/<!|<\?|<\s*(script|foreignObject|iframe|image|a|use|style)\b|\bon\w+\s*=|href|javascript:|url\(/i.test(
+        text,
+      ),
+    'must be shapes and text alone: no scripts, styles, references or images',
+  );
+
 const languages = z.enum(['ja', 'en']);
 const methods = z.enum(['card', 'barcode', 'wallet']);
 
@@ -299,12 +329,14 @@ const settingsSchema = z.strictObject({
       methods: z.array(methods).min(1, 'needs a way to pay').default(['card', 'barcode', 'wallet']),
       ask: z.enum(['customer_number_last4', 'nothing']).default('customer_number_last4'),
       link_valid_days: wholeNumber(1, 366).default(60),
+      failure_budget: wholeNumber(10, 1_000_000).default(defaultFailureBudget),
       brand: z
         .strictObject({
           color: z
             .string()
             .regex(/^#[0-9a-fA-F]{6}$/, 'must look like "#0b6e99", in quotes')
             .default('#0b6e99'),
+          logo: logo.optional(),
         })
         .prefault({}),
     })
@@ -855,7 +887,8 @@ function settingsFrom(read: Read, layout: LayoutFile | null): MerchantSettings {
       methods: read.checkout.methods,
       ask: read.checkout.ask,
       linkValidDays: read.checkout.link_valid_days,
-      brand: read.checkout.brand,
+      brand: { color: read.checkout.brand.color, logo: read.checkout.brand.logo ?? null },
+      failureBudget: read.checkout.failure_budget,
     },
     autopay: {
       debitDay: read.autopay.debit_day,

@@ -25,6 +25,11 @@ export function messageIdOf(invoiceId: string, step: string): string {
   return `${referenceOf(invoiceId)}.${step}`;
 }
 
+/** The step of the n-th new link that a visitor asked for. */
+export const freshLinkStep = (no: number): string => `fresh_link:${no}`;
+
+export const isFreshLink = (step: string): boolean => step.startsWith('fresh_link:');
+
 /** Reads what `messageIdOf` wrote. Refusal REFERENCE_MALFORMED otherwise. */
 export function messageOf(messageId: string): { invoiceId: string; step: string } {
   const dot = messageId.indexOf('.');

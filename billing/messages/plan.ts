@@ -10,6 +10,7 @@ import { assertState } from '../refusal.ts';
 import type { Fence } from '../runs/fence.ts';
 import { holdFence } from '../runs/queries.ts';
 import type { Sealer } from '../sealing.ts';
+import { isFreshLink } from './message.ts';
 import {
   billsByLink,
   insertMessages,
@@ -105,7 +106,7 @@ async function noticesOf(
 
 export interface PlannedStep {
   invoiceId: string;
-  /** `reminder:-3bd`, `failure:2`, `fallback_link`. */
+  /** `reminder:-3bd`, `failure:2`, `fallback_link`, `fresh_link:1`. */
   step: string;
   /** YYYY-MM-DD */
   plannedOn: string;
@@ -140,6 +141,7 @@ export async function planSteps(tx: Tx, input: PlanSteps): Promise<{ planned: nu
     const ends = expiresOn({ ...termsOf(subject), fellBack: subject.collection === 'auto' });
     const { link_version: newest, link_expires_on: newestEnds } = subject;
     const lives =
+      !isFreshLink(planned.step) &&
       newestEnds !== null &&
       !subject.link_dead &&
       subject.link_key_id === input.sealer.keyId &&
@@ -161,11 +163,12 @@ function later(one: string, other: string): string {
 
 /** The unreached file's words for a customer whom no SMS can reach. */
 function unreachable(
-  subject: Pick<NoticeSubject, 'phone_kind' | 'opted_out'>,
-): 'no_phone' | 'not_mobile' | 'opted_out' | null {
+  subject: Pick<NoticeSubject, 'phone_kind' | 'opted_out' | 'wrong_person'>,
+): 'no_phone' | 'not_mobile' | 'opted_out' | 'wrong_person' | null {
   if (subject.phone_kind === 'none') return 'no_phone';
   if (subject.phone_kind === 'not_mobile') return 'not_mobile';
-  return subject.opted_out ? 'opted_out' : null;
+  if (subject.opted_out) return 'opted_out';
+  return subject.wrong_person ? 'wrong_person' : null;
 }
 
 function newLink(

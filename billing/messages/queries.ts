@@ -3,6 +3,7 @@ import { type Act, instantText, monthOf } from '../acts/act.ts';
 import type { UnreachedReason } from '../carriers/carrier.ts';
 import type { Db, Tx } from '../db.ts';
 import { isHeld } from '../holds/queries.ts';
+import { wrongPerson } from '../links/queries.ts';
 import { recallNotice } from '../recalls/recall.ts';
 import { notInSafeMode } from '../restores/queries.ts';
 import type { MessageState } from './message.ts';
@@ -42,6 +43,7 @@ export interface NoticeSubject {
   settings_version: number;
   phone_kind: 'mobile' | 'not_mobile' | 'none';
   opted_out: boolean;
+  wrong_person: boolean;
 }
 
 /** Whoever says stop a second time, after a start, means it again. */
@@ -65,7 +67,8 @@ export function billsByLink(
   batchRows: number,
 ): AsyncIterable<NoticeSubject[]> {
   return tx.cursor<NoticeSubject>(
-    `select i.id as invoice_id, i.business_date, i.due_on, i.settings_version, c.phone_kind, ${optedOut} as opted_out
+    `select i.id as invoice_id, i.business_date, i.due_on, i.settings_version, c.phone_kind, ${optedOut} as opted_out,
+            ${wrongPerson} as wrong_person
      from invoices i
      join contacts c on c.merchant_id = i.merchant_id and c.customer_id = i.customer_id and c.version = i.contact_version
      where i.merchant_id = $1 and i.file_id = $2::uuid and i.collection = 'link' and i.state = 'open'`,
@@ -91,7 +94,7 @@ export async function stepSubjects(
 ): Promise<StepSubject[]> {
   return tx.query<StepSubject>(
     `select i.id as invoice_id, i.business_date, i.due_on, i.settings_version, c.phone_kind, ${optedOut} as opted_out,
-            i.collection, i.fell_back_on, l.version as link_version, l.key_id as link_key_id, l.expires_on as link_expires_on,
+            ${wrongPerson} as wrong_person, i.collection, i.fell_back_on, l.version as link_version, l.key_id as link_key_id, l.expires_on as link_expires_on,
             l.dead_reason is not null as link_dead
      from invoices i
      join contacts c on c.merchant_id = i.merchant_id and c.customer_id = i.customer_id and c.version = i.contact_version
@@ -181,8 +184,8 @@ export interface Claim {
 }
 
 /**
- * Takes due messages for sending, and looks at the bill once more: a final bill, a link that ended or a phone that said stop
- * makes the message `skipped`; a bill that is parked or held or being paid at this moment, or a phone that has had enough for
+ * Takes due messages for sending, and looks at the bill once more: a final bill, a link that ended, a phone that said stop or is
+ * somebody else's makes the message `skipped`; a bill that is parked or held or being paid at this moment, or a phone that has had enough for
  * today, waits. Whoever settles a bill skips its planned messages in the same transaction, so the lock on the message row
  * alone keeps "paid" and "sent" in order.
  */
@@ -192,6 +195,7 @@ export async function claimMessages(tx: Tx, act: Act, claim: Claim): Promise<Cla
        select m.invoice_id, m.step, i.due_on, u.customer_number, c.sealed, c.phone_digest, l.version as link_version,
               l.key_id as link_key_id, l.token_hash, m.planned_on, t.sent_today,
               case when ${optedOut} then 'opted_out'
+                   when ${wrongPerson} then 'wrong_person'
                    when m.step = '${recallNotice}' then null
                    when i.state in ('paid', 'unpaid', 'cancelled') then i.state
                    when l.dead_reason is not null then 'link_dead'
@@ -400,6 +404,7 @@ export async function dueTexts(db: Pick<Db, 'query'>, merchantId: number, dueOn:
        join contacts c on c.merchant_id = i.merchant_id and c.customer_id = i.customer_id and c.version = i.contact_version
        where f.merchant_id = $1 and f.state = 'released' and f.kind = 'billing' and f.notices_planned_at is null
          and i.business_date <= $2::date and c.phone_kind = 'mobile' and not ${optedOut}
+         and not ${wrongPerson}
          and not exists (
            select from messages m where m.merchant_id = $1 and m.invoice_id = i.id and m.step = 'first_notice'
          )

@@ -3,6 +3,8 @@
  * merchant's files; the link stands alone on its line so that no phone takes a neighbour for a part of it.
  */
 
+import { isFreshLink } from './message.ts';
+
 export type Language = 'ja' | 'en';
 
 /** What a message says; several steps share one text. */
@@ -12,11 +14,13 @@ export type TextKind =
   | 'reminder_after_due'
   | 'failure'
   | 'fallback_link'
+  | 'fresh_link'
   | 'recall_notice';
 
 /** The text for a step key. A reminder sent late speaks of the day on which it is sent, not of its name. */
 export function textKindOf(step: string, sentAfterDue: boolean): TextKind {
   if (step === 'first_notice' || step === 'fallback_link' || step === 'recall_notice') return step;
+  if (isFreshLink(step)) return 'fresh_link';
   if (step.startsWith('failure:')) return 'failure';
   if (step.startsWith('reminder:')) return sentAfterDue ? 'reminder_after_due' : 'reminder_before_due';
   throw new Error(`impossible state: no text for the step ${step}`);
@@ -30,6 +34,7 @@ const WORDS: Record<Language, Partial<Record<TextKind, string>>> = {
     reminder_after_due: 'お支払をご確認ください',
     failure: '自動支払いが未完了です',
     fallback_link: '自動支払いが未完了です',
+    fresh_link: '新しいリンクです',
   },
   en: {
     first_notice: 'your bill is ready.',
@@ -37,6 +42,7 @@ const WORDS: Record<Language, Partial<Record<TextKind, string>>> = {
     reminder_after_due: 'please check the payment of your bill.',
     failure: 'your automatic payment did not go through.',
     fallback_link: 'your automatic payment did not go through. Please pay here:',
+    fresh_link: 'the new link that you asked for:',
   },
 };
 

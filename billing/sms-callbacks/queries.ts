@@ -86,7 +86,7 @@ export async function applyCallbacks(
        set delivery = case when b.is_news then n.delivery else m.delivery end,
            delivery_at = case when b.is_news then $5::timestamptz else m.delivery_at end,
            code = case when b.is_news then n.code else m.code end,
-           unreached = case when b.is_news then n.unreached else m.unreached end,
+           unreached = case when b.is_news and m.unreached is distinct from 'wrong_person' then n.unreached else m.unreached end,
            provider_id = coalesce(m.provider_id, n.provider_id), carrier = coalesce(m.carrier, $2),
            state = case when b.settles then 'sent' else m.state end,
            version = case when b.settles then m.version + 1 else m.version end,

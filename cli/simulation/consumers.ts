@@ -67,9 +67,7 @@ export async function visit(world: ConsumerWorld, sms: TakenSms, customer: Perso
     if (customer.conduct.fumbles) answers.unshift('0000');
     for (const answer of answers) {
       await think(1_000, 20_000);
-      await browse(world, 'check', ({ webDb, ports }) =>
-        checkLastFour(webDb, ports.clock.now(), link, answer),
-      );
+      await browse(world, 'check', ({ webDb, ports }) => checkLastFour(webDb, ports, link, answer, null));
     }
   }
   await browse(world, 'bill', ({ webDb, ports }) => viewBill(webDb, ports.clock.now(), link));

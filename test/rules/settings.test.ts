@@ -44,7 +44,13 @@ describe('the sample merchants', () => {
     const { settings, warnings } = sample('minato-gas');
     expect(warnings).toEqual([]);
     const byDefault = parseMerchantSettings(minimal(), around).settings;
-    expect(byDefault).toEqual({ ...settings, exchange: { ...byDefault.exchange } });
+    const brand = { ...settings.checkout.brand, logo: null };
+    expect(byDefault).toEqual({
+      ...settings,
+      exchange: { ...byDefault.exchange },
+      checkout: { ...settings.checkout, brand },
+    });
+    expect(settings.checkout.brand.logo).toMatch(/^<svg /);
     expect(settings.notify).toEqual({
       hours: { fromMinute: 540, untilMinute: 1170 },
       paceSegmentsPerSecond: 20,
@@ -103,6 +109,43 @@ describe('refused with path and reason', () => {
       tail('autopay: { zebra: 1 }'),
       'autopay.zebra: is not a setting; known here: debit_day, direct_debit',
     ],
+    ...[
+      [
+        '<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
+        'must be shapes and text alone: no scripts, styles, references or images',
+      ],
+      [
+        '<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"><path/></svg>',
+        'must be shapes and text alone: no scripts, styles, references or images',
+      ],
+      [
+        '<svg xmlns="http://www.w3.org/2000/svg"><a href="https://evil.example"/></svg>',
+        'must be shapes and text alone: no scripts, styles, references or images',
+      ],
+      [
+        '<svg xmlns="http://www.w3.org/2000/svg"><path fill="url(https://evil.example)"/></svg>',
+        'must be shapes and text alone: no scripts, styles, references or images',
+      ],
+      [
+        '<svg xmlns="http://www.w3.org/2000/svg"><!DOCTYPE a></svg>',
+        'must be shapes and text alone: no scripts, styles, references or images',
+      ],
+      [
+        '<html xmlns="http://www.w3.org/1999/xhtml"></html>',
+        'must be an SVG image: <svg xmlns="http://www.w3.org/2000/svg" ...>...</svg>',
+      ],
+      [
+        `<svg xmlns="http://www.w3.org/2000/svg">${'<path/>'.repeat(900)}</svg>`,
+        'must not be longer than 6000 bytes',
+      ],
+    ].map(
+      ([svg, reason]) =>
+        [
+          `a logo that is more than an image: ${svg?.slice(0, 90)}`,
+          tail(`checkout: { brand: { logo: '${svg}' } }`),
+          `checkout.brand.logo: ${reason}`,
+        ] as [string, string, string],
+    ),
     ['wrong type', tail('public_charge: 1'), 'public_charge: must be true or false'],
     ['wrong type', tail('checkout: { link_valid_days: soon }'), 'checkout.link_valid_days: must be a number'],
     ['a group is wanted', tail('notify: [1]'), 'notify: must be a group of settings'],

@@ -9,6 +9,7 @@ const KINDS: TextKind[] = [
   'reminder_after_due',
   'failure',
   'fallback_link',
+  'fresh_link',
 ];
 
 describe('segments', () => {
@@ -80,6 +81,7 @@ describe('texts', () => {
     ['reminder:-3bd', true, 'reminder_after_due'],
     ['failure:2', true, 'failure'],
     ['fallback_link', true, 'fallback_link'],
+    ['fresh_link:2', true, 'fresh_link'],
   ])('step %s, after due %s, says %s', (step, afterDue, kind) =>
     expect(textKindOf(step, afterDue)).toBe(kind),
   );

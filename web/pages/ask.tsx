@@ -14,43 +14,59 @@ export function askPage(
 ): string {
   const words = texts[visit.language];
   const { merchant } = view;
-  const problem =
-    answer === null
-      ? null
-      : answer.kind === 'wrong'
-        ? words.askWrong
-        : words.askCooling(clockTime(answer.until, merchant.settings.timezone));
   // Letters in the number need the other keyboard.
   const isNumeric = /^\d+$/.test(endOf(view.bill.customer_number));
+  const isWrong = answer?.kind === 'wrong';
   return document(
-    { language: visit.language, merchant, title: words.askTitle, otherLanguageUrl },
-    <form class="card" method="post" action={paths.check.of(visit.id)}>
-      <h1>{words.askTitle}</h1>
-      <p>{words.askText}</p>
-      {problem !== null && (
-        <p class="notice bad" role="alert" id="problem">
-          {problem}
-        </p>
+    {
+      language: visit.language,
+      merchant,
+      title: isWrong ? `${words.problem}: ${words.askTitle}` : words.askTitle,
+      otherLanguageUrl,
+    },
+    <>
+      {answer?.kind === 'cooling' ? (
+        <form class="card" method="post" action={paths.freshLink.of(visit.id)}>
+          <h1>{words.coolingTitle}</h1>
+          <p class="notice wait" role="alert">
+            {words.askCooling(clockTime(answer.until, merchant.settings.timezone))}
+          </p>
+          <p>{words.freshLinkText}</p>
+          <button type="submit">{words.freshLinkButton}</button>
+        </form>
+      ) : (
+        <form class="card" method="post" action={paths.check.of(visit.id)}>
+          <h1>{words.askTitle}</h1>
+          <p>{words.askText}</p>
+          {isWrong && (
+            <p class="notice bad" role="alert" id="problem">
+              {words.askWrong}
+            </p>
+          )}
+          <label class="field" for="answer">
+            {words.askLabel}
+          </label>
+          <input
+            id="answer"
+            name="answer"
+            type="text"
+            inputmode={isNumeric ? 'numeric' : 'text'}
+            autocomplete="off"
+            autocapitalize="characters"
+            maxLength={40}
+            required
+            aria-describedby={isWrong ? 'problem hint' : 'hint'}
+            aria-invalid={isWrong ? 'true' : undefined}
+          />
+          <p class="hint" id="hint">
+            {words.askHint}
+          </p>
+          <button type="submit">{words.askButton}</button>
+        </form>
       )}
-      <label class="field" for="answer">
-        {words.askLabel}
-      </label>
-      <input
-        id="answer"
-        name="answer"
-        type="text"
-        inputmode={isNumeric ? 'numeric' : 'text'}
-        autocomplete="off"
-        autocapitalize="characters"
-        maxLength={40}
-        required
-        aria-describedby={problem === null ? 'hint' : 'problem hint'}
-        aria-invalid={problem === null ? undefined : 'true'}
-      />
-      <p class="hint" id="hint">
-        {words.askHint}
+      <p class="aside">
+        <a href={paths.notMine.of(visit.id)}>{words.notMine}</a>
       </p>
-      <button type="submit">{words.askButton}</button>
-    </form>,
+    </>,
   );
 }

@@ -7,7 +7,7 @@ import type { Merchant } from '../../billing/merchants/merchant.ts';
 import { paths } from '../paths.ts';
 import { type Language, longDate, longMonth, money, texts } from '../texts.ts';
 import type { Visit } from '../visit.ts';
-import { document, Icon } from './layout.tsx';
+import { document } from './layout.tsx';
 
 export interface BillPage {
   view: BillView;
@@ -15,18 +15,23 @@ export interface BillPage {
   /** YYYY-MM-DD, the merchant's. */
   today: string;
   otherLanguageUrl: string;
-  /** The last press of the button did nothing. */
-  tryAgain?: boolean;
+  /** The gateway could not be reached: when the visitor may come back, `10:15`. */
+  gatewayDownUntil?: string;
 }
 
 /** The bill that can be paid, or whose payment is under way on the gateway's page. */
-export function billPage({ view, visit, today, otherLanguageUrl, tryAgain }: BillPage): string {
+export function billPage({ view, visit, today, otherLanguageUrl, gatewayDownUntil }: BillPage): string {
   const { bill, merchant, state, taxLines } = view;
   const { language } = visit;
   const words = texts[language];
   return document(
     { language, merchant, title: words.billTitle, otherLanguageUrl },
     <>
+      {gatewayDownUntil !== undefined && (
+        <p class="notice bad" role="alert">
+          {words.gatewayDown(gatewayDownUntil)}
+        </p>
+      )}
       <section class="card">
         <h1 class="bill-title">{words.billTitle}</h1>
         <Amount bill={bill} language={language} />
@@ -37,15 +42,10 @@ export function billPage({ view, visit, today, otherLanguageUrl, tryAgain }: Bil
         <Taxes bill={bill} lines={taxLines} language={language} isKnown={isKnown(view)} />
       </section>
       <form class="card" method="post" action={paths.pay.of(visit.id)}>
-        {tryAgain && (
-          <p class="notice bad" role="alert">
-            {words.tryAgain}
-          </p>
-        )}
         {state === 'in_payment' ? (
           <GoOn bill={bill} language={language} />
         ) : (
-          <Enrol bill={bill} merchant={merchant} language={language} />
+          <Enrol bill={bill} merchant={merchant} language={language} isKnown={isKnown(view)} />
         )}
         <button type="submit">
           {state === 'in_payment' ? words.goOn : words.pay(money(bill.amount, bill.currency, language))}
@@ -66,25 +66,49 @@ export function billPage({ view, visit, today, otherLanguageUrl, tryAgain }: Bil
           <span>{words.secure}</span>
         </p>
       </form>
+      {!visit.checked && (
+        <p class="aside">
+          <a href={paths.notMine.of(visit.id)}>{words.notMine}</a>
+        </p>
+      )}
     </>,
   );
 }
 
-/** The bill after it was paid: also what the customer keeps as a record. */
-export function paidPage({ view, visit, otherLanguageUrl }: BillPage): string {
+/** The bill after it was paid: what the customer keeps as a record, on paper too. */
+export function receiptPage({ view, visit, otherLanguageUrl }: BillPage): string {
   const { bill, merchant, taxLines } = view;
   const { language } = visit;
   const words = texts[language];
   return document(
-    { language, merchant, title: words.paidBefore, otherLanguageUrl },
-    <section class="card state">
-      <Icon mood="good" />
-      <h1>{words.paidBefore}</h1>
+    { language, merchant, title: words.receiptTitle, otherLanguageUrl },
+    <section class="card receipt" data-state="receipt">
+      <p class="notice good">{words.paidBefore}</p>
+      <h1>{words.receiptTitle}</h1>
+      <p>{words.receiptText}</p>
       <Amount bill={bill} language={language} />
-      {bill.paid_on !== null && <p>{words.paidOn(longDate(bill.paid_on, language))}</p>}
-      {bill.enrolled && <p class="notice good">{words.enrolled}</p>}
+      <dl class="facts">
+        {bill.paid_on !== null && (
+          <div>
+            <dt>{words.receiptDate}</dt>
+            <dd>{longDate(bill.paid_on, language)}</dd>
+          </div>
+        )}
+        {bill.paid_by !== null && (
+          <div>
+            <dt>{words.receiptMethod}</dt>
+            <dd>{words.paidBy[bill.paid_by] ?? bill.paid_by}</dd>
+          </div>
+        )}
+        <div>
+          <dt>{words.receiptIssuer}</dt>
+          <dd>{merchant.settings.name[language]}</dd>
+        </div>
+      </dl>
       <Facts bill={bill} language={language} isKnown={isKnown(view)} />
-      <Taxes bill={bill} lines={taxLines} language={language} isKnown={isKnown(view)} />
+      <Taxes bill={bill} lines={taxLines} language={language} isKnown={isKnown(view)} isOpen />
+      {bill.enrolled && <p class="notice good">{words.enrolled}</p>}
+      <p class="small no-print">{words.receiptHint}</p>
     </section>,
   );
 }
@@ -121,6 +145,14 @@ function Facts(props: { bill: BillRow; language: Language; isKnown: boolean }): 
             <dt>{words.period}</dt>
             <dd>{longMonth(bill.billing_period, language)}</dd>
           </div>
+          {bill.usage_from !== null && bill.usage_to !== null && (
+            <div>
+              <dt>{words.usage}</dt>
+              <dd>
+                {words.usageFromTo(longDate(bill.usage_from, language), longDate(bill.usage_to, language))}
+              </dd>
+            </div>
+          )}
           {bill.description !== '' && (
             <div>
               <dt>{words.description}</dt>
@@ -146,13 +178,14 @@ function Taxes(props: {
   lines: readonly TaxLine[];
   language: Language;
   isKnown: boolean;
+  isOpen?: boolean;
 }): VNode | null {
-  const { bill, lines, language, isKnown } = props;
+  const { bill, lines, language, isKnown, isOpen } = props;
   if (lines.length === 0) return null;
   const words = texts[language];
   const issuers = [...new Set(lines.flatMap((line) => line.issuer_registration_number ?? []))];
   return (
-    <details>
+    <details open={isOpen}>
       <summary>{words.tax}</summary>
       <table>
         <thead>
@@ -202,19 +235,26 @@ function GoOn({ bill, language }: { bill: BillRow; language: Language }): VNode 
   );
 }
 
-function Enrol(props: { bill: BillRow; merchant: Merchant; language: Language }): VNode {
-  const { bill, merchant, language } = props;
+/** Says whose account and which utility it is for: the holder of the card need not be the customer. */
+function Enrol(props: { bill: BillRow; merchant: Merchant; language: Language; isKnown: boolean }): VNode {
+  const { bill, merchant, language, isKnown } = props;
   const words = texts[language];
   const { debitDay } = merchant.settings.autopay;
+  const account = isKnown
+    ? `${words.customerNumber} ${words.customerNumberEnd(endOf(bill.customer_number))}`
+    : `${words.billingNumber} ${bill.billing_number}`;
   const day = debitDay === 'due_date' ? words.debitOnDueDate : words.debitOnDay(debitDay);
   return (
     <>
       <label class="tick">
-        <input type="checkbox" name="enrol" value="yes" aria-describedby="enrol-text" />
+        <input type="checkbox" name="enrol" value="yes" aria-describedby="enrol-text enrol-account" />
         <span>
           <strong>{bill.enrolled ? words.changeCard : words.enrol}</strong>
           <span class="small" id="enrol-text">
             {bill.enrolled ? words.changeCardText : words.enrolText}
+          </span>
+          <span class="small account" id="enrol-account">
+            {words.enrolAccount(merchant.settings.name[language], account)}
           </span>
         </span>
       </label>

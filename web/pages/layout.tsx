@@ -12,8 +12,8 @@ export interface Frame {
   title: string;
   /** Where the same page is in the other language; null: no switch. */
   otherLanguageUrl?: string | null;
-  /** For pages that wait for news. */
-  refreshSeconds?: number;
+  /** The page that all others lead to in their last line. */
+  isGenuinePage?: boolean;
 }
 
 /** A whole document. Text is escaped by the renderer; there is no other way in. */
@@ -22,7 +22,7 @@ export function document(frame: Frame, content: ComponentChildren): string {
   const words = texts[language];
   const name = merchant?.settings.name[language];
   const other: Language = language === 'ja' ? 'en' : 'ja';
-  const offersOther = merchant?.settings.notify.languages.includes(other) ?? false;
+  const offersOther = merchant?.settings.notify.languages.includes(other) ?? true;
   return `<!doctype html>${renderToString(
     <html lang={language}>
       <head>
@@ -30,9 +30,6 @@ export function document(frame: Frame, content: ComponentChildren): string {
         <meta name="viewport" content="width=device-width, initial-scale=1" />
         <meta name="robots" content="noindex, nofollow" />
         <meta name="format-detection" content="telephone=no" />
-        {frame.refreshSeconds !== undefined && (
-          <meta http-equiv="refresh" content={String(frame.refreshSeconds)} />
-        )}
         <title>{name === undefined ? title : `${title} - ${name}`}</title>
         <link rel="stylesheet" href={paths.style.of(styleVersion)} />
         {merchant !== null && (
@@ -42,7 +39,7 @@ export function document(frame: Frame, content: ComponentChildren): string {
       <body>
         <header class="top">
           <div class="wrap">
-            <p class="merchant">{name ?? ''}</p>
+            {merchant !== null && <Letterhead merchant={merchant} language={language} />}
             {frame.otherLanguageUrl && offersOther && (
               <nav class="languages">
                 <a href={frame.otherLanguageUrl} lang={other} hreflang={other}>
@@ -55,10 +52,28 @@ export function document(frame: Frame, content: ComponentChildren): string {
         <main class="wrap">{content}</main>
         <footer class="wrap">
           {merchant !== null && <Contact merchant={merchant} language={language} />}
+          {frame.isGenuinePage !== true && (
+            <p>
+              <a href={`${paths.genuine.of()}?language=${language}`}>{words.genuine}</a>
+            </p>
+          )}
         </footer>
       </body>
     </html>,
   )}`;
+}
+
+function Letterhead({ merchant, language }: { merchant: Merchant; language: Language }): VNode {
+  const { logo } = merchant.settings.checkout.brand;
+  return (
+    <p class="merchant">
+      {logo && (
+        // The name beside it says the same.
+        <img src={paths.logo.of(merchant.shortCode, merchant.settingsVersion)} alt="" height="32" />
+      )}
+      <span>{merchant.settings.name[language]}</span>
+    </p>
+  );
 }
 
 function Contact({ merchant, language }: { merchant: Merchant; language: Language }): VNode {

@@ -1,5 +1,5 @@
 import type { Merchant } from '../../billing/merchants/merchant.ts';
-import { type Language, texts } from '../texts.ts';
+import { type Language, texts, wallTime } from '../texts.ts';
 import { document, Icon, type Mood } from './layout.tsx';
 
 export type PageState =
@@ -11,12 +11,14 @@ export type PageState =
   | 'cancelled'
   | 'returned'
   | 'expired'
+  | 'not_theirs'
+  | 'link_sent'
+  | 'link_enough'
+  | 'link_not_possible'
   | 'resting'
   | 'unknown'
-  | 'busy';
-
-/** Waiting pages look again by themselves: one question to the gateway each time. */
-const refreshSeconds = 6;
+  | 'busy'
+  | 'error';
 
 /** A page that says where things stand and holds nothing personal. */
 export function statePage(page: {
@@ -42,9 +44,14 @@ export function statePage(page: {
       cancelled: ['plain', words.cancelledTitle, words.cancelledText],
       returned: ['plain', words.returnedTitle, words.returnedText(name)],
       expired: ['plain', words.expiredTitle, words.expiredText(name)],
+      not_theirs: ['good', words.givenBackTitle, words.givenBackText(name)],
+      link_sent: ['good', words.linkSentTitle, words.linkSentText(hoursOf(merchant))],
+      link_enough: ['wait', words.linkEnoughTitle, words.linkEnoughText(name)],
+      link_not_possible: ['plain', words.linkNotPossibleTitle, words.linkNotPossibleText(name)],
       resting: ['wait', words.restingTitle, words.restingText],
       unknown: ['plain', words.unknownTitle, words.unknownText],
       busy: ['wait', words.busyTitle, words.busyText],
+      error: ['bad', words.errorTitle, words.errorText],
     } satisfies Record<PageState, [Mood, string, string]>
   )[state];
   return document(
@@ -53,16 +60,28 @@ export function statePage(page: {
       merchant,
       title,
       otherLanguageUrl: page.otherLanguageUrl ?? null,
-      ...(state === 'waiting' ? { refreshSeconds } : {}),
     },
     <section class="card state" data-state={state}>
       <Icon mood={mood} />
       <h1>{title}</h1>
       <p>{text}</p>
+      {state === 'not_paid' && (
+        <ul class="plain">
+          {words.notPaidTodo.map((line) => (
+            <li>{line}</li>
+          ))}
+        </ul>
+      )}
       {page.enrolled && <p class="notice good">{words.enrolled}</p>}
       {state === 'waiting' && (
-        <a class="button quiet" href={page.billUrl ?? ''}>
+        // No page that reloads by itself: whoever reads slowly, or hears it read, would be thrown back to its start.
+        <a class="button" href={page.billUrl ?? ''}>
           {words.reload}
+        </a>
+      )}
+      {page.billUrl && state === 'paid' && (
+        <a class="button quiet" href={page.billUrl}>
+          {words.receipt}
         </a>
       )}
       {page.billUrl && (state === 'unfinished' || state === 'not_paid') && (
@@ -72,4 +91,11 @@ export function statePage(page: {
       )}
     </section>,
   );
+}
+
+/** `09:00-19:30`: when SMS go. */
+function hoursOf(merchant: Merchant | null): string {
+  if (merchant === null) return '';
+  const { fromMinute, untilMinute } = merchant.settings.notify.hours;
+  return `${wallTime(fromMinute)}-${wallTime(untilMinute)}`;
 }

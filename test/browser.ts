@@ -1,0 +1,17 @@
+import sparticuz from '@sparticuz/chromium';
+import { type Browser, chromium } from 'playwright-core';
+
+export const phone = { width: 390, height: 844 };
+export const desktop = { width: 1280, height: 900 };
+
+export async function launchBrowser(): Promise<Browser> {
+  return chromium.launch({
+    executablePath: await sparticuz.executablePath(),
+    // One process for all ends with its first closed window; and the browser's own rules are part of what is tested.
+    args: sparticuz.args.filter(
+      (argument) =>
+        !/^--(single-process|disable-web-security|allow-running-insecure-content)$/.test(argument),
+    ),
+    headless: true,
+  });
+}

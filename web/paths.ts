@@ -6,6 +6,13 @@ export const paths = {
   bill: { pattern: '/b/:visit', of: (visit: string) => `/b/${visit}` },
   check: { pattern: '/b/:visit/check', of: (visit: string) => `/b/${visit}/check` },
   pay: { pattern: '/b/:visit/pay', of: (visit: string) => `/b/${visit}/pay` },
+  /** The same by another way than a card: `wallet`. */
+  payBy: {
+    pattern: '/b/:visit/pay/:method',
+    of: (visit: string, method: string) => `/b/${visit}/pay/${method}`,
+  },
+  /** Posted to it is issued, read it is shown. */
+  barcode: { pattern: '/b/:visit/barcode', of: (visit: string) => `/b/${visit}/barcode` },
   /** Where the gateway sends the visitor back; works without the cookie. */
   back: { pattern: '/r/:nonce', of: (nonce: string) => `/r/${nonce}` },
   style: { pattern: '/style-:version.css', of: (version: string) => `/style-${version}.css` },

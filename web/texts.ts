@@ -57,6 +57,9 @@ const ja = {
   waitingTitle: 'お支払いを確認しています',
   waitingText:
     '結果がわかるまで、もう一度お支払いいただくことはできません。二重のお支払いを防ぐためです。この画面は自動で更新されます。',
+  paidAtShopTitle: 'コンビニでのお支払いを確認しました',
+  paidAtShopText:
+    'お店からのお支払いの連絡を受け取りました。確定まで数日かかることがあります。もう一度お支払いいただく必要はありません。',
   unfinishedTitle: 'お支払いはまだ終わっていません',
   unfinishedText: 'お支払いのページに戻って続けることができます。',
   notPaidTitle: 'お支払いできませんでした',
@@ -138,6 +141,8 @@ const en: Words = {
   waitingTitle: 'We are checking your payment',
   waitingText:
     'Until the result is known this bill cannot be paid again, so that you never pay twice. This page refreshes by itself.',
+  paidAtShopTitle: 'The shop has told us of your payment',
+  paidAtShopText: 'It becomes certain within some days. You do not need to pay again.',
   unfinishedTitle: 'The payment is not finished',
   unfinishedText: 'You can go back to the payment page and finish it.',
   notPaidTitle: 'The payment did not go through',

@@ -605,8 +605,11 @@ export async function watermarkFacts(
   openSince: string,
 ): Promise<WatermarkFacts> {
   const [row] = await tx.query<WatermarkFacts>(
-    `select (select min(locked_at) from collection_locks
-             where merchant_id = $1 and locked_at >= $3::timestamptz) as oldest_open_at,
+    `select (select min(l.locked_at) from collection_locks l
+             join charges c on c.merchant_id = l.merchant_id and c.id = l.charge_id
+               -- A shop's word: its day in the reports is still to come.
+               and c.state <> 'preliminary'
+             where l.merchant_id = $1 and l.locked_at >= $3::timestamptz) as oldest_open_at,
             (select min(report_date) from findings
              where merchant_id = $1 and source = 'report' and gateway = $2 and state = 'open'
                and kind = any($4::text[])) as differs_from`,

@@ -158,3 +158,40 @@ export async function insertPreliminaryCharges(
     ],
   );
 }
+
+/** YYYY-MM-DD in the zone given: the day on which the merchant's first barcode was issued; null: none was. */
+export async function firstIssuedOn(
+  db: Pick<Tx, 'query'>,
+  merchantId: number,
+  timezone: string,
+): Promise<string | null> {
+  const [row] = await db.query<{ first: string | null }>(
+    `select (min(issued_at) at time zone $2)::date as first from barcodes where merchant_id = $1`,
+    [merchantId, timezone],
+  );
+  return row?.first ?? null;
+}
+
+export interface Unconfirmed {
+  charge_id: string;
+  invoice_id: string;
+  gateway_charge_id: string;
+  amount: number;
+  currency: string;
+  business_date: string;
+}
+
+/** Payments of which a shop told long ago, and which are neither certain nor taken back. */
+export async function unconfirmedPayments(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  gateway: string,
+  paidBefore: string,
+): Promise<Unconfirmed[]> {
+  return tx.query<Unconfirmed>(
+    `select id as charge_id, invoice_id, gateway_charge_id, amount, currency, business_date from charges
+     where merchant_id = $1 and state = 'preliminary' and gateway = $2 and business_date < $3::date
+     order by id limit 1000`,
+    [merchantId, gateway, paidBefore],
+  );
+}

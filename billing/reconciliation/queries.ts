@@ -299,6 +299,11 @@ export async function contradictedFindings(
      join charges c on c.merchant_id = $1 and c.id = o.charge_id and c.state = 'succeeded'
      where o.kind = 'not_booked'
      union all
+     select o.id, 'the payment is ' || case c.state when 'succeeded' then 'certain' else 'taken back' end
+     from open o
+     join charges c on c.merchant_id = $1 and c.id = o.charge_id and c.state <> 'preliminary'
+     where o.kind = 'preliminary_not_confirmed'
+     union all
      select o.id, 'the charge is known here by now'
      from open o
      join charges c on c.merchant_id = $1 and c.id = o.charge_id

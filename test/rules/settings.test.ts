@@ -44,7 +44,10 @@ describe('the sample merchants', () => {
     const { settings, warnings } = sample('minato-gas');
     expect(warnings).toEqual([]);
     const byDefault = parseMerchantSettings(minimal(), around).settings;
-    expect(byDefault).toEqual({ ...settings, exchange: { ...byDefault.exchange } });
+    // What an agency gives a merchant has no default.
+    const { barcode, ...checkout } = settings.checkout;
+    expect(barcode).toEqual({ issuer: '929023', companyCode: '10001', numberDigits: 10 });
+    expect(byDefault).toEqual({ ...settings, checkout, exchange: { ...byDefault.exchange } });
     expect(settings.notify).toEqual({
       hours: { fromMinute: 540, untilMinute: 1170 },
       paceSegmentsPerSecond: 20,

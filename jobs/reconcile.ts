@@ -21,6 +21,7 @@ import { advanceWatermark, reportsSince } from '../billing/reconciliation/waterm
 import { holdFence } from '../billing/runs/queries.ts';
 import { atMostAtOnce } from '../billing/trace/ask.ts';
 import type { ChunkContext, Counts, Job, JobContext } from './job.ts';
+import { findUnconfirmed, takeBarcodeNews } from './reconcile-barcodes.ts';
 import { payoutAttention, takePayouts } from './reconcile-payouts.ts';
 
 type Payload = Record<string, unknown> & { dates: string[] };
@@ -44,8 +45,8 @@ const linesPerBatch = 200;
 /** Compares what the gateway says it took with what is booked, both ways, and moves the watermark. */
 export const reconcile: Job<Payload> = {
   name: 'reconcile',
-  does: "compares the gateway's settlement reports with the ledger, line by line",
-  attention: ['open_findings', 'report_late', 'unconfirmed', ...payoutAttention],
+  does: "compares the gateway's settlement reports with the ledger, line by line, and reads its news of barcodes",
+  attention: ['open_findings', 'report_late', 'unconfirmed', 'barcodes_strange', ...payoutAttention],
 
   /** One chunk always: also without a new report the watermark may move, because what was open is decided. */
   async plan(context) {
@@ -78,11 +79,12 @@ export const reconcile: Job<Payload> = {
       context.progress(dates.indexOf(date) + 1, dates.length, `settlement report of ${date}`);
     }
     await context.ports.crash('reconcile.after_reports');
+    const heard = await takeBarcodeNews(context);
     const learned = await learnFromReports(context);
     const paidOut = await takePayouts(context);
     const concluded = await conclude(context);
     for (const [name, count] of Object.entries(concluded)) counts[name] = (counts[name] ?? 0) + count;
-    return { ...counts, ...learned, ...paidOut };
+    return { ...counts, ...heard, ...learned, ...paidOut };
   },
 
   async dryRun(context) {
@@ -260,6 +262,7 @@ async function conclude(context: ChunkContext): Promise<Counts> {
     await holdFence(tx, fence);
     const from = Temporal.PlainDate.from(yesterday).subtract({ days: lateDays }).toString();
     const compared = fence.pass === 1 ? await compareReports(tx, work, { from, to: yesterday }) : {};
+    await findUnconfirmed(tx, work, businessDate);
     await tellFindings(tx, work);
     await advanceWatermark(tx, merchant, ports.gateway.name, yesterday);
     const open = await countOpenFindings(tx, merchant.id);

@@ -10,6 +10,7 @@ import * as recalls from './0008-recalls.ts';
 import * as smsNews from './0009-sms-news.ts';
 import * as temporaryNames from './0010-temporary-names.ts';
 import * as payLinks from './0011-pay-links.ts';
+import * as counterPayments from './0012-counter-payments.ts';
 import * as loadInSteps from './0014-load-in-steps.ts';
 
 export interface Migration {
@@ -30,5 +31,6 @@ export const migrations: readonly Migration[] = [
   smsNews,
   temporaryNames,
   payLinks,
+  counterPayments,
   loadInSteps,
 ];

@@ -1,4 +1,6 @@
+import { v7 } from 'uuid';
 import type {
+  BarcodePayment,
   ChargeAnswer,
   DeclineCodes,
   Gateway,
@@ -11,6 +13,7 @@ import type {
   SavedMethod,
   SettlementLine,
 } from '../billing/gateways/gateway.ts';
+import { referenceOf } from '../billing/ids.ts';
 import type { Clock } from '../billing/ports.ts';
 
 /** What one call does. `before` and `after` its effect; a stored 500 is answered again for ever. */
@@ -36,6 +39,7 @@ interface Truth {
   capturedAt: string;
   gatewayChargeId: string;
   method: SavedMethod | null;
+  by?: 'barcode';
 }
 
 interface Page {
@@ -66,6 +70,11 @@ export interface FakeGateway extends Gateway {
   /** Pays out all that was captured and not paid out before. */
   payOut(id: string, valueDate: string): { payout: Payout; lines: PayoutLine[] };
   customerPays(reference: string, token: string | null): void;
+  /** Somebody pays a barcode at a shop, which says so; the payment's reference. */
+  shopTakes(barcode: string, amount: number): string;
+  /** The money of a shop is certain, or its word is taken back. */
+  shopConfirms(reference: string): void;
+  shopCancels(reference: string): void;
   /** Every refund there ever was, by its reference. */
   readonly refunds: Map<string, { id: string; chargeReference: string; amount: number; at: string }>;
   refundCalls: string[];
@@ -90,6 +99,8 @@ export function fakeGateway(clock: Clock): FakeGateway {
   const stored500 = new Set<string>();
   const pages = new Map<string, Page>();
   const plans = new Map<string, Behaviour[]>();
+  const shops = new Map<string, { payment: BarcodePayment; newsAt: string[] }>();
+  const instant = () => clock.now().toString({ smallestUnit: 'millisecond' });
 
   const capture = (
     { reference, invoiceId, currency }: Pick<OffSessionCharge, 'reference' | 'invoiceId' | 'currency'>,
@@ -118,7 +129,7 @@ export function fakeGateway(clock: Clock): FakeGateway {
         amount: truth.amount,
         currency: truth.currency,
         capturedAt: truth.capturedAt,
-        method: 'card',
+        method: truth.by ?? 'card',
         savedMethod: truth.method,
       },
     }) as const;
@@ -133,6 +144,10 @@ export function fakeGateway(clock: Clock): FakeGateway {
   const stateOf = (reference: string): LookupAnswer => {
     const truth = truthOf(reference);
     if (truth) return succeeded(truth);
+    const atShop = shops.get(reference)?.payment.state;
+    if (atShop === 'preliminary') return { kind: 'pending' };
+    if (atShop === 'cancelled')
+      return { kind: 'failed', codes: codesOf({ gatewayCode: 'payment_reversed' }), gatewayChargeId: null };
     const page = pages.get(reference);
     if (page?.state === 'open' && clock.now().toString() < page.expiresAt) return { kind: 'pending' };
     const codes = failed.get(reference);
@@ -151,6 +166,21 @@ export function fakeGateway(clock: Clock): FakeGateway {
       notFoundConclusiveAfterMs: 60_000,
       comparesRequests: true,
       callDeadlineMs: 10_000,
+      pageMethods: ['card', 'wallet'],
+    },
+    barcodes: {
+      newsDays: 1,
+      async lookup(_account, reference) {
+        gateway.lookups.push(reference);
+        if (gateway.down) return { kind: 'unknown', why: 'timeout' };
+        const found = shops.get(reference);
+        return found ? { kind: 'found', payment: found.payment } : { kind: 'not_found' };
+      },
+      async *news(_account, from, until) {
+        if (gateway.down) throw new Error('the gateway does not answer');
+        for (const { payment, newsAt } of shops.values())
+          if (newsAt.some((at) => at >= from && at < until)) yield payment;
+      },
     },
     captured,
     calls: [],
@@ -212,6 +242,42 @@ export function fakeGateway(clock: Clock): FakeGateway {
               threeDsEci: '05',
             },
       );
+    },
+
+    shopTakes(barcode, amount) {
+      const reference = referenceOf(v7({ msecs: clock.now().epochMilliseconds }));
+      const [paidAt, finalAt] = [instant(), null];
+      const gatewayChargeId = `cv_${shops.size + 1}`;
+      shops.set(reference, {
+        payment: {
+          reference,
+          gatewayChargeId,
+          barcode,
+          state: 'preliminary',
+          amount,
+          currency: 'JPY',
+          paidAt,
+          finalAt,
+        },
+        newsAt: [paidAt],
+      });
+      return reference;
+    },
+
+    shopConfirms(reference) {
+      const shop = shops.get(reference);
+      if (shop === undefined || shop.payment.state !== 'preliminary') throw new Error('nothing to confirm');
+      shop.payment = { ...shop.payment, state: 'final', finalAt: instant() };
+      shop.newsAt.push(instant());
+      const truth = capture({ reference, invoiceId: '', currency: 'JPY' }, shop.payment.amount, null);
+      Object.assign(truth, { by: 'barcode', gatewayChargeId: shop.payment.gatewayChargeId });
+    },
+
+    shopCancels(reference) {
+      const shop = shops.get(reference);
+      if (shop === undefined || shop.payment.state !== 'preliminary') throw new Error('nothing to cancel');
+      shop.payment = { ...shop.payment, state: 'cancelled' };
+      shop.newsAt.push(instant());
     },
 
     async charge(request: OffSessionCharge): Promise<ChargeAnswer> {
@@ -366,7 +432,7 @@ export function fakeGateway(clock: Clock): FakeGateway {
           refunded: [...gateway.refunds.values()]
             .filter((refund) => refund.chargeReference === reference)
             .reduce((sum, refund) => sum + refund.amount, 0),
-          method: 'card',
+          method: truth.by ?? 'card',
           capturedAt,
         };
       }

@@ -10,6 +10,13 @@ export const paths = {
   /** A further link, by SMS to the phone that the merchant gave. */
   freshLink: { pattern: '/b/:visit/new-link', of: (visit: string) => `/b/${visit}/new-link` },
   pay: { pattern: '/b/:visit/pay', of: (visit: string) => `/b/${visit}/pay` },
+  /** The same by another way than a card: `wallet`. */
+  payBy: {
+    pattern: '/b/:visit/pay/:method',
+    of: (visit: string, method: string) => `/b/${visit}/pay/${method}`,
+  },
+  /** Posted to it is issued, read it is shown. */
+  barcode: { pattern: '/b/:visit/barcode', of: (visit: string) => `/b/${visit}/barcode` },
   /** Where the gateway sends the visitor back; works without the cookie. */
   back: { pattern: '/r/:nonce', of: (nonce: string) => `/r/${nonce}` },
   /** How to tell a genuine SMS: for everybody. */

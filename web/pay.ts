@@ -1,15 +1,20 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { Temporal } from 'temporal-polyfill';
 import { raiseAlert } from '../billing/alerts/queries.ts';
+import { issueBarcode } from '../billing/barcodes/issue.ts';
+import { viewBarcode } from '../billing/barcodes/view.ts';
 import { checkLastFour } from '../billing/checkout/check-last-four.ts';
 import { findLink } from '../billing/checkout/find-link.ts';
 import { learnFromGateway } from '../billing/checkout/learn.ts';
+import { methodsOffered } from '../billing/checkout/methods.ts';
 import { merchantOf } from '../billing/checkout/queries.ts';
 import { startCheckout } from '../billing/checkout/start.ts';
 import { type BillView, todayOf, viewBill } from '../billing/checkout/view-bill.ts';
+import type { PageMethod } from '../billing/gateways/gateway.ts';
 import { html, isOurOwnPost } from './headers.ts';
 import { networkOf } from './network.ts';
 import { askPage } from './pages/ask.tsx';
+import { barcodePage } from './pages/barcode.tsx';
 import { billPage, receiptPage } from './pages/bill.tsx';
 import { type PageState, statePage } from './pages/state.tsx';
 import { paths } from './paths.ts';
@@ -28,7 +33,7 @@ import {
 } from './visit.ts';
 
 type VisitRequest = FastifyRequest<{
-  Params: { visit: string };
+  Params: { visit: string; method?: string };
   Querystring: Record<string, unknown>;
   Body: Record<string, unknown> | undefined;
 }>;
@@ -110,7 +115,12 @@ export function payRoutes(app: FastifyInstance, context: WebContext): void {
     return html(reply, status, askPage(view, visit, otherLanguageUrl(visit), checked));
   });
 
-  app.post(paths.pay.pattern, async (request: VisitRequest, reply) => {
+  app.post(paths.pay.pattern, (request: VisitRequest, reply) => pay(request, reply, 'card'));
+  app.post(paths.payBy.pattern, (request: VisitRequest, reply) =>
+    request.params.method === 'wallet' ? pay(request, reply, 'wallet') : unknown(request, reply),
+  );
+
+  async function pay(request: VisitRequest, reply: FastifyReply, method: PageMethod): Promise<FastifyReply> {
     const visit = visitOf(request);
     if (!isOurOwnPost(request, context.baseUrl)) return unknown(request, reply, undefined, 403);
     if (visit === null) return unknown(request, reply);
@@ -121,7 +131,7 @@ export function payRoutes(app: FastifyInstance, context: WebContext): void {
     // Which bill and how much come from the visit alone: the form says only whether the tick is set.
     const started = await startCheckout(db, ports, {
       link: visit.link,
-      method: 'card',
+      method,
       enrol: field(request, 'enrol') === 'yes',
       language: visit.language,
       returnUrlOf: (chargeId) =>
@@ -142,6 +152,31 @@ export function payRoutes(app: FastifyInstance, context: WebContext): void {
       return showBill(request, reply, visit, ports.clock.now().add({ seconds }));
     }
     return reply.redirect(paths.bill.of(visit.id), 303);
+  }
+
+  app.post(paths.barcode.pattern, async (request: VisitRequest, reply) => {
+    const visit = visitOf(request);
+    if (!isOurOwnPost(request, context.baseUrl)) return unknown(request, reply, undefined, 403);
+    if (visit === null) return unknown(request, reply);
+    const view = await viewBill(db, ports.clock.now(), visit.link);
+    if (view === null) return unknown(request, reply, visit.language);
+    const issued = mayRead(view, visit) && (await issueBarcode(db, ports, visit.link)).kind === 'issued';
+    return reply.redirect((issued ? paths.barcode : paths.bill).of(visit.id), 303);
+  });
+
+  app.get(paths.barcode.pattern, async (request: VisitRequest, reply) => {
+    const visit = visitOf(request);
+    if (visit === null) return unknown(request, reply);
+    const wanted = request.query.language;
+    const language = wanted === 'ja' || wanted === 'en' ? wanted : visit.language;
+    const shown = await viewBarcode(db, ports.clock.now(), visit.link);
+    if (shown === null || !mayRead(shown.view, visit)) return reply.redirect(paths.bill.of(visit.id), 303);
+    const other = `${paths.barcode.of(visit.id)}?language=${language === 'ja' ? 'en' : 'ja'}`;
+    return html(
+      reply,
+      200,
+      barcodePage({ ...shown, visit: { ...visit, language }, otherLanguageUrl: other }),
+    );
   });
 
   /** Some gateways come back with a post, which brings no cookie; a reload must not ask whether to send it again. */
@@ -201,7 +236,8 @@ export function payRoutes(app: FastifyInstance, context: WebContext): void {
     const { state, merchant } = view;
     const other = otherLanguageUrl(visit);
     const today = todayOf(merchant, ports.clock.now());
-    const page = { view, visit, today, otherLanguageUrl: other };
+    const methods = methodsOffered(merchant.settings, ports.gateway, view.bill.amount);
+    const page = { view, visit, today, otherLanguageUrl: other, methods };
     if (state === 'owed' || state === 'in_payment') {
       if (!isRead) return html(reply, 200, askPage(view, visit, other, cooling(view)));
       if (comeBackAt === undefined || state !== 'owed') return html(reply, 200, billPage(page));

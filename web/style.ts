@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
+import { barcodeStyle } from './barcode-style.ts';
 
 /** Phone first. No inline styles anywhere: the policy allows this file and the merchant's colour only. */
-export const style = `
+export const style = `${barcodeStyle}
 :root { color-scheme: light dark;
   --paper: #f4f5f7; --card: #fff; --ink: #1b1d23; --soft: #5b6070; --line: #dfe2e8; --field: #8a90a0;
   --good: #12724a; --good-soft: #e5f4ec; --wait: #8a5a00; --wait-soft: #fdf3dc; --bad: #b3261e; --bad-soft: #fdeceb;

@@ -101,6 +101,9 @@ const ja = {
   waitingTitle: 'お支払いを確認しています',
   waitingText:
     '結果がわかるまで、もう一度お支払いいただくことはできません。二重のお支払いを防ぐためです。結果は、ふつう数分以内に下のボタンで確認できます。',
+  paidAtShopTitle: 'コンビニでのお支払いを確認しました',
+  paidAtShopText:
+    'お店からのお支払いの連絡を受け取りました。確定まで数日かかることがあります。もう一度お支払いいただく必要はありません。',
   unfinishedTitle: 'お支払いはまだ終わっていません',
   unfinishedText: 'お支払いのページに戻って続けることができます。',
   notPaidTitle: 'お支払いできませんでした',
@@ -249,6 +252,8 @@ const en: Words = {
   waitingTitle: 'We are checking your payment',
   waitingText:
     'Until the result is known this bill cannot be paid again, so that you never pay twice. The result is usually known within minutes: please look again with the button below.',
+  paidAtShopTitle: 'The shop has told us of your payment',
+  paidAtShopText: 'It becomes certain within some days. You do not need to pay again.',
   unfinishedTitle: 'The payment is not finished',
   unfinishedText: 'You can go back to the payment page and finish it.',
   notPaidTitle: 'The payment did not go through',

@@ -64,6 +64,15 @@ export const causes: Readonly<Record<string, Cause>> = {
     next: 'fees are not as agreed in `gateway.fee`. Nothing waits; claim the difference, or correct the settings: `seikyu findings list`',
     over: 'no finding of the day is open',
   },
+  BARCODE_NOT_CONFIRMED: {
+    level: 'daily',
+    next: 'shops told of payments of that day two weeks ago, and the agency has neither confirmed nor cancelled them. Their bills wait and nobody is reminded of them: ask the agency; `seikyu findings list`',
+    over: 'no finding of the day is open',
+  },
+  BARCODE_UNKNOWN: {
+    level: 'now',
+    next: 'a shop took money for a barcode that was not issued here, or that this database has forgotten. Nothing is booked: find out with the agency whose money it is',
+  },
   PAYOUT_WITHHELD: {
     level: 'now',
     next: 'a payout does not add up, or holds what is not known here: not booked, not told to the merchant. `seikyu findings list` says what and whose turn it is; every run of `reconcile` looks again',

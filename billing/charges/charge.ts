@@ -1,6 +1,16 @@
 import type { ChargeOutcome } from '../gateways/gateway.ts';
 
-export type ChargeState = 'processing' | 'requires_action' | 'unknown' | 'succeeded' | 'failed' | 'canceled';
+export type ChargeState =
+  | 'processing'
+  | 'requires_action'
+  | 'unknown'
+  /** A shop says that it took the money; it is certain only later, or is taken back. */
+  | 'preliminary'
+  | 'succeeded'
+  | 'failed'
+  | 'canceled';
+/** `barcode`: the customer paid at a shop, and nobody here asked for it. */
+export type ChargeOrigin = 'link' | 'auto' | 'barcode';
 export type LearnedBy = 'live' | 'webhook' | 'return' | 'trace' | 'report';
 
 /**
@@ -11,6 +21,7 @@ export const transitions: Readonly<Record<ChargeState, readonly ChargeState[]>> 
   processing: ['requires_action', 'unknown', 'succeeded', 'failed', 'canceled'],
   requires_action: ['unknown', 'succeeded', 'failed', 'canceled'],
   unknown: ['requires_action', 'succeeded', 'failed', 'canceled'],
+  preliminary: ['succeeded', 'canceled'],
   succeeded: [],
   failed: ['succeeded'],
   canceled: ['succeeded'],

@@ -2,7 +2,7 @@ import { type Act, instantText, monthOf } from '../acts/act.ts';
 import type { Tx } from '../db.ts';
 import { notInSafeMode } from '../restores/queries.ts';
 import { restsInSafeMode } from '../restores/restore.ts';
-import { type ChargeState, type LearnedBy, statesBefore } from './charge.ts';
+import { type ChargeOrigin, type ChargeState, type LearnedBy, statesBefore } from './charge.ts';
 
 export interface ChargeInvoice {
   charge_id: string;
@@ -10,6 +10,9 @@ export interface ChargeInvoice {
   amount: number;
   currency: string;
   gateway: string;
+  origin: ChargeOrigin;
+  /** YYYY-MM-DD */
+  business_date: string;
 }
 
 export async function invoicesOfCharges(
@@ -18,7 +21,8 @@ export async function invoicesOfCharges(
   chargeIds: readonly string[],
 ): Promise<ChargeInvoice[]> {
   return tx.query<ChargeInvoice>(
-    `select id as charge_id, invoice_id, amount, currency, gateway from charges where merchant_id = $1 and id = any($2::uuid[])`,
+    `select id as charge_id, invoice_id, amount, currency, gateway, origin, business_date
+     from charges where merchant_id = $1 and id = any($2::uuid[])`,
     [merchantId, chargeIds],
   );
 }
@@ -98,7 +102,7 @@ export interface DecidedCharge {
   invoice_id: string;
   intent_id: string;
   session_id: string | null;
-  origin: 'link' | 'auto';
+  origin: ChargeOrigin;
   gateway: string;
   amount: number;
   currency: string;
@@ -231,6 +235,59 @@ export async function releaseLocks(tx: Tx, merchantId: number, chargeIds: readon
     merchantId,
     chargeIds,
   ]);
+}
+
+/** Of bills that a shop says are paid: the charge that says so, and so holds their lock. */
+export async function preliminaryCovers(
+  tx: Tx,
+  merchantId: number,
+  invoiceIds: readonly string[],
+): Promise<Map<string, string>> {
+  const rows = await tx.query<{ invoice_id: string; charge_id: string }>(
+    `select l.invoice_id, l.charge_id from collection_locks l
+     join charges c on c.merchant_id = l.merchant_id and c.id = l.charge_id and c.state = 'preliminary'
+     where l.merchant_id = $1 and l.invoice_id = any($2::uuid[])`,
+    [merchantId, invoiceIds],
+  );
+  return new Map(rows.map((row) => [row.invoice_id, row.charge_id]));
+}
+
+export interface Covered {
+  charge_id: string;
+  invoice_id: string;
+  customer_id: string;
+  amount: number;
+  currency: string;
+  business_date: string;
+}
+
+/**
+ * Bills that are owed, that a shop says are paid and that nothing else has locked: the first such payment takes the lock.
+ * The caller holds the bills' rows.
+ */
+export async function coverWithPreliminary(
+  tx: Tx,
+  act: Act,
+  invoiceIds: readonly string[],
+  askAt: string,
+): Promise<Covered[]> {
+  if (invoiceIds.length === 0) return [];
+  return tx.query<Covered>(
+    `with first as (
+       select distinct on (c.invoice_id) c.id as charge_id, c.invoice_id, i.customer_id, c.amount, c.currency, c.business_date
+       from charges c
+       join invoices i on i.merchant_id = c.merchant_id and i.id = c.invoice_id and i.state in ('open', 'parked')
+       where c.merchant_id = $1 and c.invoice_id = any($2::uuid[]) and c.state = 'preliminary'
+         and not exists (select from collection_locks l
+                         where l.merchant_id = c.merchant_id and l.invoice_id = c.invoice_id)
+       order by c.invoice_id, c.attempt_no
+     ), locked as (
+       insert into collection_locks (merchant_id, invoice_id, charge_id, locked_at, ask_at)
+       select $1, invoice_id, charge_id, $3::timestamptz, $4::timestamptz from first
+     )
+     select charge_id, invoice_id, customer_id, amount, currency, business_date from first order by charge_id`,
+    [act.merchantId, invoiceIds, instantText(act.at), askAt],
+  );
 }
 
 export interface NewPayment {

@@ -18,9 +18,11 @@ import { assertState } from '../refusal.ts';
 import { addResultRows, type ResultRow } from '../results/queries.ts';
 import type { Sealer } from '../sealing.ts';
 import type { Learned, LearnedBy } from './charge.ts';
+import { coverBills } from './cover.ts';
 import {
   askLater,
   type ChargeDecision,
+  type ChargeInvoice,
   completeSessions,
   type DecidedCharge,
   decideCharges,
@@ -30,6 +32,7 @@ import {
   moveIntents,
   type NewPayment,
   paidBefore,
+  preliminaryCovers,
   releaseLocks,
 } from './queries.ts';
 
@@ -97,6 +100,9 @@ export async function recordOutcomes(tx: Tx, input: RecordOutcomes): Promise<Rec
     } else if (outcome.kind === 'succeeded') {
       captured.set(chargeId, outcome.captured);
       succeeded.push({ ...undecided(chargeId), gatewayChargeId: outcome.captured.gatewayChargeId });
+    } else if (outcome.kind === 'canceled' || (outcome.kind === 'failed' && wish.origin === 'barcode')) {
+      // A shop that takes its word back has declined nobody.
+      canceled.push(undecided(chargeId));
     } else if (outcome.kind === 'failed') {
       failed.push({
         ...undecided(chargeId),
@@ -108,8 +114,6 @@ export async function recordOutcomes(tx: Tx, input: RecordOutcomes): Promise<Rec
         codes: outcome.codes,
         gateway: wish.gateway,
       });
-    } else if (outcome.kind === 'canceled') {
-      canceled.push(undecided(chargeId));
     } else {
       unknown.push({ ...undecided(chargeId), verdict: 'unknown' });
     }
@@ -125,10 +129,23 @@ export async function recordOutcomes(tx: Tx, input: RecordOutcomes): Promise<Rec
     });
   }
 
+  // Before anything moves. Only a lock that is a charge's of another kind of news can be a shop's.
+  const mayBeCovered = [...invoices.values()].some(({ locked_by }) => {
+    const holder = locked_by === null ? undefined : asked.get(locked_by);
+    return locked_by !== null && holder?.origin !== 'link' && holder?.origin !== 'auto';
+  });
+  const covers = mayBeCovered ? await preliminaryCovers(tx, act.merchantId, invoiceIds) : new Map();
+
   const paid = await decideCharges(tx, act, 'succeeded', input.learnedBy, succeeded);
-  await settlePaid(tx, input, paid, captured, invoices);
+  const displaced = await settlePaid(tx, input, paid, { captured, invoices, asked, covers });
   const declined = await recordDeclines(tx, input, failed, invoices);
   const withoutEffect = await decideCharges(tx, act, 'canceled', input.learnedBy, canceled);
+  await takeBackPreliminary(
+    tx,
+    input,
+    withoutEffect.filter((charge) => covers.get(charge.invoice_id) === charge.id),
+    invoices,
+  );
   await moveIntents(tx, act, intents(withoutEffect), 'requires_payment_method');
   const open = await decideCharges(tx, act, 'unknown', input.learnedBy, unknown);
   await askLater(
@@ -139,10 +156,16 @@ export async function recordOutcomes(tx: Tx, input: RecordOutcomes): Promise<Rec
       askAt: instantText(act.at.add({ milliseconds: firstAskAfterMs })),
     })),
   );
-  await releaseLocks(
+  await releaseLocks(tx, act.merchantId, [
+    ...displaced,
+    ...[...paid, ...declined.charges, ...withoutEffect].map((charge) => charge.id),
+  ]);
+  // A shop's word that had to wait for another charge counts now.
+  await coverBills(
     tx,
-    act.merchantId,
-    [...paid, ...declined.charges, ...withoutEffect].map((charge) => charge.id),
+    act,
+    today(input),
+    [...declined.charges, ...withoutEffect].map((charge) => charge.invoice_id),
   );
 
   recorded.succeeded = paid.length;
@@ -155,15 +178,24 @@ export async function recordOutcomes(tx: Tx, input: RecordOutcomes): Promise<Rec
   return recorded;
 }
 
+interface Known {
+  captured: ReadonlyMap<string, Captured>;
+  invoices: ReadonlyMap<string, LockedInvoice>;
+  asked: ReadonlyMap<string, ChargeInvoice>;
+  /** By bill: the charge by which a shop says that it is paid. */
+  covers: Map<string, string>;
+}
+
+/** Returns the charges whose preliminary word was overtaken by money that is certain: they hold their bills no more. */
 async function settlePaid(
   tx: Tx,
   input: RecordOutcomes,
   charges: readonly DecidedCharge[],
-  captured: ReadonlyMap<string, Captured>,
-  invoices: ReadonlyMap<string, LockedInvoice>,
-): Promise<void> {
-  if (charges.length === 0) return;
+  { captured, invoices, asked, covers }: Known,
+): Promise<string[]> {
+  if (charges.length === 0) return [];
   const { act } = input;
+  const displaced: string[] = [];
   const payments: NewPayment[] = [];
   const postings: Posting[] = [];
   const results: ResultRow[] = [];
@@ -198,15 +230,22 @@ async function settlePaid(
       allocated: owed || afterReturn,
       creditReason: invoice.state === 'cancelled' ? 'bill_cancelled' : 'paid_twice',
     });
-    postings.push({
-      event: owed ? 'paid' : afterReturn ? 'paid_after_return' : 'overpaid',
+    const posting = {
       entryId: charge.id,
       invoiceId: invoice.id,
       customerId: invoice.customer_id,
       amount: money.amount,
       currency: money.currency,
       eventOn: collectedOn,
-    });
+    };
+    const cover = owed ? covers.get(invoice.id) : undefined;
+    if (cover !== undefined && cover !== charge.id) {
+      postings.push({ ...posting, event: 'preliminary_cancelled', entryId: cover });
+      displaced.push(cover);
+    }
+    if (owed) covers.delete(invoice.id);
+    const event = cover === charge.id ? 'preliminary_confirmed' : 'paid';
+    postings.push({ ...posting, event: owed ? event : afterReturn ? 'paid_after_return' : 'overpaid' });
     if (owed) {
       results.push({
         invoiceId: invoice.id,
@@ -216,7 +255,9 @@ async function settlePaid(
         method: money.method,
         amount: invoice.amount,
         amountReceived: money.amount,
-        collectedOn,
+        // At a shop the customer paid days before the money was certain.
+        collectedOn:
+          charge.origin === 'barcode' ? (asked.get(charge.id)?.business_date ?? collectedOn) : collectedOn,
       });
     } else {
       if (afterReturn) late += 1;
@@ -257,6 +298,52 @@ async function settlePaid(
         : [];
     }),
   });
+  return displaced;
+}
+
+/** The shop's word is taken back: the bill is owed again, and the merchant hears so. */
+async function takeBackPreliminary(
+  tx: Tx,
+  input: RecordOutcomes,
+  charges: readonly DecidedCharge[],
+  invoices: ReadonlyMap<string, LockedInvoice>,
+): Promise<void> {
+  if (charges.length === 0) return;
+  const { act } = input;
+  const rows = charges.map((charge) => {
+    const invoice = invoices.get(charge.invoice_id);
+    assertState(invoice, `charge ${charge.id} has no bill`);
+    return { charge, invoice };
+  });
+  await post(
+    tx,
+    act,
+    today(input),
+    rows.map(({ charge, invoice }) => ({
+      event: 'preliminary_cancelled',
+      entryId: charge.id,
+      invoiceId: invoice.id,
+      customerId: invoice.customer_id,
+      amount: charge.amount,
+      currency: charge.currency,
+      eventOn: today(input),
+    })),
+  );
+  await addResultRows(
+    tx,
+    act.merchantId,
+    act.at,
+    rows.map(({ charge, invoice }) => ({
+      invoiceId: invoice.id,
+      outcome: 'preliminary_cancelled',
+      causeId: charge.id,
+      reason: '',
+      method: 'barcode',
+      amount: invoice.amount,
+      amountReceived: 0,
+      collectedOn: null,
+    })),
+  );
 }
 
 /** One alert each, however many came at once. */

@@ -1,5 +1,6 @@
 import { Temporal } from 'temporal-polyfill';
-import type { ChargeState } from '../charges/charge.ts';
+import type { ChargeOrigin, ChargeState } from '../charges/charge.ts';
+import type { PageMethod } from '../gateways/gateway.ts';
 import type { InvoiceState } from '../invoices/invoice.ts';
 import { wrongPersonCode } from '../links/queries.ts';
 import { recalled } from '../recalls/recall.ts';
@@ -12,6 +13,8 @@ export type BillState =
   | 'in_payment'
   /** Another attempt has no conclusive outcome yet: nobody may pay a second time. */
   | 'waiting'
+  /** A shop says that it took the money; in some days it is certain. */
+  | 'paid_at_shop'
   /** The database is to learn first what it has forgotten: perhaps this bill is paid. */
   | 'resting'
   | 'paid'
@@ -42,10 +45,12 @@ export interface BillRow {
   cool_until: string | null;
   /** The charge that holds the collection lock, with its checkout session. */
   charge_id: string | null;
-  charge_origin: 'link' | 'auto' | null;
+  charge_origin: ChargeOrigin | null;
   charge_state: ChargeState | null;
   hosted_page_url: string | null;
+  gateway_session_id: string | null;
   session_enrol: boolean | null;
+  session_method: PageMethod | null;
   session_expires_at: string | null;
   /** The contract is on automatic payment. */
   enrolled: boolean;
@@ -63,6 +68,7 @@ export function stateOfBill(row: BillRow, now: Temporal.Instant, today: string):
   if (row.state === 'paid') return 'paid';
   if (row.state === 'cancelled') return 'cancelled';
   if (row.state === 'unpaid') return 'returned';
+  if (row.charge_state === 'preliminary') return 'paid_at_shop';
   if (row.charge_id !== null) return hasOpenPage(row, now) ? 'in_payment' : 'waiting';
   if (row.dead_reason === wrongPersonCode) return 'not_theirs';
   if (row.dead_reason !== null || row.expires_on < today) return 'expired';

@@ -3,6 +3,7 @@ import { type Act, instantText, monthOf } from '../acts/act.ts';
 import type { ChargeState } from '../charges/charge.ts';
 import { statesBefore } from '../charges/charge.ts';
 import type { Db, Tx } from '../db.ts';
+import type { PageMethod } from '../gateways/gateway.ts';
 import type { InvoiceState } from '../invoices/invoice.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import { notInSafeMode } from '../restores/queries.ts';
@@ -40,7 +41,8 @@ export async function billOfLink(
     `select i.id as invoice_id, i.state, i.billing_number, c.customer_number, i.contract_id, i.amount, i.currency,
             i.billing_period, i.due_on, i.description, i.usage_from, i.usage_to, l.expires_on, l.dead_reason, l.cool_until,
             k.charge_id, ch.origin as charge_origin, ch.state as charge_state, ch.hosted_page_url,
-            s.enrol as session_enrol, s.expires_at as session_expires_at,
+            ch.gateway_session_id,
+            s.enrol as session_enrol, s.method as session_method, s.expires_at as session_expires_at,
             exists (select 1 from enrolments e
                     where e.merchant_id = i.merchant_id and e.contract_id = i.contract_id and e.state = 'active') as enrolled,
             p.collected_on as paid_on, p.method as paid_by,
@@ -213,6 +215,7 @@ export interface NewSession {
   invoiceId: string;
   linkVersion: number;
   language: string;
+  method: PageMethod;
   enrol: boolean;
   termsVersion: string | null;
   expiresAt: string;
@@ -224,9 +227,9 @@ export async function insertSession(tx: Tx, act: Act, session: NewSession): Prom
   const at = instantText(act.at);
   await tx.run(
     `insert into checkout_sessions (merchant_id, id, invoice_id, link_version, state, version, language, enrol,
-                                    terms_version, terms_accepted_at, started_at, expires_at)
+                                    terms_version, terms_accepted_at, started_at, expires_at, method)
      values ($1, $2::uuid, $3::uuid, $4, 'open', 1, $5, $6, $7, case when $6 then $8::timestamptz end, $8::timestamptz,
-             $9::timestamptz)`,
+             $9::timestamptz, $10)`,
     [
       act.merchantId,
       session.sessionId,
@@ -237,6 +240,7 @@ export async function insertSession(tx: Tx, act: Act, session: NewSession): Prom
       session.termsVersion,
       at,
       session.expiresAt,
+      session.method,
     ],
   );
   await tx.run(

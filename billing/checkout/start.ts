@@ -6,16 +6,18 @@ import { insertCharges, moveIntents } from '../charges/queries.ts';
 import { recordOutcomes } from '../charges/record-outcomes.ts';
 import type { Db } from '../db.ts';
 import { termsVersion } from '../enrolments/enrol.ts';
-import type { Gateway, HostedPageAnswer } from '../gateways/gateway.ts';
+import type { Gateway, HostedPageAnswer, PageMethod } from '../gateways/gateway.ts';
 import { referenceOf } from '../ids.ts';
 import { lockInvoices } from '../invoices/queries.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import type { Clock, Crash, Ids, Log } from '../ports.ts';
 import { assertState, Refusal } from '../refusal.ts';
 import type { Sealer } from '../sealing.ts';
-import { stateOfBill } from './bill.ts';
+import { type BillRow, stateOfBill } from './bill.ts';
 import type { Link } from './find-link.ts';
 import { learnFromGateway } from './learn.ts';
+import { leavePage } from './leave-page.ts';
+import { methodsOffered } from './methods.ts';
 import { billOfLink, endFormerSessions, insertSession, merchantOf, recordHostedPage } from './queries.ts';
 import { todayOf } from './view-bill.ts';
 
@@ -31,8 +33,9 @@ export interface CheckoutPorts {
 
 export interface StartCheckout {
   link: Link;
-  method: 'card';
-  /** The visitor ticked "pay automatically from now on" and so accepted its terms. */
+  /** One that the page did not offer opens nothing. */
+  method: PageMethod;
+  /** The visitor ticked "pay automatically from now on" and so accepted its terms. Cards only. */
   enrol: boolean;
   language: 'ja' | 'en';
   /** Where the gateway sends the visitor back; made for the charge because no cookie may be there then. */
@@ -57,6 +60,12 @@ const pageLivesAtLeastSeconds = 60;
 /** When trace asks about an intent whose call was never answered. */
 const askAfterDeadlineMs = 60_000;
 
+interface Leave {
+  kind: 'leave';
+  merchant: Merchant;
+  bill: BillRow;
+}
+
 interface Intent {
   merchant: Merchant;
   act: Act;
@@ -70,25 +79,36 @@ interface Intent {
 
 /** Intent, commit, call, outcome. At most one charge of a bill is under way, however many press the button at once. */
 export async function startCheckout(db: Db, ports: CheckoutPorts, request: StartCheckout): Promise<Started> {
-  let intent: Intent | Started;
+  let intent: Intent | Started | Leave;
   try {
     intent = await insertIntent(db, ports, request);
+    if ('kind' in intent && intent.kind === 'leave') {
+      await leavePage(db, ports, intent.merchant, intent.bill);
+      await ports.clock.refresh();
+      intent = await insertIntent(db, ports, request);
+    }
   } catch (error) {
     if (error instanceof Refusal && error.code === 'SAFE_MODE') return { kind: 'resting' };
     throw error;
   }
-  if ('kind' in intent) return intent;
+  // Still open: the gateway has not said that it is closed.
+  if ('kind' in intent) return intent.kind === 'leave' ? { kind: 'waiting' } : intent;
   await ports.crash('checkout.after_intent');
   const answer = await openPage(ports, request, intent);
   await ports.crash('checkout.after_gateway');
   return recordAnswer(db, ports, intent, answer);
 }
 
-async function insertIntent(db: Db, ports: CheckoutPorts, request: StartCheckout): Promise<Intent | Started> {
-  const { link } = request;
+async function insertIntent(
+  db: Db,
+  ports: CheckoutPorts,
+  request: StartCheckout,
+): Promise<Intent | Started | Leave> {
+  const { link, method } = request;
+  const enrol = request.enrol && method === 'card';
   const now = ports.clock.now();
   return db.transaction(
-    async (tx): Promise<Intent | Started> => {
+    async (tx): Promise<Intent | Started | Leave> => {
       const merchant = await merchantOf(tx, link.merchantId);
       const [invoice] = await lockInvoices(tx, link.merchantId, [link.invoiceId]);
       const bill = invoice && (await billOfLink(tx, link.merchantId, link.invoiceId, link.version));
@@ -98,15 +118,17 @@ async function insertIntent(db: Db, ports: CheckoutPorts, request: StartCheckout
       if (state === 'waiting') return { kind: 'waiting' };
       if (state === 'in_payment') {
         assertState(bill.hosted_page_url, `charge ${bill.charge_id} is open without a page`);
+        if (bill.session_method !== method) return { kind: 'leave', merchant, bill };
         // A page keeps the tick it was opened with: with another one the visitor must see first what goes on there.
-        return bill.session_enrol === request.enrol
+        return bill.session_enrol === enrol
           ? { kind: 'redirect', url: bill.hosted_page_url }
           : { kind: 'look_again' };
       }
       const expiresAt = earlier(now.add({ minutes: pageLivesMinutes }), endOfLink(merchant, bill.expires_on));
       const isTooLate =
         Temporal.Instant.compare(expiresAt, now.add({ seconds: pageLivesAtLeastSeconds })) < 0;
-      if (state !== 'owed' || isTooLate) return { kind: 'look_again' };
+      const isOffered = methodsOffered(merchant.settings, ports.gateway, bill.amount).includes(method);
+      if (state !== 'owed' || isTooLate || !isOffered) return { kind: 'look_again' };
 
       const sessionId = ports.ids.uuid();
       const act: Act = {
@@ -134,8 +156,9 @@ async function insertIntent(db: Db, ports: CheckoutPorts, request: StartCheckout
         invoiceId: link.invoiceId,
         linkVersion: link.version,
         language: request.language,
-        enrol: request.enrol,
-        termsVersion: request.enrol ? termsVersion : null,
+        method,
+        enrol,
+        termsVersion: enrol ? termsVersion : null,
         expiresAt: instantText(expiresAt),
         amount: bill.amount,
         currency: bill.currency,
@@ -181,7 +204,8 @@ async function openPage(
       returnUrl: request.returnUrlOf(intent.chargeId),
       language: request.language,
       merchantName: intent.merchant.settings.name[request.language],
-      saveMethod: request.enrol,
+      method: request.method,
+      saveMethod: request.enrol && request.method === 'card',
       expiresAt: intent.expiresAt.toString({ smallestUnit: 'millisecond' }),
     },
     ports.clock.deadline(ports.gateway.semantics.callDeadlineMs),

@@ -168,7 +168,8 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
       join charges p on p.merchant_id = c.merchant_id and p.invoice_id = c.invoice_id and p.attempt_no = c.attempt_no - 1
       left join state_history h on h.merchant_id = p.merchant_id and h.subject = 'charge' and h.subject_id = p.id
         and h.to_state in ('succeeded', 'failed', 'canceled')
-      where c.attempt_no > 1
+      -- What a customer does at a shop asks nobody first.
+      where c.attempt_no > 1 and c.origin <> 'barcode'
         -- Not written down before it began: put back from the gateway's list after a restore.
         and not exists (select from state_history n
                         where n.merchant_id = c.merchant_id and n.subject = 'charge' and n.subject_id = c.id and n.version = 1
@@ -288,7 +289,13 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
       select l.merchant_id, 'invoice' as kind, l.invoice_id::text as subject, 'locked by a charge that is ' || c.state
                || case when c.invoice_id <> l.invoice_id then ', of another bill' else '' end as detail
       from collection_locks l join charges c on c.merchant_id = l.merchant_id and c.id = l.charge_id
-      where c.state not in ${openStates} or c.invoice_id <> l.invoice_id
+      where (c.state not in ${openStates} and c.state <> 'preliminary') or c.invoice_id <> l.invoice_id
+      union all
+      select c.merchant_id, 'charge', c.id::text, 'a shop says its bill is paid, and the bill is free to be paid again'
+      from charges c
+      join invoices i on i.merchant_id = c.merchant_id and i.id = c.invoice_id and i.state in ('open', 'parked')
+      where c.state = 'preliminary'
+        and not exists (select from collection_locks l where l.merchant_id = c.merchant_id and l.invoice_id = c.invoice_id)
       union all
       select c.merchant_id, 'charge', c.id::text, c.state || ' without the lock of its bill'
       from charges c
@@ -741,7 +748,8 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
         select merchant_id, payment_id, 0, 0, amount, 0, 0 from credits
         union all
         select merchant_id, entry_id, 0, 0, 0, amount, case when credit = 'customer_credit' then amount else 0 end
-        from transfers where debit = 'gateway_clearing' and event in ('paid', 'overpaid', 'paid_after_return')
+        from transfers where debit = 'gateway_clearing'
+          and event in ('paid', 'preliminary_confirmed', 'overpaid', 'paid_after_return')
       ) payment
       group by merchant_id, id
       having sum(taken - allocated - credited) <> 0 or sum(taken - booked) <> 0 or sum(credited - booked_to_credit) <> 0`,

@@ -10,6 +10,8 @@ export interface BillFacts {
   settings_version: number;
   locked: boolean;
   has_method: boolean;
+  /** A barcode was issued: a shop may have taken money that is not known yet. */
+  has_barcode: boolean;
 }
 
 /** What dunning needs of open, released bills beside their attempts and messages. */
@@ -25,7 +27,8 @@ export async function billFacts(
             exists (select from enrolments e
                     join payment_methods m on m.merchant_id = e.merchant_id and m.id = e.payment_method_id
                     where e.merchant_id = i.merchant_id and e.contract_id = i.contract_id and e.state = 'active'
-                      and m.state = 'active' and m.kind = 'card' and m.gateway = $2) as has_method
+                      and m.state = 'active' and m.kind = 'card' and m.gateway = $2) as has_method,
+            exists (select from barcodes b where b.merchant_id = i.merchant_id and b.invoice_id = i.id) as has_barcode
      from invoices i
      join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id and f.state = 'released'
      left join collection_locks l on l.merchant_id = i.merchant_id and l.invoice_id = i.id

@@ -1,6 +1,7 @@
 import { Temporal } from 'temporal-polyfill';
 import type { Act } from '../acts/act.ts';
 import { recordAct } from '../acts/queries.ts';
+import { barcodeMethod } from '../barcodes/watermark.ts';
 import type { Tx } from '../db.ts';
 import { type HoldFacts, holdFacts } from '../holds/queries.ts';
 import { lockInvoices, moveInvoices, setAgenda } from '../invoices/queries.ts';
@@ -169,6 +170,7 @@ async function readFacts(
   const notices = byInvoice(await noticeFacts(tx, merchant.id, ids));
   const holds = byInvoice(await holdFacts(tx, merchant.id, ids));
   const upTo = await completeTo(tx, merchant.id, reportedMethod);
+  const barcodesUpTo = await completeTo(tx, merchant.id, barcodeMethod);
   const versions = [...new Set(bills.map((bill) => bill.settings_version))];
   const settings = await settingsByVersion(tx, merchant.id, versions);
   return bills.map((bill) => [
@@ -182,6 +184,7 @@ async function readFacts(
       settings: settings.get(bill.settings_version) ?? merchant.settings,
       businessDate: work.businessDate,
       upTo,
+      barcodesUpTo,
     }),
   ]);
 }
@@ -194,6 +197,7 @@ function factsOf(known: {
   settings: MerchantSettings;
   businessDate: string;
   upTo: string | null;
+  barcodesUpTo: string | null;
 }): DunningFacts {
   const { bill, settings } = known;
   const date = Temporal.PlainDate.from;
@@ -222,8 +226,12 @@ function factsOf(known: {
     unknownOutcome: known.attempts.some((attempt) => attempt.state === 'unknown'),
     locked: bill.locked,
     hasValidMethod: bill.has_method,
-    // Cards are the one way to pay that is offered here.
-    watermarks: [{ way: reportedMethod, upTo: known.upTo === null ? null : date(known.upTo) }],
+    watermarks: [
+      { way: reportedMethod, upTo: known.upTo === null ? null : date(known.upTo) },
+      ...(bill.has_barcode
+        ? [{ way: barcodeMethod, upTo: known.barcodesUpTo === null ? null : date(known.barcodesUpTo) }]
+        : []),
+    ],
   };
 }
 

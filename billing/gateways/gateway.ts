@@ -16,7 +16,12 @@ export interface GatewaySemantics {
   readonly comparesRequests: boolean;
   /** Deadline for one call. */
   readonly callDeadlineMs: number;
+  /** What its own page takes. */
+  readonly pageMethods: readonly PageMethod[];
 }
+
+/** Ways to pay on a gateway's own page. */
+export type PageMethod = 'card' | 'wallet';
 
 /** Raw codes as the gateway gave them; every one that it knows is kept. */
 export interface DeclineCodes {
@@ -104,6 +109,7 @@ export interface HostedPageRequest {
   returnUrl: string;
   language: 'ja' | 'en';
   merchantName: string;
+  method: PageMethod;
   /** The customer ticked automatic payment: keep the card for use without its holder. */
   saveMethod: boolean;
   /** The page takes no payment after this instant. ISO 8601. */
@@ -232,9 +238,47 @@ export type RefundAnswer =
 
 export type RefundLookup = RefundOutcome | { kind: 'not_found' } | { kind: 'unknown'; why: string };
 
+/** A barcode that somebody paid at a shop or with a phone's payment app, as the gateway knows it now. */
+export interface BarcodePayment {
+  /**
+   * The payment's own, in the form of ours, and so the id of our charge: beginning with the milliseconds of the payment, and
+   * always the same for it. An adapter whose gateway has no such thing makes it of the barcode, the time and the shop.
+   */
+  reference: string;
+  gatewayChargeId: string;
+  /** The 44 digits that were scanned. */
+  barcode: string;
+  /** `preliminary` (速報): the shop says so. `final` (確報): the money is certain. `cancelled` (速報取消): it was taken back. */
+  state: 'preliminary' | 'final' | 'cancelled';
+  amount: number;
+  currency: string;
+  /** When the register took it, and when the money was certain. ISO 8601 instants. */
+  paidAt: string;
+  finalAt: string | null;
+}
+
+export type BarcodeAnswer =
+  | { kind: 'found'; payment: BarcodePayment }
+  | { kind: 'not_found' }
+  | { kind: 'unknown'; why: string };
+
+export interface BarcodePayments {
+  /** Within so many days of a payment the gateway has told of it. */
+  readonly newsDays: number;
+  /** A payment as it is now. `Gateway.lookup` knows it too, once it is final as `succeeded`, before as `pending`. */
+  lookup(account: string, reference: string, signal: AbortSignal): Promise<BarcodeAnswer>;
+  /**
+   * Every payment of which there was news in [from, until) (ISO 8601 instants), as it is now. Reading throws where the
+   * gateway cannot be reached and where the list is cut off.
+   */
+  news(account: string, from: string, until: string, signal: AbortSignal): AsyncIterable<BarcodePayment>;
+}
+
 export interface Gateway {
   readonly name: string;
   readonly semantics: GatewaySemantics;
+  /** Null: it collects nothing at shops. */
+  readonly barcodes: BarcodePayments | null;
   /** Charges a saved method without its holder. */
   charge(request: OffSessionCharge, signal: AbortSignal): Promise<ChargeAnswer>;
   /** Opens the gateway's own page; card numbers never touch Seikyu. Sent again with the same reference: the same page. */

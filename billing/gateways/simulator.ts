@@ -2,6 +2,8 @@ import { createHmac, timingSafeEqual } from 'node:crypto';
 import { Agent, type Dispatcher, request } from 'undici';
 import { z } from 'zod';
 import type {
+  BarcodeAnswer,
+  BarcodePayment,
   ChargeAnswer,
   ChargeOutcome,
   Gateway,
@@ -44,7 +46,7 @@ const chargeState = z.discriminatedUnion('state', [
     reference: z.string(),
     amount: minorUnits.min(1),
     currency: z.string(),
-    method: z.literal('card'),
+    method: z.enum(['card', 'wallet', 'barcode']),
     captured_at: z.iso.datetime(),
     saved_method: z
       .object({
@@ -149,6 +151,29 @@ const listedCharge = z.discriminatedUnion('kind', [
   }),
   z.object({ kind: z.literal('end'), count: minorUnits, amount: minorUnits }),
 ]);
+
+const barcodePayment = z.object({
+  kind: z.literal('barcode_payment'),
+  id: z.string().min(1),
+  account: z.string(),
+  reference: z.string().regex(/^[0-9A-HJKMNP-TV-Z]{26}$/),
+  barcode: z.string().regex(/^91\d{42}$/),
+  state: z.enum(['preliminary', 'final', 'cancelled']),
+  amount: minorUnits.min(1),
+  currency: z.string(),
+  paid_at: z.iso.datetime(),
+  final_at: z.iso.datetime().nullable(),
+});
+
+const barcodeNews = z.discriminatedUnion('kind', [
+  barcodePayment,
+  z.object({ kind: z.literal('end'), count: minorUnits, amount: minorUnits }),
+]);
+
+function paymentOf(told: z.infer<typeof barcodePayment>): BarcodePayment {
+  const { id, reference, barcode, state, amount, currency, paid_at: paidAt, final_at: finalAt } = told;
+  return { reference, gatewayChargeId: id, barcode, state, amount, currency, paidAt, finalAt };
+}
 
 /** What one HTTP call came to. `not_sent`: no byte left, so nothing can have happened. */
 type Exchange =
@@ -278,6 +303,7 @@ export function simulatorGateway(options: SimulatorGatewayOptions): Gateway & { 
     notFoundConclusiveAfterMs: options.notFoundConclusiveAfterMs ?? 60_000,
     comparesRequests: true,
     callDeadlineMs: options.callDeadlineMs ?? 10_000,
+    pageMethods: ['card', 'wallet'],
   };
 
   async function exchange(
@@ -366,6 +392,40 @@ export function simulatorGateway(options: SimulatorGatewayOptions): Gateway & { 
     semantics,
     close: () => agent.destroy(),
 
+    barcodes: {
+      newsDays: 1,
+
+      async lookup(account, reference, signal): Promise<BarcodeAnswer> {
+        const path = `/v1/barcode-payments/${pathOf(account, reference)}`;
+        const answer = await exchange('GET', path, signal, null, null);
+        if (answer.kind !== 'answered') return { kind: 'unknown', why: answer.why };
+        if (answer.status === 404 && refusal.safeParse(answer.body).success) return { kind: 'not_found' };
+        const told = barcodePayment.safeParse(answer.body);
+        const fits =
+          answer.status === 200 &&
+          told.success &&
+          told.data.account === account &&
+          told.data.reference === reference;
+        return fits
+          ? { kind: 'found', payment: paymentOf(told.data) }
+          : { kind: 'unknown', why: whyUnknown(answer) };
+      },
+
+      async *news(account, from, until, signal): AsyncGenerator<BarcodePayment> {
+        const response = await request(
+          `${baseUrl}/v1/barcode-payments?${new URLSearchParams({ account, from, until })}`,
+          { dispatcher: agent, method: 'GET', headers: { authorization }, signal },
+        );
+        if (response.statusCode !== 200) {
+          await response.body.dump();
+          throw new Error(`news of barcodes refused: ${response.statusCode}`);
+        }
+        for await (const told of linesToTheEnd('news of barcodes', response.body, barcodeNews)) {
+          yield paymentOf(told);
+        }
+      },
+    },
+
     async charge(charge, signal): Promise<ChargeAnswer> {
       const answer = await exchange(
         'POST',
@@ -407,6 +467,7 @@ export function simulatorGateway(options: SimulatorGatewayOptions): Gateway & { 
           return_url: page.returnUrl,
           language: page.language,
           merchant_name: page.merchantName,
+          method: page.method,
           save_method: page.saveMethod,
           expires_at: page.expiresAt,
           metadata: { invoice_id: page.invoiceId },
@@ -599,7 +660,7 @@ async function* linesToTheEnd<Line extends { kind: string; amount: number }>(
       continue;
     }
     count += 1;
-    amount += line.kind === 'charge' || line.kind === 'capture' ? line.amount : -line.amount;
+    amount += line.kind === 'refund' || line.kind === 'chargeback' ? -line.amount : line.amount;
     yield line;
   }
   if (!ended) throw new Error(`${what}: cut off before its end`);

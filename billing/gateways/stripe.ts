@@ -100,6 +100,7 @@ export function stripeGateway(options: StripeGatewayOptions): Gateway & { close(
     notFoundConclusiveAfterMs: 600_000,
     comparesRequests: true,
     callDeadlineMs: options.callDeadlineMs ?? 20_000,
+    pageMethods: ['card'],
   };
 
   interface Account {
@@ -336,6 +337,7 @@ export function stripeGateway(options: StripeGatewayOptions): Gateway & { close(
   return {
     name: 'stripe',
     semantics,
+    barcodes: null,
     close: () => http.close(),
 
     async charge(request, signal): Promise<ChargeAnswer> {

@@ -362,7 +362,7 @@ export const customerCreditViolations = `
 
 /**
  * Of each merchant: what lies at the gateway by the ledger, and the payments that no payout has taken. Events whose causes
- * are of the ledger alone (refunds, chargebacks, a barcode's confirmation) are counted on both sides.
+ * are of the ledger alone (refunds, chargebacks) are counted on both sides.
  */
 export const clearingViolations = `
   select merchant_id, currency as subject,
@@ -370,7 +370,7 @@ export const clearingViolations = `
   from (
     select merchant_id, currency,
            case when debit = 'gateway_clearing' then amount else -amount end as ledger,
-           case when event in ('paid', 'overpaid', 'paid_after_return', 'payout', 'fee', 'fee_tax') then 0
+           case when event in ('paid', 'preliminary_confirmed', 'overpaid', 'paid_after_return', 'payout', 'fee', 'fee_tax') then 0
                 when debit = 'gateway_clearing' then amount else -amount end as cached
     from transfers where debit = 'gateway_clearing' or credit = 'gateway_clearing'
     union all

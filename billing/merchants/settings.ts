@@ -52,6 +52,8 @@ export interface MerchantSettings {
     brand: { color: string; logo?: string | null };
     /** Wrong answers to `ask` within an hour before somebody is told. Absent in settings of before. */
     failureBudget?: number;
+    /** Null: none can be made. Absent in settings that were applied before the key was known. */
+    barcode?: BarcodeSettings | null;
   };
   autopay: { debitDay: DebitDay; directDebit: DirectDebitSettings | null };
   dunning: {
@@ -84,6 +86,14 @@ const defaultGates: GateSettings = { fileTimes: 5, billTimes: 10, twice: true };
 
 export function gatesOf(settings: Pick<MerchantSettings, 'gates'>): GateSettings {
   return settings.gates ?? defaultGates;
+}
+
+/** As the agency gave them to the merchant. */
+export interface BarcodeSettings {
+  /** 6 digits. */
+  issuer: string;
+  companyCode: string;
+  numberDigits: number;
 }
 
 /** What the gateway takes for a charge: percent of the amount, and tax in percent of that; each rounded down to a yen. */
@@ -339,6 +349,15 @@ const settingsSchema = z.strictObject({
           logo: logo.optional(),
         })
         .prefault({}),
+      barcode: z
+        .strictObject({
+          issuer: digits(6),
+          company_code: z
+            .string({ error: quoted('the code') })
+            .regex(/^\d{1,15}$/, 'must be 1 to 15 digits, in quotes'),
+          number_digits: wholeNumber(6, 20).default(10),
+        })
+        .optional(),
     })
     .prefault({}),
   autopay: z
@@ -715,6 +734,10 @@ function judgeRest(read: Read, refuse: Say, warn: Say): void {
   }
   repeated(notify.languages, 'notify.languages', refuse);
   repeated(checkout.methods, 'checkout.methods', refuse);
+  const { barcode } = checkout;
+  if (barcode !== undefined && barcode.company_code.length + barcode.number_digits > 21) {
+    refuse('checkout.barcode.number_digits', 'and company_code have 21 digits together at most');
+  }
   if (notify.languages.includes('en') && read.name.en === undefined) {
     refuse('name.en', 'is missing although notify.languages has en');
   }
@@ -889,6 +912,16 @@ function settingsFrom(read: Read, layout: LayoutFile | null): MerchantSettings {
       linkValidDays: read.checkout.link_valid_days,
       brand: { color: read.checkout.brand.color, logo: read.checkout.brand.logo ?? null },
       failureBudget: read.checkout.failure_budget,
+      // Left out where it is not set, as below.
+      ...(read.checkout.barcode === undefined
+        ? {}
+        : {
+            barcode: {
+              issuer: read.checkout.barcode.issuer,
+              companyCode: read.checkout.barcode.company_code,
+              numberDigits: read.checkout.barcode.number_digits,
+            },
+          }),
     },
     autopay: {
       debitDay: read.autopay.debit_day,

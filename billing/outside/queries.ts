@@ -129,7 +129,7 @@ const compared = `
            || ', our charge is ' || l.state
   from captured l
   where l.known_id is not null and l.refunded < l.amount
-    and l.state not in ('processing', 'requires_action', 'unknown')
+    and l.state not in ('processing', 'requires_action', 'unknown', 'preliminary')
     and not exists (select from payments p where p.merchant_id = $1 and p.id = l.known_id)
   union all
   select 9, $1, 'charge', p.id::text, 'paid ' || p.collected_on || ' here, and not in the gateway’s list'

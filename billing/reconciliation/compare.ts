@@ -111,6 +111,12 @@ const calls = [
     kinds: ['fee_differs'] as FindingKind[],
     effect: 'bills go on',
   },
+  {
+    cause: 'BARCODE_NOT_CONFIRMED ',
+    level: 'daily',
+    kinds: ['preliminary_not_confirmed'] as FindingKind[],
+    effect: 'only the bills themselves wait',
+  },
 ] as const;
 
 /** Calls a person for what is open and was not told yet, and closes the alerts of days where nothing is open any more. */

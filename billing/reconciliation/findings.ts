@@ -71,6 +71,13 @@ export const findingRules = {
     byHand: 'find out who made it, and tell the merchant',
     ...holdsAll,
   },
+  preliminary_not_confirmed: {
+    owner: 'gateway',
+    means: 'a shop told of a payment two weeks ago, and it is neither certain nor taken back',
+    settlesItself: 'the money is certain, or the shop takes its word back',
+    byHand: 'ask the agency what became of the payment; the bill stays locked meanwhile',
+    ...holdsNothing,
+  },
   fee_differs: {
     owner: 'gateway',
     means: 'the fee is not the one agreed (`gateway.fee` in the settings)',

@@ -299,6 +299,11 @@ export async function contradictedFindings(
      join charges c on c.merchant_id = $1 and c.id = o.charge_id and c.state = 'succeeded'
      where o.kind = 'not_booked'
      union all
+     select o.id, 'the payment is ' || case c.state when 'succeeded' then 'certain' else 'taken back' end
+     from open o
+     join charges c on c.merchant_id = $1 and c.id = o.charge_id and c.state <> 'preliminary'
+     where o.kind = 'preliminary_not_confirmed'
+     union all
      select o.id, 'the charge is known here by now'
      from open o
      join charges c on c.merchant_id = $1 and c.id = o.charge_id
@@ -605,8 +610,11 @@ export async function watermarkFacts(
   openSince: string,
 ): Promise<WatermarkFacts> {
   const [row] = await tx.query<WatermarkFacts>(
-    `select (select min(locked_at) from collection_locks
-             where merchant_id = $1 and locked_at >= $3::timestamptz) as oldest_open_at,
+    `select (select min(l.locked_at) from collection_locks l
+             join charges c on c.merchant_id = l.merchant_id and c.id = l.charge_id
+               -- A shop's word: its day in the reports is still to come.
+               and c.state <> 'preliminary'
+             where l.merchant_id = $1 and l.locked_at >= $3::timestamptz) as oldest_open_at,
             (select min(report_date) from findings
              where merchant_id = $1 and source = 'report' and gateway = $2 and state = 'open'
                and kind = any($4::text[])) as differs_from`,

@@ -3,7 +3,7 @@ import type { Tx } from '../db.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import { completeTo, merchantSince, raiseWatermark, storedReports, watermarkFacts } from './queries.ts';
 
-/** Cards are the one way to pay that is reported here. */
+/** The settlement reports; what shops say has a watermark of its own. */
 export const reportedMethod = 'card';
 
 /** The day on which reports begin for a merchant. */

@@ -1,5 +1,6 @@
 import { Temporal } from 'temporal-polyfill';
 import type { Learned } from '../charges/charge.ts';
+import { askAboutPreliminaryHours } from '../charges/cover.ts';
 import type { Gateway, GatewaySemantics, LookupAnswer } from '../gateways/gateway.ts';
 import { referenceOf } from '../ids.ts';
 import type { Clock } from '../ports.ts';
@@ -17,7 +18,11 @@ const backOffMinutes = [1, 2, 5, 15, 60];
 /** A customer who confirms in the page's last second still needs the gateway's answer. */
 const pageGraceMs = 60_000;
 
-export function nextAskAt(charge: Pick<OpenCharge, 'asks'>, now: Temporal.Instant): Temporal.Instant {
+export function nextAskAt(
+  charge: Pick<OpenCharge, 'asks' | 'state'>,
+  now: Temporal.Instant,
+): Temporal.Instant {
+  if (charge.state === 'preliminary') return now.add({ hours: askAboutPreliminaryHours });
   const minutes = backOffMinutes[Math.min(charge.asks, backOffMinutes.length - 1)] ?? 60;
   return now.add({ minutes });
 }

@@ -1,12 +1,12 @@
 import { type Act, instantText, monthOf } from '../acts/act.ts';
-import type { ChargeState } from '../charges/charge.ts';
+import type { ChargeOrigin, ChargeState } from '../charges/charge.ts';
 import type { Db, Tx } from '../db.ts';
 import { isHeld } from '../holds/queries.ts';
 
 export interface OpenCharge {
   id: string;
   state: ChargeState;
-  origin: 'link' | 'auto';
+  origin: ChargeOrigin;
   gateway: string;
   amount: number;
   currency: string;
@@ -131,6 +131,8 @@ export async function standingStill(
        join invoices i on i.merchant_id = l.merchant_id and i.id = l.invoice_id
        left join checkout_sessions s on s.merchant_id = c.merchant_id and s.id = c.session_id
        where l.merchant_id = $1
+         -- A shop's word is made certain in days: reconcile tells of those that are not.
+         and c.state <> 'preliminary'
          -- A page that waits for its customer is in order until it ends.
          and case when c.state = 'requires_action' and s.expires_at is not null then s.expires_at < $2::timestamptz
                   else c.started_at < $2::timestamptz or c.asks >= $3::int end

@@ -1,3 +1,4 @@
+import { learnPayments } from '../barcodes/learn.ts';
 import { learnFromGateway } from '../checkout/learn.ts';
 import type { CheckoutPorts } from '../checkout/start.ts';
 import type { Db } from '../db.ts';
@@ -14,12 +15,13 @@ export async function handleWebhooks(
 ): Promise<number> {
   const charges = new Map(events.map((event) => [event.event_id, idBehind(event.reference)]));
   const chargeIds = [...new Set([...charges.values()].filter((id) => id !== null))];
+  const unheard = await learnPayments(db, ports, merchant, chargeIds);
   const learned = await learnFromGateway(db, ports, merchant, chargeIds, 'webhook');
   const states = new Map(learned.charges.map((charge) => [charge.charge_id, charge.state]));
   // An event that the gateway could not be asked about stays in the inbox.
   const handled = events.flatMap((event) => {
     const chargeId = charges.get(event.event_id) ?? '';
-    if (learned.unanswered.has(chargeId)) return [];
+    if (learned.unanswered.has(chargeId) || unheard.has(chargeId)) return [];
     return [{ eventId: event.event_id, result: states.get(chargeId) ?? 'no_such_charge' }];
   });
   await db.transaction((tx) => markHandled(tx, merchant.id, ports.gateway.name, handled, ports.clock.now()), {

@@ -457,7 +457,9 @@ export function simulatedGateway(baton: Baton, self: Mortal, faults: Faults, tru
       notFoundConclusiveAfterMs,
       comparesRequests: true,
       callDeadlineMs,
+      pageMethods: ['card', 'wallet'],
     },
+    barcodes: null,
 
     async charge(request) {
       const fault = faults.draw(

@@ -123,7 +123,14 @@ async function captures(ofReference: string): Promise<number> {
   return rows[0]?.count ?? 0;
 }
 
-async function openPage(change: { saveMethod?: boolean; language?: 'ja' | 'en'; expiresInMs?: number } = {}) {
+async function openPage(
+  change: {
+    method?: 'card' | 'wallet';
+    saveMethod?: boolean;
+    language?: 'ja' | 'en';
+    expiresInMs?: number;
+  } = {},
+) {
   const ofReference = reference();
   const opened = await gateway.openHostedPage(
     {
@@ -135,6 +142,7 @@ async function openPage(change: { saveMethod?: boolean; language?: 'ja' | 'en'; 
       returnUrl: 'http://pay.example.test/return/abc',
       language: change.language ?? 'en',
       merchantName: 'Tepid <Water> & Co.',
+      method: change.method ?? 'card',
       saveMethod: change.saveMethod ?? false,
       expiresAt: new Date(nowMs + (change.expiresInMs ?? HOUR)).toISOString(),
     },
@@ -457,6 +465,7 @@ describe('the hosted page', () => {
       returnUrl: 'https://pay.example.test/r',
       language: 'en' as const,
       merchantName: 'Gas',
+      method: 'card' as const,
       saveMethod: false,
       expiresAt: new Date(nowMs + HOUR).toISOString(),
     };

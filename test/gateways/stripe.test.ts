@@ -81,6 +81,7 @@ const pageOf = (change: Partial<Parameters<Gateway['openHostedPage']>[0]> = {}) 
   returnUrl: 'https://pay.example.test/r/abc',
   language: 'ja' as const,
   merchantName: 'みなとガス',
+  method: 'card' as const,
   saveMethod: false,
   expiresAt: clock.now().add({ minutes: 30 }).toString({ smallestUnit: 'millisecond' }),
   ...change,

@@ -44,11 +44,13 @@ describe('the sample merchants', () => {
     const { settings, warnings } = sample('minato-gas');
     expect(warnings).toEqual([]);
     const byDefault = parseMerchantSettings(minimal(), around).settings;
-    const brand = { ...settings.checkout.brand, logo: null };
+    // What an agency gives a merchant has no default.
+    const { barcode, ...checkout } = settings.checkout;
+    expect(barcode).toEqual({ issuer: '929023', companyCode: '10001', numberDigits: 10 });
     expect(byDefault).toEqual({
       ...settings,
       exchange: { ...byDefault.exchange },
-      checkout: { ...settings.checkout, brand },
+      checkout: { ...checkout, brand: { ...checkout.brand, logo: null } },
     });
     expect(settings.checkout.brand.logo).toMatch(/^<svg /);
     expect(settings.notify).toEqual({

@@ -1,12 +1,14 @@
 import type { VNode } from 'preact';
 import type { BillRow } from '../../billing/checkout/bill.ts';
 import { endOf } from '../../billing/checkout/check-last-four.ts';
+import type { PayMethod } from '../../billing/checkout/methods.ts';
 import type { TaxLine } from '../../billing/checkout/queries.ts';
 import type { BillView } from '../../billing/checkout/view-bill.ts';
 import type { Merchant } from '../../billing/merchants/merchant.ts';
 import { paths } from '../paths.ts';
 import { type Language, longDate, longMonth, money, texts } from '../texts.ts';
 import type { Visit } from '../visit.ts';
+import { OtherMethods } from './barcode.tsx';
 import { document } from './layout.tsx';
 
 export interface BillPage {
@@ -15,12 +17,21 @@ export interface BillPage {
   /** YYYY-MM-DD, the merchant's. */
   today: string;
   otherLanguageUrl: string;
+  /** The ways to pay that are offered; those of a bill that cannot be paid are of no interest. */
+  methods?: readonly PayMethod[];
   /** The gateway could not be reached: when the visitor may come back, `10:15`. */
   gatewayDownUntil?: string;
 }
 
 /** The bill that can be paid, or whose payment is under way on the gateway's page. */
-export function billPage({ view, visit, today, otherLanguageUrl, gatewayDownUntil }: BillPage): string {
+export function billPage({
+  view,
+  visit,
+  today,
+  otherLanguageUrl,
+  gatewayDownUntil,
+  methods = ['card'],
+}: BillPage): string {
   const { bill, merchant, state, taxLines } = view;
   const { language } = visit;
   const words = texts[language];
@@ -41,31 +52,46 @@ export function billPage({ view, visit, today, otherLanguageUrl, gatewayDownUnti
         <Facts bill={bill} language={language} isKnown={isKnown(view)} />
         <Taxes bill={bill} lines={taxLines} language={language} isKnown={isKnown(view)} />
       </section>
-      <form class="card" method="post" action={paths.pay.of(visit.id)}>
-        {state === 'in_payment' ? (
-          <GoOn bill={bill} language={language} />
-        ) : (
-          <Enrol bill={bill} merchant={merchant} language={language} isKnown={isKnown(view)} />
-        )}
-        <button type="submit">
-          {state === 'in_payment' ? words.goOn : words.pay(money(bill.amount, bill.currency, language))}
-        </button>
-        <p class="secure">
-          <svg
-            width="18"
-            height="18"
-            viewBox="0 0 24 24"
-            fill="none"
-            stroke="currentColor"
-            stroke-width="2"
-            aria-hidden="true"
-          >
-            <rect x="5" y="11" width="14" height="9" rx="2" />
-            <path d="M8 11V8a4 4 0 0 1 8 0v3" />
-          </svg>
-          <span>{words.secure}</span>
-        </p>
-      </form>
+      {(methods.includes('card') || state === 'in_payment') && (
+        <form
+          class="card"
+          method="post"
+          action={
+            bill.session_method === 'wallet' && state === 'in_payment'
+              ? paths.payBy.of(visit.id, 'wallet')
+              : paths.pay.of(visit.id)
+          }
+        >
+          {state === 'in_payment' ? (
+            <GoOn bill={bill} language={language} />
+          ) : (
+            <Enrol bill={bill} merchant={merchant} language={language} isKnown={isKnown(view)} />
+          )}
+          <button type="submit">
+            {state === 'in_payment' ? words.goOn : words.pay(money(bill.amount, bill.currency, language))}
+          </button>
+          <p class="secure">
+            <svg
+              width="18"
+              height="18"
+              viewBox="0 0 24 24"
+              fill="none"
+              stroke="currentColor"
+              stroke-width="2"
+              aria-hidden="true"
+            >
+              <rect x="5" y="11" width="14" height="9" rx="2" />
+              <path d="M8 11V8a4 4 0 0 1 8 0v3" />
+            </svg>
+            <span>{words.secure}</span>
+          </p>
+        </form>
+      )}
+      <OtherMethods
+        methods={methods.filter((method) => state === 'owed' || method !== bill.session_method)}
+        visit={visit}
+        language={language}
+      />
       {!visit.checked && (
         <p class="aside">
           <a href={paths.notMine.of(visit.id)}>{words.notMine}</a>

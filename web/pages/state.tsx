@@ -6,6 +6,7 @@ export type PageState =
   | 'paid'
   | 'already_paid'
   | 'waiting'
+  | 'paid_at_shop'
   | 'unfinished'
   | 'not_paid'
   | 'cancelled'
@@ -39,6 +40,7 @@ export function statePage(page: {
       paid: ['good', words.paidTitle, words.paidText],
       already_paid: ['good', words.paidBefore, words.paidText],
       waiting: ['wait', words.waitingTitle, words.waitingText],
+      paid_at_shop: ['good', words.paidAtShopTitle, words.paidAtShopText],
       unfinished: ['wait', words.unfinishedTitle, words.unfinishedText],
       not_paid: ['bad', words.notPaidTitle, words.notPaidText],
       cancelled: ['plain', words.cancelledTitle, words.cancelledText],

@@ -77,6 +77,7 @@ const pageRequest = z.strictObject({
   return_url: z.url({ protocol: /^https?$/ }),
   language: z.enum(['ja', 'en']),
   merchant_name: z.string().min(1).max(200),
+  method: z.enum(['card', 'wallet']).default('card'),
   save_method: z.boolean(),
   expires_at: z.iso.datetime({ offset: true }),
   metadata,
@@ -162,6 +163,7 @@ async function chargeOffSession(
           amount: request.amount,
           currency: request.currency,
           origin: 'off_session',
+          method: 'card',
           gatewayCode: charge.codes?.gatewayCode ?? null,
           networkCode: charge.codes?.networkCode ?? null,
           adviceCode: charge.codes?.adviceCode ?? null,
@@ -313,6 +315,7 @@ export function chargeRoutes(app: FastifyInstance, simulation: Simulation): void
       returnUrl: wanted.return_url,
       language: wanted.language,
       merchantName: wanted.merchant_name,
+      method: wanted.method,
       saveMethod: wanted.save_method,
       expiresAt: new Date(wanted.expires_at),
     });

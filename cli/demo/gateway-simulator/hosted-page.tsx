@@ -45,6 +45,10 @@ const WORDS = {
     expired: 'このページの有効期限が切れました。',
     missing: 'ページが見つかりません。',
     unavailable: 'ただいまご利用いただけません。しばらくしてからもう一度お試しください。',
+    wallet: 'スマホ決済でのお支払い',
+    walletText: 'スマホ決済のアプリで内容を確認し、支払いを承認してください。',
+    approve: '承認して支払う',
+    decline: '残高不足で失敗する',
     challenge: '本人認証(3Dセキュア)',
     challengeText: (last: string) => `末尾 ${last} のカードの発行会社による確認です。`,
     succeed: '認証に成功する',
@@ -62,6 +66,7 @@ const WORDS = {
       expired_card: 'カードの有効期限が切れています。',
       incorrect_cvc: 'セキュリティコードが違います。',
       authentication_failed: '本人認証ができませんでした。',
+      wallet_declined: 'スマホ決済の残高不足のため、お支払いできませんでした。',
       other: 'カード会社の判断により、お支払いできませんでした。',
     },
   },
@@ -80,6 +85,10 @@ const WORDS = {
     expired: 'This page has expired.',
     missing: 'There is no such page.',
     unavailable: 'Not available at the moment. Please try again in a while.',
+    wallet: 'Pay by wallet',
+    walletText: 'Check the amount in the app of your wallet and approve the payment.',
+    approve: 'Approve and pay',
+    decline: 'Fail for lack of balance',
     challenge: 'Cardholder check (3-D Secure)',
     challengeText: (last: string) => `The issuer of the card ending in ${last} asks who you are.`,
     succeed: 'Pass the check',
@@ -97,6 +106,7 @@ const WORDS = {
       expired_card: 'The card has expired.',
       incorrect_cvc: 'The security code is wrong.',
       authentication_failed: 'The cardholder check failed.',
+      wallet_declined: 'The wallet has not enough balance.',
       other: 'The card issuer declined the payment.',
     },
   },
@@ -213,6 +223,68 @@ export function cardForm(
         </button>
       </form>
       <Demo language={hosted.language} />
+    </>,
+  );
+}
+
+/** The wallet's own approval, on a page instead of in an app. */
+export function walletForm(hosted: HostedPage, declinedCode: string | null): string {
+  const words = WORDS[hosted.language];
+  const amount = money(hosted.amount, hosted.currency, hosted.language);
+  return page(
+    hosted.language,
+    words.wallet,
+    <>
+      <h1>{hosted.merchantName}</h1>
+      <p class="amount">{amount}</p>
+      {declinedCode !== null && (
+        <p class="notice" role="alert" data-code={declinedCode}>
+          {words.declined.wallet_declined}
+        </p>
+      )}
+      <p>{words.walletText}</p>
+      <form method="post" action={`/pay/${hosted.id}`}>
+        <button type="submit" name="result" value="approve">
+          {words.approve}
+        </button>
+        <button type="submit" name="result" value="decline" class="quiet">
+          {words.decline}
+        </button>
+      </form>
+      <form method="post" action={`/pay/${hosted.id}/cancel`}>
+        <button type="submit" class="quiet">
+          {words.cancel}
+        </button>
+      </form>
+      <p class="demo">{words.demo}</p>
+    </>,
+  );
+}
+
+/** The register of a shop: what a cashier's scanner would read is typed in. */
+export function counterPage(shown: string | { amount: number; receipt: string } | null): string {
+  return page(
+    'en',
+    'A shop’s register',
+    <>
+      <h1>A shop’s register</h1>
+      {typeof shown === 'string' && (
+        <p class="notice" role="alert" data-code={shown}>
+          The register refuses it: {shown.replaceAll('_', ' ')}
+        </p>
+      )}
+      {shown !== null && typeof shown === 'object' && (
+        <p class="notice" data-receipt={shown.receipt}>
+          {money(shown.amount, 'JPY', 'en')} received. Receipt {shown.receipt}
+        </p>
+      )}
+      <form method="post" action="/counter">
+        <label for="account">Merchant</label>
+        <input id="account" name="account" maxLength={64} required />
+        <label for="barcode">44 digits of the barcode</label>
+        <input id="barcode" name="barcode" inputmode="numeric" maxLength={80} required />
+        <button type="submit">Pay in cash</button>
+      </form>
     </>,
   );
 }

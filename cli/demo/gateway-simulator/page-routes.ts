@@ -9,6 +9,7 @@ import {
   messagePage,
   pageHeaders,
   testCardsPage,
+  walletForm,
 } from './hosted-page.tsx';
 import {
   beginChallenge,
@@ -48,7 +49,9 @@ export function pageRoutes(app: FastifyInstance, simulation: Simulation): void {
   async function form(reply: FastifyReply, page: HostedPage, problem: FormProblem | null, status = 200) {
     const last = await latestCharge(pool, page.account, page.reference);
     const declinedCode = last?.state === 'failed' ? (last.gatewayCode ?? 'other') : null;
-    return html(reply, status, page.returnUrl, cardForm(page, { problem, declinedCode }));
+    const shown =
+      page.method === 'wallet' ? walletForm(page, declinedCode) : cardForm(page, { problem, declinedCode });
+    return html(reply, status, page.returnUrl, shown);
   }
 
   /** Back to the merchant if the page is paid (this request or another of the same double click), else its end. */
@@ -60,7 +63,13 @@ export function pageRoutes(app: FastifyInstance, simulation: Simulation): void {
     return html(reply, 410, page.returnUrl, endedPage(page));
   }
 
-  async function capture(page: HostedPage, challengeId: string | null, card: TestCard, expires: string) {
+  async function capture(
+    page: HostedPage,
+    challengeId: string | null,
+    /** Null: a wallet. */
+    card: TestCard | null,
+    expires: string,
+  ) {
     try {
       await effects.run(async () =>
         captureOnPage(
@@ -68,7 +77,7 @@ export function pageRoutes(app: FastifyInstance, simulation: Simulation): void {
           page.id,
           challengeId,
           newCharge(card, null),
-          page.saveMethod ? saveCard(card, expires) : null,
+          page.saveMethod && card !== null ? saveCard(card, expires) : null,
           await now(),
           planWebhook(settings),
         ),
@@ -93,6 +102,14 @@ export function pageRoutes(app: FastifyInstance, simulation: Simulation): void {
     const page = await currentPage(pool, { id: request.params.id }, time);
     if (page === null) return missing(reply);
     if (!isLive(page)) return afterwards(reply, page.id);
+    if (page.method === 'wallet') {
+      if (field(request.body, 'result') === 'approve') await capture(page, null, null, '');
+      else {
+        const codes = { gatewayCode: 'wallet_declined', networkCode: null, adviceCode: null };
+        await declineOnPage(pool, page.id, null, newCharge(null, codes), time);
+      }
+      return afterwards(reply, page.id);
+    }
 
     const card = cardByPan(field(request.body, 'number').replaceAll(/[\s-]/g, ''));
     const expires = expiryOf(field(request.body, 'expires'), time.getTime());

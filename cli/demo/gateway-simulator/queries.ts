@@ -10,7 +10,8 @@ export interface ChargeRow {
   account: string;
   reference: string;
   state: ChargeState;
-  origin: 'off_session' | 'hosted_page';
+  origin: 'off_session' | 'hosted_page' | 'counter';
+  method: 'card' | 'wallet' | 'barcode';
   amount: number;
   currency: string;
   network: string | null;
@@ -45,6 +46,7 @@ export interface HostedPage {
   returnUrl: string;
   language: 'ja' | 'en';
   merchantName: string;
+  method: 'card' | 'wallet';
   saveMethod: boolean;
   expiresAt: Date;
   challengeId: string | null;
@@ -84,7 +86,7 @@ export interface NewCharge {
 }
 
 const CHARGE_COLUMNS = `
-  c.sequence::float8 as sequence, c.id, c.account, c.reference, c.state, c.origin, c.amount::float8 as amount,
+  c.sequence::float8 as sequence, c.id, c.account, c.reference, c.state, c.origin, c.method, c.amount::float8 as amount,
   c.currency, c.network, c.last_four as "lastFour", c.gateway_code as "gatewayCode",
   c.network_code as "networkCode", c.advice_code as "adviceCode", c.created_at as "createdAt",
   c.captured_at as "capturedAt",
@@ -94,7 +96,7 @@ const CHARGE_COLUMNS = `
 
 const PAGE_COLUMNS = `
   id, account, reference, invoice_id as "invoiceId", fingerprint, state, amount::float8 as amount, currency, return_url as "returnUrl", language,
-  merchant_name as "merchantName", save_method as "saveMethod", expires_at as "expiresAt",
+  merchant_name as "merchantName", method, save_method as "saveMethod", expires_at as "expiresAt",
   challenge_id as "challengeId", challenge_card as "challengeCard",
   challenge_card_expires as "challengeCardExpires"`;
 
@@ -257,6 +259,7 @@ export interface CaptureRow {
   invoiceId: string | null;
   amount: number;
   currency: string;
+  method: ChargeRow['method'];
   capturedAt: Date;
   /** How much of it went back. */
   refunded: number;
@@ -272,7 +275,7 @@ export async function capturesBetween(
   limit: number,
 ): Promise<CaptureRow[]> {
   const { rows } = await pool.query<CaptureRow>(
-    `select sequence::float8 as sequence, id, reference, invoice_id as "invoiceId", amount::float8 as amount, currency,
+    `select sequence::float8 as sequence, id, reference, invoice_id as "invoiceId", amount::float8 as amount, currency, method,
             captured_at as "capturedAt",
             coalesce((select sum(r.amount) from gateway_simulator.refunds r where r.charge_id = charges.id), 0)::float8 as refunded
      from gateway_simulator.charges
@@ -323,8 +326,8 @@ export async function openPage(
   await pool.query(
     `insert into gateway_simulator.hosted_pages
        (id, account, reference, fingerprint, state, amount, currency, return_url, language, merchant_name,
-        save_method, expires_at, invoice_id)
-     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+        save_method, expires_at, invoice_id, method)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
      on conflict (account, reference) do nothing`,
     [
       page.id,
@@ -340,6 +343,7 @@ export async function openPage(
       page.saveMethod,
       page.expiresAt,
       page.invoiceId,
+      page.method,
     ],
   );
   const { rows } = await pool.query<HostedPage>(
@@ -443,7 +447,7 @@ export async function captureOnPage(
        where id = $1 and expires_at > $6
          and case when $2::text is null then state = any('{open,challenge}')
                   else state = 'challenge' and challenge_id = $2 end
-       returning account, reference, invoice_id, amount, currency, save_method
+       returning account, reference, invoice_id, amount, currency, save_method, method
      ), saved as (
        insert into gateway_simulator.saved_cards
          (token, account, card_name, brand, last_four, expires, network_transaction_id, three_ds_eci)
@@ -453,9 +457,9 @@ export async function captureOnPage(
        returning token
      ), charge as (
        insert into gateway_simulator.charges
-         (id, account, reference, invoice_id, state, origin, amount, currency, network, last_four, saved_token,
+         (id, account, reference, invoice_id, state, origin, method, amount, currency, network, last_four, saved_token,
           created_at, captured_at)
-       select $3, account, reference, invoice_id, 'succeeded', 'hosted_page', amount, currency, $4, $5,
+       select $3, account, reference, invoice_id, 'succeeded', 'hosted_page', method, amount, currency, $4, $5,
               (select token from saved), $6, $6
        from page
        returning account, reference
@@ -502,12 +506,12 @@ export async function declineOnPage(
        where id = $1
          and case when $2::text is null then state = any('{open,challenge}')
                   else state = 'challenge' and challenge_id = $2 end
-       returning account, reference, amount, currency
+       returning account, reference, amount, currency, method
      )
      insert into gateway_simulator.charges
-       (id, account, reference, state, origin, amount, currency, network, last_four,
+       (id, account, reference, state, origin, method, amount, currency, network, last_four,
         gateway_code, network_code, advice_code, created_at)
-     select $3, account, reference, 'failed', 'hosted_page', amount, currency, $4, $5, $6, $7, $8, $9
+     select $3, account, reference, 'failed', 'hosted_page', method, amount, currency, $4, $5, $6, $7, $8, $9
      from page`,
     [
       pageId,
@@ -661,4 +665,123 @@ export async function refundsBetween(
     [account, from, until],
   );
   return rows;
+}
+
+export interface CounterPayment {
+  id: string;
+  account: string;
+  reference: string;
+  barcode: string;
+  amount: number;
+  currency: string;
+  shop: string;
+  paidAt: Date;
+  finalAt: Date;
+  cancelledAt: Date | null;
+}
+
+const COUNTER_COLUMNS = `id, account, reference, barcode, amount::float8 as amount, currency, shop, paid_at as "paidAt",
+  final_at as "finalAt", cancelled_at as "cancelledAt"`;
+
+export async function insertCounterPayment(
+  pool: Pool,
+  payment: CounterPayment,
+  webhook: WebhookPlan,
+): Promise<void> {
+  await pool.query(
+    `with paid as (
+       insert into gateway_simulator.counter_payments
+         (id, account, reference, barcode, amount, currency, shop, paid_at, final_at)
+       values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+       returning account, reference
+     )
+     insert into gateway_simulator.webhooks (id, account, reference, kind, created_at, copies, due_at, settled)
+     select $10, account, reference, 'barcode.preliminary', $8, $11,
+            clock_timestamp() + make_interval(secs => $12::float8 / 1000),
+            case when $12::float8 is null then 'suppressed' end
+     from paid`,
+    [
+      payment.id,
+      payment.account,
+      payment.reference,
+      payment.barcode,
+      payment.amount,
+      payment.currency,
+      payment.shop,
+      payment.paidAt,
+      payment.finalAt,
+      webhook.id,
+      webhook.copies,
+      webhook.dueInMs,
+    ],
+  );
+}
+
+/** Captures what has become final, as of the moment when it did. */
+export async function captureFinalPayments(pool: Pool, now: Date): Promise<void> {
+  await pool.query(
+    `with final as (
+       update gateway_simulator.counter_payments set captured = true
+       where not captured and cancelled_at is null and final_at <= $1
+       returning *
+     )
+     insert into gateway_simulator.charges
+       (id, account, reference, state, origin, method, amount, currency, created_at, captured_at)
+     select id, account, reference, 'succeeded', 'counter', 'barcode', amount, currency, paid_at, final_at from final`,
+    [now],
+  );
+}
+
+export async function counterPayment(
+  pool: Pool,
+  account: string,
+  reference: string,
+): Promise<CounterPayment | null> {
+  const { rows } = await pool.query<CounterPayment>(
+    `select ${COUNTER_COLUMNS} from gateway_simulator.counter_payments where account = $1 and reference = $2`,
+    [account, reference],
+  );
+  return rows[0] ?? null;
+}
+
+/** Payments that were made, became final or were cancelled in a span. */
+export async function counterNews(
+  pool: Pool,
+  account: string,
+  from: Date,
+  until: Date,
+): Promise<CounterPayment[]> {
+  const { rows } = await pool.query<CounterPayment>(
+    `select ${COUNTER_COLUMNS} from gateway_simulator.counter_payments
+     where account = $1
+       and ((paid_at >= $2 and paid_at < $3) or (cancelled_at >= $2 and cancelled_at < $3)
+            or (cancelled_at is null and final_at >= $2 and final_at < $3))
+     order by paid_at, id`,
+    [account, from, until],
+  );
+  return rows;
+}
+
+/** False: it is final, or there is none. */
+export async function cancelCounterPayment(
+  pool: Pool,
+  account: string,
+  reference: string,
+  now: Date,
+  webhook: WebhookPlan,
+): Promise<boolean> {
+  const { rowCount } = await pool.query(
+    `with cancelled as (
+       update gateway_simulator.counter_payments set cancelled_at = $3
+       where account = $1 and reference = $2 and cancelled_at is null and not captured and final_at > $3
+       returning account, reference
+     )
+     insert into gateway_simulator.webhooks (id, account, reference, kind, created_at, copies, due_at, settled)
+     select $4, account, reference, 'barcode.cancelled', $3, $5,
+            clock_timestamp() + make_interval(secs => $6::float8 / 1000),
+            case when $6::float8 is null then 'suppressed' end
+     from cancelled`,
+    [account, reference, now, webhook.id, webhook.copies, webhook.dueInMs],
+  );
+  return rowCount === 1;
 }

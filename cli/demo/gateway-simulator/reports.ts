@@ -94,7 +94,7 @@ export const captureLines = (pool: Pool, account: string, span: Span): AsyncGene
       amount: row.amount,
       currency: row.currency,
       refunded: row.refunded,
-      method: 'card',
+      method: row.method,
       captured_at: row.capturedAt.toISOString(),
     }),
     false,

@@ -7,6 +7,7 @@ import { z } from 'zod';
 import { cardByName, TEST_CARDS } from './cards.ts';
 import { chargeRoutes, refusal } from './charge-routes.ts';
 import { simulatorClock } from './clock.ts';
+import { counterRoutes } from './counter.ts';
 import { messagePage, pageHeaders } from './hosted-page.tsx';
 import { pageRoutes } from './page-routes.ts';
 import { saveCards } from './queries.ts';
@@ -116,7 +117,7 @@ export async function startGatewaySimulator(options: GatewaySimulatorOptions): P
 
   const expected = digest(`Bearer ${options.secret}`);
   let slots = { second: -1, used: 0 };
-  const isBrowserPath = (path: string) => /^\/(pay|acs|test-cards)(\/|$)/.test(path);
+  const isBrowserPath = (path: string) => /^\/(pay|acs|test-cards|counter)(\/|$)/.test(path);
 
   app.addHook('onRequest', async (request, reply) => {
     const path = request.url.split('?')[0] ?? '';
@@ -155,6 +156,7 @@ export async function startGatewaySimulator(options: GatewaySimulatorOptions): P
   app.get('/health', async () => ({ ok: true }));
   chargeRoutes(app, simulation);
   pageRoutes(app, simulation);
+  counterRoutes(app, simulation);
 
   app.get('/control', async () => settings);
   app.post('/control', async (request, reply) => {

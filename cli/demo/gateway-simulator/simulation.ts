@@ -4,6 +4,7 @@ import type { TestCard } from './cards.ts';
 import type { SimulatorClock } from './clock.ts';
 import {
   type ChargeRow,
+  counterPayment,
   currentPage,
   latestCharge,
   type NewCharge,
@@ -97,7 +98,7 @@ export interface ChargeBody {
   reference: string;
   amount: number | null;
   currency: string | null;
-  method: 'card' | null;
+  method: ChargeRow['method'] | null;
   captured_at: string | null;
   codes: {
     code: string | null;
@@ -143,7 +144,7 @@ export function chargeBody(charge: ChargeRow): ChargeBody {
     reference: charge.reference,
     amount: charge.amount,
     currency: charge.currency,
-    method: 'card',
+    method: charge.method,
     captured_at: charge.capturedAt?.toISOString() ?? null,
     codes:
       charge.state === 'succeeded'
@@ -164,12 +165,18 @@ export async function stateOf(
   account: string,
   reference: string,
 ): Promise<ChargeBody> {
+  const atCounter = await counterPayment(pool, account, reference);
+  if (atCounter !== null && atCounter.cancelledAt !== null) {
+    const codes = { code: 'payment_reversed', network: null, network_code: null, advice_code: null };
+    return { ...nothing, state: 'failed', id: null, account, reference, codes };
+  }
   const page = await currentPage(pool, { account, reference }, new Date(await clock.now()));
   const charge = await latestCharge(pool, account, reference);
   if (charge?.state === 'succeeded') return chargeBody(charge);
   if (page !== null && (page.state === 'open' || page.state === 'challenge')) {
     return { ...nothing, state: 'pending', id: null, account, reference };
   }
+  if (atCounter !== null) return { ...nothing, state: 'pending', id: null, account, reference };
   if (charge !== null) return chargeBody(charge);
   if (page !== null) {
     const codes = { code: `page_${page.state}`, network: null, network_code: null, advice_code: null };

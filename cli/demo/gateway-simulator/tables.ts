@@ -42,6 +42,10 @@ create table if not exists gateway_simulator.charges (
 create unique index if not exists one_capture_per_reference
   on gateway_simulator.charges (account, reference) where state = 'succeeded';
 alter table gateway_simulator.charges add column if not exists invoice_id text;
+alter table gateway_simulator.charges add column if not exists method text not null default 'card';
+alter table gateway_simulator.charges drop constraint if exists charges_origin_check;
+alter table gateway_simulator.charges add constraint charges_origin_check
+  check (origin in ('off_session', 'hosted_page', 'counter'));
 create index if not exists charges_by_reference on gateway_simulator.charges (account, reference);
 create index if not exists captures_by_day
   on gateway_simulator.charges (account, captured_at, sequence) where state = 'succeeded';
@@ -65,6 +69,7 @@ create table if not exists gateway_simulator.hosted_pages (
   unique (account, reference)
 );
 alter table gateway_simulator.hosted_pages add column if not exists invoice_id text;
+alter table gateway_simulator.hosted_pages add column if not exists method text not null default 'card';
 create unique index if not exists hosted_pages_by_challenge on gateway_simulator.hosted_pages (challenge_id);
 
 -- No card number is kept: the name of the test card says what the saved card does.
@@ -104,6 +109,25 @@ create table if not exists gateway_simulator.refunds (
 );
 create index if not exists refunds_by_charge on gateway_simulator.refunds (charge_id);
 create index if not exists refunds_by_day on gateway_simulator.refunds (account, refunded_at, sequence);
+
+-- A barcode paid at a register. Final at its time, unless it was cancelled before.
+create table if not exists gateway_simulator.counter_payments (
+  id text primary key,
+  account text not null,
+  reference text not null,
+  barcode text not null,
+  amount bigint not null check (amount > 0),
+  currency text not null,
+  shop text not null,
+  paid_at timestamptz not null,
+  final_at timestamptz not null,
+  cancelled_at timestamptz check (cancelled_at < final_at),
+  captured boolean not null default false,
+  unique (account, reference)
+);
+create index if not exists counter_payments_to_capture on gateway_simulator.counter_payments (final_at)
+  where not captured and cancelled_at is null;
+create index if not exists counter_payments_by_account on gateway_simulator.counter_payments (account, paid_at);
 
 create table if not exists gateway_simulator.webhooks (
   id text not null primary key,

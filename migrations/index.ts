@@ -9,6 +9,7 @@ import * as kindsGatesAdjustments from './0007-kinds-gates-adjustments.ts';
 import * as recalls from './0008-recalls.ts';
 import * as smsNews from './0009-sms-news.ts';
 import * as temporaryNames from './0010-temporary-names.ts';
+import * as chargeRuns from './0013-charge-runs.ts';
 
 export interface Migration {
   name: string;
@@ -27,4 +28,5 @@ export const migrations: readonly Migration[] = [
   recalls,
   smsNews,
   temporaryNames,
+  chargeRuns,
 ];

@@ -34,6 +34,7 @@ const closedElsewhere = new Set([
   'REFUND_UNKNOWN',
   'FILE_NOT_TAKEN',
   'FILE_LATE',
+  'CHARGES_WAIT',
 ]);
 
 /** Told and closed elsewhere, or by a person alone. */

@@ -490,7 +490,7 @@ export function simulatedGateway(baton: Baton, self: Mortal, faults: Faults, tru
           return { kind: 'unknown', why: '500' };
         case 'rateLimited':
           await back('gateway.charge 429');
-          return { kind: 'not_executed', why: '429', retryAfterMs: 1_000 };
+          return { kind: 'not_executed', why: '429', retryAfterMs: 1_000, tooFast: true };
         default: {
           const answer = await truth.charge(request, false);
           await back(`gateway.charge ${answer.kind}`);

@@ -466,6 +466,55 @@ export async function recentPasses(
   );
 }
 
+export interface RunProgress {
+  state: string;
+  pass: number;
+  outcome: string | null;
+  started_at: string;
+  /** Of the newest pass: bills that its chunks are about, and those of the chunks that are done. */
+  bills: number;
+  bills_done: number;
+  /** Of chunks done in the last seconds of the clock of leases; how many seconds of that the pass has run. */
+  bills_lately: number;
+  seconds_lately: number;
+  /** Processes that hold a chunk now. */
+  workers: number;
+  halt: HaltKind | null;
+  halted_at: string | null;
+  halted_by: string | null;
+}
+
+/** How far the newest pass of a run is; undefined: nobody has asked for one, and nobody has halted it. */
+export async function progressOf(
+  db: Pick<Db, 'query'>,
+  key: RunKey,
+  latelySeconds: number,
+): Promise<RunProgress | undefined> {
+  const [row] = await db.query<RunProgress>(
+    `select coalesce(r.state, 'not asked for') as state, coalesce(r.pass, 0) as pass, p.outcome, p.started_at, c.*,
+            least($4::float8, greatest(extract(epoch from seikyu_now() - p.started_at)::float8, 0)) as seconds_lately,
+            h.kind as halt, h.halted_at, h.halted_by
+     from (select $1::int as merchant_id, $2::text as job, $3::date as business_date) k
+     left join runs r using (merchant_id, job, business_date)
+     left join run_passes p on p.merchant_id = $1 and p.job = $2 and p.business_date = $3::date and p.pass = r.pass
+     left join lateral (
+       select h.kind, h.halted_at, h.halted_by from run_halts h
+       where h.merchant_id = $1 and h.job = $2 and (h.kind = 'pause' or h.business_date = $3::date)
+       order by h.kind limit 1) h on true
+     cross join lateral (
+       select coalesce(sum(bills), 0)::bigint as bills,
+              coalesce(sum(bills) filter (where state = 'done'), 0)::bigint as bills_done,
+              coalesce(sum(bills) filter (where finished_at > seikyu_now() - make_interval(secs => $4::float8)), 0)::bigint
+                as bills_lately,
+              count(distinct lease_owner) filter (where state = 'ready' and lease_until > seikyu_now()) as workers
+       from (select state, finished_at, lease_owner, lease_until, (payload ->> 'bills')::bigint as bills from chunks
+             where merchant_id = $1 and job = $2 and business_date = $3::date and pass = r.pass) of_pass) c
+     where r.merchant_id is not null or h.kind is not null`,
+    [key.merchantId, key.job, key.businessDate, latelySeconds],
+  );
+  return row;
+}
+
 /** Which runs of a timetable exist already, so that a tick asks for each slot once. */
 export async function lastRequested(
   db: Pick<Db, 'query'>,

@@ -89,6 +89,8 @@ export class GatewayTruth {
   downUntilMs = 0;
   /** Told of each capture at the moment when it is made. */
   onCapture: (capture: Capture) => Promise<void> = async () => undefined;
+  /** Somebody begins to call for an automatic charge. */
+  onChargeBegins: (account: string) => void = () => undefined;
   /** Told of each refund at the moment when it is made. */
   onRefund: (refund: Refunded) => Promise<void> = async () => undefined;
   /** Told of each webhook that is to be sent. */
@@ -460,6 +462,7 @@ export function simulatedGateway(baton: Baton, self: Mortal, faults: Faults, tru
     },
 
     async charge(request) {
+      truth.onChargeBegins(request.account);
       const fault = faults.draw(
         faults.profile.gateway,
         'timeoutBefore',

@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { addAlertsCommands } from './commands/alerts.ts';
 import { addAuditCommands } from './commands/audit.ts';
+import { addChargingCommands } from './commands/charging.ts';
 import { addCheckCommand } from './commands/check.ts';
 import { addDbCommands } from './commands/db.ts';
 import { addDemoCommand } from './commands/demo.ts';
@@ -50,6 +51,7 @@ Examples:
   addLayoutCommands(program);
   addRunCommands(program, process);
   addRunsCommand(program);
+  addChargingCommands(program, process);
   addExplainCommand(program);
   addCheckCommand(program);
   addLedgerCommand(program);

@@ -27,6 +27,7 @@ import { migrations } from '../migrations/index.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from './embedded/postgres.ts';
 import { type SimulatorProcess, startSimulator } from './embedded/simulator.ts';
 import type { Settings, StripeSettings } from './settings.ts';
+import { openWakeQueue, type WakeQueue } from './wake.ts';
 import { keepWatch } from './watch.ts';
 
 /** Everything that a command needs, opened once and closed in order. */
@@ -37,6 +38,8 @@ export interface System {
   webDb: Db;
   ports: Ports;
   worker: Worker;
+  /** Wakes workers, here and on other machines. */
+  queue: WakeQueue;
   /** The demo's clock, where this database lives on one. */
   virtualClock: VirtualClock | null;
   /** Null where none is embedded. */
@@ -88,6 +91,8 @@ export async function openSystem(settings: Settings, log: Log, options: OpenOpti
     });
     closers.push(() => webDb.close());
     if (options.schema !== 'any') await bringSchemaUp(db, settings, log);
+    const queue = openWakeQueue(urls.jobs, log);
+    closers.push(() => queue.close());
 
     const virtual = options.schema === 'any' ? null : await openVirtualClock(db, options.startVirtualAt);
     const clock: Clock = virtual ?? systemClock();
@@ -178,6 +183,7 @@ export async function openSystem(settings: Settings, log: Log, options: OpenOpti
       carrier,
       alertSenders,
       openStore: openSftpStore({ clock }),
+      wake: queue.wake,
       archiveFolder: join(settings.home, 'archive'),
       readKeyFile: async (path) => readKeyFile(isAbsolute(path) ? path : join(settings.home, path)),
       baseUrl: settings.baseUrl,
@@ -197,6 +203,7 @@ export async function openSystem(settings: Settings, log: Log, options: OpenOpti
         isDead: (owner) => ownerDied(owner, host),
         codeVersion: applicationVersion,
       },
+      queue,
       virtualClock: virtual,
       embedded,
       needGateway,

@@ -38,6 +38,8 @@ export interface ChunkContext extends JobContext {
 
 export interface Job<Payload = Record<string, unknown>> {
   name: JobName;
+  /** Whether other workers may do chunks of a pass that is under way, in any order and at the same time. */
+  shared?: true;
   /** One line for help texts and docs. */
   does: string;
   /**

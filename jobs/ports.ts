@@ -6,6 +6,9 @@ import type { Clock, Crash, Disk, Ids, Log, Randomness } from '../billing/ports.
 import type { Sealer } from '../billing/sealing.ts';
 import type { OpenRemoteStore } from '../files/store.ts';
 
+/** Tells workers that there are chunks to do. A hint: whoever does not hear it finds them at its next look. */
+export type WakeWorkers = (chunks: number) => Promise<void>;
+
 /** All that a job takes from the outside world, handed in by the process entries. */
 export interface Ports {
   db: Db;
@@ -21,6 +24,8 @@ export interface Ports {
   /** Where operators are told; none = alerts only stand in the list. */
   alertSenders: readonly AlertSender[];
   openStore: OpenRemoteStore;
+  /** Absent: nobody is woken. */
+  wake?: WakeWorkers;
   /** Absolute folder of the encrypted file archive. */
   archiveFolder: string;
   /** Reads a merchant's SFTP private key; the path is relative to SEIKYU_HOME. */

@@ -5,11 +5,14 @@ import type { Merchant } from '../billing/merchants/merchant.ts';
 import { Refusal } from '../billing/refusal.ts';
 import { openRestore } from '../billing/restores/queries.ts';
 import { type Fence, FenceLost } from '../billing/runs/fence.ts';
+import { Halted } from '../billing/runs/halt.ts';
 import {
   claimChunk,
   closePass,
   finishChunk,
+  haltOf,
   heartbeat,
+  heartbeatOfHelper,
   insertChunks,
   lockRun,
   openPass,
@@ -41,8 +44,12 @@ export interface RunJob {
 }
 
 export interface RunEnd {
-  /** busy: another process is at it, or at this job for another date; nothing was done. attention: done, and something wants a person. */
-  outcome: 'done' | 'attention' | 'failed' | 'stopped' | 'busy';
+  /**
+   * busy: another process is at it, or at this job for another date; nothing was done. halted: an operator has paused or
+   * stopped it, and nothing was done. stopped: Ctrl-C or an operator ended it in the middle. attention: done, and something
+   * wants a person.
+   */
+  outcome: 'done' | 'attention' | 'failed' | 'stopped' | 'busy' | 'halted';
   pass: number;
   counts: Counts;
   failure: unknown;
@@ -81,6 +88,8 @@ export async function runJob(ports: Ports, job: Job, options: RunJob): Promise<R
   const lease: Lease = { owner: worker.owner, seconds: leaseSeconds };
   const key: RunKey = { merchantId: merchant.id, job: job.name, businessDate };
   const opened = await ports.db.transaction(async (tx) => {
+    const halt = await haltOf(tx, key);
+    if (halt !== undefined) return { halt };
     const other = (await othersAtTheJob(tx, key)).find((owner) => !worker.isDead(owner));
     if (other !== undefined) return { busy: other };
     await requestRun(tx, key, ports.clock.now(), true);
@@ -89,13 +98,14 @@ export async function runJob(ports: Ports, job: Job, options: RunJob): Promise<R
       return { busy: run.lease_owner };
     return { pass: await openPass(tx, key, lease, worker.codeVersion, ports.clock.now()) };
   });
+  if ('halt' in opened) return { outcome: 'halted', pass: 0, counts: {}, failure: null, owner: null };
   if ('busy' in opened)
     return { outcome: 'busy', pass: 0, counts: {}, failure: null, owner: opened.busy ?? null };
 
   const context: JobContext = { ports, merchant, businessDate, stop, progress };
   const { pass } = opened;
   let failure: unknown = null;
-  const pulse = new Pulse(ports, key, pass, lease);
+  const pulse = new Pulse(ports, key, (chunk) => heartbeat(ports.db, key, pass, lease, chunk));
   try {
     const isResting =
       rests.has(job.name) && options.evenInSafeMode !== true && (await openRestore(ports.db)) !== undefined;
@@ -103,7 +113,9 @@ export async function runJob(ports: Ports, job: Job, options: RunJob): Promise<R
     const payloads = await work.plan({ ...context, stop: AbortSignal.any([stop, pulse.lost]) });
     if (payloads.length > 0) {
       await ports.db.transaction((tx) => insertChunks(tx, key, pass, payloads));
-      await workThrough(work, context, key, pass, lease, pulse);
+      // One of them is this process's own.
+      if (work.shared && payloads.length > 1) await ports.wake?.(payloads.length - 1);
+      await workThrough(work, context, { key, pass, lease }, pulse, true);
     }
   } catch (error) {
     failure = error;
@@ -112,7 +124,7 @@ export async function runJob(ports: Ports, job: Job, options: RunJob): Promise<R
   }
   await ports.clock.refresh();
   const closed = await closePass(ports.db, key, pass, lease, {
-    outcome: failure === null ? 'done' : stop.aborted ? 'stopped' : 'failed',
+    outcome: failure === null ? 'done' : stop.aborted || failure instanceof Halted ? 'stopped' : 'failed',
     attention: ['safe_mode', ...job.attention],
     failure: failure === null ? null : messageOf(failure),
     at: ports.clock.now(),
@@ -129,7 +141,38 @@ export async function runJob(ports: Ports, job: Job, options: RunJob): Promise<R
       owner: null,
     };
   }
-  return { ...closed, pass, failure, owner: null };
+  return { ...closed, pass, failure: failure instanceof Halted ? null : failure, owner: null };
+}
+
+/**
+ * Does chunks of a pass that another process has opened, until none is free. That process plans, waits for the last chunk
+ * and closes the pass; whoever helps holds its own chunks alone. Returns how many it did.
+ */
+export async function helpRun(
+  ports: Ports,
+  job: Job,
+  options: Omit<RunJob, 'evenInSafeMode' | 'worker'> & { pass: number; worker: Worker },
+): Promise<number> {
+  await ports.clock.refresh();
+  const { merchant, businessDate, pass, worker, stop = never, progress = quiet } = options;
+  const key: RunKey = { merchantId: merchant.id, job: job.name, businessDate };
+  const lease: Lease = { owner: worker.owner, seconds: leaseSeconds };
+  const pulse = new Pulse(ports, key, (chunk) => heartbeatOfHelper(ports.db, key, pass, lease, chunk));
+  try {
+    return await workThrough(
+      job,
+      { ports, merchant, businessDate, stop, progress },
+      { key, pass, lease },
+      pulse,
+      false,
+    );
+  } catch (error) {
+    if (error instanceof Halted || stop.aborted) return 0;
+    throw error;
+  } finally {
+    await pulse.end();
+    await sealAside(ports, merchant.id);
+  }
 }
 
 /** Nothing goes on by itself until somebody makes room. */
@@ -152,30 +195,40 @@ function resting(job: Job): Job {
 /** So many chunks failing one after the other are no single bill's fault. */
 const failuresInARow = 3;
 
+interface Pass {
+  key: RunKey;
+  pass: number;
+  lease: Lease;
+}
+
 /**
- * Claims and does chunks of a pass until none is left. A chunk that fails is set aside, so that one bad bill does not
- * keep all the others from their turn for ever; its failure is thrown when the rest is done.
+ * Claims and does chunks of a pass until none is left, or, for whoever only helps, until none is free. A chunk that fails
+ * is set aside, so that one bad bill does not keep all the others from their turn for ever; the owner's call throws its
+ * failure when the rest is done, whoever had it. Returns how many were done.
  */
 async function workThrough(
   job: Job,
   context: JobContext,
-  key: RunKey,
-  pass: number,
-  lease: Lease,
+  { key, pass, lease }: Pass,
   pulse: Pulse,
-): Promise<void> {
+  isOwner: boolean,
+): Promise<number> {
   const { ports } = context;
   const failures: unknown[] = [];
   let inARow = 0;
+  let done = 0;
   for (;;) {
     context.stop.throwIfAborted();
     pulse.lost.throwIfAborted();
     await ports.clock.refresh();
     const chunk = await claimChunk(ports.db, key, pass, lease);
     if (chunk.chunk_no === null) {
+      if (chunk.halted) throw new Halted(key);
+      if (!isOwner) return done;
       if (chunk.open === 0) {
         if (failures.length > 0) throw failures[0];
-        return;
+        if (chunk.failure !== null) throw new Error(chunk.failure);
+        return done;
       }
       // Others hold the rest: they finish, or fall silent and their chunk comes free.
       await realWait(ports, 500);
@@ -202,6 +255,7 @@ async function workThrough(
       pulse.chunk = undefined;
       await finishChunk(ports.db, fence, counts);
       inARow = 0;
+      done += 1;
     } catch (error) {
       pulse.chunk = undefined;
       if (error instanceof FenceLost) {
@@ -212,6 +266,10 @@ async function workThrough(
       if (error instanceof Refusal && error.code === 'SAFE_MODE') {
         await finishChunk(ports.db, fence, restingCounts);
         continue;
+      }
+      if (error instanceof Halted) {
+        await yieldChunk(ports.db, fence, error.message);
+        throw error;
       }
       inARow += 1;
       if (context.stop.aborted || pulse.lost.aborted || inARow >= failuresInARow) {
@@ -231,8 +289,8 @@ class Pulse {
   readonly #ended = new AbortController();
   readonly #beating: Promise<void>;
 
-  constructor(ports: Ports, key: RunKey, pass: number, lease: Lease) {
-    this.#beating = this.#beat(ports, key, pass, lease);
+  constructor(ports: Ports, key: RunKey, beat: (chunk: Fence | undefined) => Promise<boolean>) {
+    this.#beating = this.#beat(ports, key, beat);
   }
 
   get lost(): AbortSignal {
@@ -244,13 +302,17 @@ class Pulse {
     await this.#beating;
   }
 
-  async #beat(ports: Ports, key: RunKey, pass: number, lease: Lease): Promise<void> {
+  async #beat(
+    ports: Ports,
+    key: RunKey,
+    beat: (chunk: Fence | undefined) => Promise<boolean>,
+  ): Promise<void> {
     for (;;) {
       await realWait(ports, heartbeatEveryMs, this.#ended.signal);
       if (this.#ended.signal.aborted) return;
       try {
         const chunk = this.chunk;
-        const held = await heartbeat(ports.db, key, pass, lease, chunk);
+        const held = await beat(chunk);
         // The chunk may have ended while the database was asked.
         if (!held && chunk === this.chunk) {
           this.#lost.abort(new Error('the lease was lost'));

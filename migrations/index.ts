@@ -11,6 +11,7 @@ import * as smsNews from './0009-sms-news.ts';
 import * as temporaryNames from './0010-temporary-names.ts';
 import * as payLinks from './0011-pay-links.ts';
 import * as counterPayments from './0012-counter-payments.ts';
+import * as chargeRuns from './0013-charge-runs.ts';
 import * as loadInSteps from './0014-load-in-steps.ts';
 
 export interface Migration {
@@ -32,5 +33,6 @@ export const migrations: readonly Migration[] = [
   temporaryNames,
   payLinks,
   counterPayments,
+  chargeRuns,
   loadInSteps,
 ];

@@ -33,12 +33,20 @@ const inside: ReadonlySet<string> = new Set([
   'log',
   'sealer',
   'readKeyFile',
+  'wake',
 ]);
 /** What only looks: a call of any other name counts as one that may change something. */
 const looks =
   /^(list|lookup|payouts$|payoutLines$|stat$|exists$|read|download|verify|settlementReport$|close$|open[A-Z]?\w*Store$)/;
 /** Who is at which work. No outside call hangs on it: a chunk may be taken up by anybody at any time. */
-const whoWorks: ReadonlySet<string> = new Set(['runs', 'run_passes', 'chunks', 'run_chunks']);
+const whoWorks: ReadonlySet<string> = new Set([
+  'runs',
+  'run_passes',
+  'chunks',
+  'run_chunks',
+  'rate_limits',
+  'gateway_states',
+]);
 
 interface Actor {
   name: string;

@@ -115,11 +115,18 @@ describe('the charge job', () => {
     expect(counts).toEqual({
       would_charge: 2,
       amount: 1_000,
-      locked: 0,
-      waiting_for_reports: 0,
-      no_method: 1,
-      not_automatic: 0,
+      recalled: 0,
+      unknown: 0,
+      being_paid: 0,
+      disputed: 0,
       held: 0,
+      not_automatic: 0,
+      no_method: 1,
+      waiting_for_reports: 0,
+      paid: 0,
+      cancelled: 0,
+      returned: 0,
+      parked: 0,
     });
     expect(world.gateway.calls).toEqual([]);
   });
@@ -227,15 +234,21 @@ describe('the charge job', () => {
     expect(await locks()).toBe(1);
   });
 
-  test('the gateway is down: 32 unknowns at most, then the rest is left alone and a person is called', async () => {
+  test('the gateway is down: 32 unknowns, now and again one more, then the rest is left alone and a person is called', async () => {
     await world.make(Array.from({ length: 80 }, (_, index) => ({ number: `B${index}` })));
     world.gateway.down = true;
     const end = await world.run(charge);
-    expect(end).toMatchObject({ outcome: 'attention', counts: { unknown: 32, gateway_down: 1 } });
-    expect(world.gateway.calls).toHaveLength(32);
-    // The next chunk or process does not try again for some minutes.
+    // Within ten minutes it is tried after 30 s, 1, 2 and 4 minutes more.
+    expect(end).toMatchObject({
+      outcome: 'attention',
+      counts: { unknown: 36, deferred: 32, gateway_down: 1 },
+    });
+    expect(world.gateway.calls).toHaveLength(36);
+    // The next chunk or process tries once, where it is time to, and does not wait again.
     expect((await world.run(charge)).counts).toEqual({ gateway_down: 1 });
-    expect(world.gateway.calls).toHaveLength(32);
+    world.clock.advance(300_000);
+    expect((await world.run(charge)).counts).toEqual({ locked: 36, unknown: 1, gateway_down: 1 });
+    expect(world.gateway.calls).toHaveLength(37);
 
     world.gateway.down = false;
     world.clock.advance(600_000);

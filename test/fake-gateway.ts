@@ -314,7 +314,7 @@ export function fakeGateway(clock: Clock): FakeGateway {
           take();
           throw new TypeError('an adapter stumbles');
         case 'rate_limited':
-          return { kind: 'not_executed', why: '429', retryAfterMs: 1_000 };
+          return { kind: 'not_executed', why: '429', retryAfterMs: 1_000, tooFast: true };
         case 'another_amount':
           return succeeded(capture(request, request.amount + 1, null));
       }

@@ -179,7 +179,8 @@ describe('kill -9', () => {
         `select id from charges where merchant_id = $1 and state = 'processing'`,
         [merchant.id],
       );
-      expect(open.length).toBe(32);
+      // The intents of the second batch were written while the first one was called.
+      expect(open.length).toBe(40);
       for (let time = 0; time < times; time += 1) {
         await learnFromGateway(
           ours.db,

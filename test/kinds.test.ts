@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { forecastCharges } from '../billing/autopay/queries.ts';
+import { planOf } from '../billing/autopay/plan.ts';
 import { checkInvariants } from '../billing/checks/queries.ts';
 import { openContact } from '../billing/customers/contact.ts';
 import { changeHoldByHand } from '../billing/holds/place.ts';
@@ -135,14 +135,9 @@ describe('holds', () => {
     await changeHoldByHand(office.ports, office.merchant, hold, 'operator');
     await changeHoldByHand(office.ports, office.merchant, hold, 'operator');
     expect(await office.db.query(`select reason from holds`)).toHaveLength(1);
-    const forecast = await forecastCharges(
-      office.db,
-      office.merchant.id,
-      office.ports.gateway.name,
-      'card',
-      '2026-12-28',
-    );
-    expect(forecast).toMatchObject({ would_charge: 1, held: 1, no_method: 0 });
+    const plan = await planOf(office.db, office.merchant, office.ports.gateway.name, '2026-12-28');
+    expect(plan.charges).toMatchObject([{ bills: 1, method: 'card' }]);
+    expect(plan.leftOut).toMatchObject([{ reason: 'held', bills: 1 }]);
     await expect(
       changeHoldByHand(office.ports, office.merchant, { ...hold, customerNumber: 'C8' }, 'operator'),
     ).rejects.toMatchObject({ code: 'CUSTOMER_UNKNOWN' });

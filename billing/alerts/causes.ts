@@ -30,6 +30,16 @@ export const causes: Readonly<Record<string, Cause>> = {
     next: 'a run was asked for and nobody does it: start a worker (`seikyu up`), or run the job by hand',
     over: 'the run is taken up',
   },
+  RUN_PAUSED: {
+    level: 'daily',
+    next: 'an operator has paused a job and nobody has resumed it: `seikyu charging resume`',
+    over: 'it is resumed',
+  },
+  CHARGES_WAIT: {
+    level: 'now',
+    next: 'charges wait until somebody has looked at them: `seikyu charging status` shows the plan, `seikyu charging approve` lets it go',
+    over: 'a later run of the job finds nothing that waits',
+  },
   RUN_LONG: {
     level: 'daily',
     next: 'a run is under way for very long: `seikyu runs` shows it; a hanging partner shows in the log',
@@ -42,7 +52,7 @@ export const causes: Readonly<Record<string, Cause>> = {
   },
   GATEWAY_DOWN: {
     level: 'now',
-    next: 'charging stopped after 32 calls without an answer; what was not tried is untouched. `seikyu run charge` when the gateway is back',
+    next: 'charging rests after 32 calls without an answer; what was not tried is untouched. One charge is tried now and again, and with its first answer the rest goes on; where that takes more than ten minutes, the next slot or `seikyu run charge` goes on',
     over: 'a charge that began later has its answer',
   },
   OUTCOME_UNKNOWN: {

@@ -1,23 +1,51 @@
-import type { Temporal } from 'temporal-polyfill';
-import { instantText } from '../acts/act.ts';
 import type { Db } from '../db.ts';
+import { gatewayState } from '../gateway-states/queries.ts';
+import { paceOf } from '../gateway-states/state.ts';
+import type { Merchant } from '../merchants/merchant.ts';
+import { limitsOf } from '../merchants/settings.ts';
+import { reportedMethod } from '../reconciliation/watermark.ts';
 import { Refusal } from '../refusal.ts';
-import { type BillRange, fsyncOf, rangesDue, wasAlertedSince } from './queries.ts';
+import { fsyncOf, type PlannedBills, type PlanOf, plannedCharges } from './queries.ts';
 
 /** Small enough that a killed worker's chunk is soon done again, large enough that claiming it costs nothing. */
 export const billsPerChunk = 500;
 
-/** After this many calls in a row without one conclusive answer the gateway counts as down. */
-export const silentCallsAtMost = 32;
-/** So long no chunk tries again after the gateway was found down; each try costs a batch of unknown outcomes. */
-const gatewayRestMinutes = 5;
+/** What a day's run does, for a person to judge before it does it. */
+export interface ChargePlan {
+  charges: PlannedBills[];
+  leftOut: PlannedBills[];
+  /** Charges a second that the gateway is asked for at most; null: nobody has said. */
+  pacePerSecond: number | null;
+  /** At that pace. Null where there is none. */
+  seconds: number | null;
+}
 
-export async function planCharges(
+export async function planOf(
   db: Pick<Db, 'query'>,
-  merchantId: number,
+  merchant: Merchant,
+  gateway: string,
   businessDate: string,
-): Promise<BillRange[]> {
-  return rangesDue(db, merchantId, 'charge', businessDate, billsPerChunk);
+): Promise<ChargePlan> {
+  const rows = await plannedCharges(db, planFor(merchant, gateway, businessDate));
+  const charges = rows.filter(({ reason }) => reason === null);
+  const pacePerSecond = paceOf(await gatewayState(db, merchant.id, gateway), limitsOf(merchant.settings));
+  return {
+    charges,
+    leftOut: rows.filter(({ reason }) => reason !== null),
+    pacePerSecond,
+    seconds: pacePerSecond === null ? null : Math.ceil(sumOf(charges).bills / pacePerSecond),
+  };
+}
+
+export function planFor(merchant: Merchant, gateway: string, businessDate: string): PlanOf {
+  return { merchantId: merchant.id, businessDate, gateway, reportedMethod };
+}
+
+export function sumOf(rows: readonly PlannedBills[]): { bills: number; amount: number } {
+  return {
+    bills: rows.reduce((sum, row) => sum + row.bills, 0),
+    amount: rows.reduce((sum, row) => sum + row.amount, 0),
+  };
 }
 
 /** Refusal FSYNC_OFF: a server that may forget a committed intent would let a customer be charged twice. */
@@ -33,15 +61,4 @@ export async function refuseUnsafeDatabase(db: Pick<Db, 'query'>): Promise<void>
 
 export function gatewayDownCause(gateway: string): string {
   return `GATEWAY_DOWN ${gateway}`;
-}
-
-/** Whether another chunk has just found the gateway down. */
-export async function gatewayRests(
-  db: Pick<Db, 'query'>,
-  merchantId: number,
-  gateway: string,
-  now: Temporal.Instant,
-): Promise<boolean> {
-  const since = instantText(now.subtract({ minutes: gatewayRestMinutes }));
-  return wasAlertedSince(db, merchantId, gatewayDownCause(gateway), since);
 }

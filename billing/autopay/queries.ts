@@ -1,6 +1,11 @@
 import { type Act, instantText, monthOf } from '../acts/act.ts';
 import type { Db, Tx } from '../db.ts';
-import { isHeld } from '../holds/queries.ts';
+
+/** Whether a person has approved charging a bill (an alias with `invoice_id`) on a day. */
+function isApproved(bill: string, day: string): string {
+  return `exists (select from approved_charges p where p.merchant_id = ${bill}.merchant_id
+                    and p.business_date = ${day}::date and p.invoice_id = ${bill}.invoice_id)`;
+}
 
 /** A part of the keyset, both ends included. */
 export interface BillRange {
@@ -16,18 +21,28 @@ const due = `
     -- What is being recalled is neither charged nor reminded of, also while a charge of before has no outcome.
     and not exists (select from recall_bills rb where rb.merchant_id = a.merchant_id and rb.invoice_id = a.invoice_id)`;
 
-/** Bills whose agenda has come, cut into ranges of `billsPerRange`. */
+/** Bills whose agenda has come, cut into ranges of `billsPerRange`; with `approvedOnly` those that a person has approved for the day. */
 export async function rangesDue(
   db: Pick<Db, 'query'>,
   merchantId: number,
   act: 'charge' | 'dun',
   businessDate: string,
   billsPerRange: number,
-): Promise<BillRange[]> {
-  return db.query<{ from: string; to: string }>(
-    `select min(invoice_id::text) as "from", max(invoice_id::text) as "to"
-     from (select a.invoice_id, (row_number() over (order by a.invoice_id) - 1) / $4::int as range_no ${due}) numbered
-     group by range_no order by range_no`,
+  approvedOnly = false,
+): Promise<(BillRange & { bills: number })[]> {
+  return db.query<BillRange & { bills: number } & Record<string, unknown>>(
+    `with numbered as (
+       select a.invoice_id, row_number() over (order by a.invoice_id) - 1 as no ${due}
+         ${approvedOnly ? `and ${isApproved('a', '$3')}` : ''}
+     ), edges as (
+       select invoice_id, no from numbered
+       where no % $4::int in (0, $4::int - 1) or no = (select count(*) - 1 from numbered)
+     )
+     select f.invoice_id as "from", t.invoice_id as "to", t.no - f.no + 1 as bills
+     from edges f
+     join edges t on t.no = least(f.no + $4::int - 1, (select max(no) from edges))
+     where f.no % $4::int = 0
+     order by f.no`,
     [merchantId, act, businessDate, billsPerRange],
   );
 }
@@ -149,58 +164,173 @@ export async function ensureAutoIntents(
   return new Map(rows.map((row) => [row.invoice_id, row.id]));
 }
 
-export interface ChargeForecast {
-  would_charge: number;
+/** Why a bill that would be charged on a day is not, in the order in which the reasons are looked for. */
+export const reasonsLeftOut = [
+  'recalled',
+  'unknown',
+  'being_paid',
+  'disputed',
+  'held',
+  'not_automatic',
+  'no_method',
+  'waiting_for_reports',
+  'paid',
+  'cancelled',
+  'returned',
+  'parked',
+] as const;
+export type ReasonLeftOut = (typeof reasonsLeftOut)[number];
+
+export interface PlannedBills {
+  /** Null: these are charged. */
+  reason: ReasonLeftOut | null;
+  /** What they are charged to: `card`. */
+  method: string | null;
+  approved: boolean;
+  bills: number;
   amount: number;
-  locked: number;
-  waiting_for_reports: number;
-  no_method: number;
-  not_automatic: number;
-  held: number;
 }
 
-/** What a run of the charge job would do, and what it would leave out and why. */
-export async function forecastCharges(
+/** Every bill whose charge has come by a day ($2), with the reason not to charge it or with what it is charged to. */
+const planned = `
+  standing as (
+    select customer_id, contract_id, bool_or(reason = 'dispute') as disputed from holds
+    where merchant_id = $1 and lifted_at is null and (until_on is null or until_on >= $2::date)
+    group by customer_id, contract_id
+  ), planned as (
+    select i.id, i.amount, m.kind as method, p.invoice_id is not null as approved,
+           case
+             when exists (select from recall_bills rb
+                          where rb.merchant_id = a.merchant_id and rb.invoice_id = a.invoice_id) then 'recalled'
+             when c.state = 'unknown' then 'unknown'
+             when l.invoice_id is not null then 'being_paid'
+             when h.disputed or hc.disputed then 'disputed'
+             when h.customer_id is not null or hc.customer_id is not null then 'held'
+             when i.collection <> 'auto' or i.fell_back_on is not null then 'not_automatic'
+             when m.id is null then 'no_method'
+             when a.act_on - 1 > coalesce((select complete_to from watermarks w
+                                           where w.merchant_id = $1 and w.method = $4), '-infinity')
+               and exists (select from charges t where t.merchant_id = a.merchant_id and t.invoice_id = a.invoice_id
+                             and t.state = 'failed') then 'waiting_for_reports'
+           end as reason
+    from agenda a
+    join invoices i on i.merchant_id = a.merchant_id and i.id = a.invoice_id and i.state = 'open'
+    join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id and f.state = 'released'
+    left join collection_locks l on l.merchant_id = i.merchant_id and l.invoice_id = i.id
+    left join charges c on c.merchant_id = l.merchant_id and c.id = l.charge_id
+    left join standing h on h.customer_id = i.customer_id and h.contract_id is null
+    left join standing hc on hc.customer_id = i.customer_id and hc.contract_id = i.contract_id
+    left join enrolments e on e.merchant_id = i.merchant_id and e.contract_id = i.contract_id and e.state = 'active'
+    left join payment_methods m on m.merchant_id = e.merchant_id and m.id = e.payment_method_id
+      and m.state = 'active' and m.kind = 'card' and m.gateway = $3
+    left join approved_charges p on p.merchant_id = a.merchant_id and p.business_date = $2::date
+      and p.invoice_id = a.invoice_id
+    where a.merchant_id = $1 and a.act = 'charge' and a.act_on <= $2::date
+  )`;
+
+export interface PlanOf {
+  merchantId: number;
+  businessDate: string;
+  gateway: string;
+  reportedMethod: string;
+}
+
+const planValues = (plan: PlanOf) => [plan.merchantId, plan.businessDate, plan.gateway, plan.reportedMethod];
+
+/** What a day's run charges and what it leaves out, counted; also what was to be charged on that very day and is settled by now. */
+export async function plannedCharges(db: Pick<Db, 'query'>, plan: PlanOf): Promise<PlannedBills[]> {
+  return db.query<PlannedBills & Record<string, unknown>>(
+    `with ${planned}
+     select reason, case when reason is null then method end as method, approved and reason is null as approved,
+            count(*) as bills, sum(amount)::bigint as amount
+     from planned group by 1, 2, 3
+     union all
+     select case i.state when 'unpaid' then 'returned' else i.state end, null, false, count(*), sum(i.amount)::bigint
+     from invoices i
+     join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id and f.state = 'released'
+     where i.merchant_id = $1 and i.collection = 'auto' and i.debit_on = $2::date and i.state <> 'open'
+     group by 1
+     order by 1 nulls first, 2, 3`,
+    planValues(plan),
+  );
+}
+
+export interface ApprovedPlan {
+  approval_no: number;
+  charges: number;
+  amount: number;
+}
+
+/**
+ * Approves all that is to be charged on a day and was not approved before; undefined: there is nothing. One statement: what
+ * is counted is what is written down. The merchant's row is locked by the caller, so that approvals are numbered one by one.
+ */
+export async function approvePlanned(tx: Tx, plan: PlanOf, act: Act): Promise<ApprovedPlan | undefined> {
+  const [approved] = await tx.query<ApprovedPlan & Record<string, unknown>>(
+    `with ${planned}, wanted as (
+       select id, amount from planned where reason is null and not approved
+     ), approval as (
+       insert into charge_approvals (merchant_id, business_date, approval_no, charges, amount, approved_at, approved_by)
+       select $1, $2::date, 1 + coalesce((select max(approval_no) from charge_approvals
+                                          where merchant_id = $1 and business_date = $2::date), 0),
+              sums.charges, sums.amount, $5::timestamptz, $6
+       from (select count(*) as charges, sum(amount)::bigint as amount from wanted) sums
+       where sums.charges > 0
+       returning approval_no, charges, amount
+     ), members as (
+       insert into approved_charges (merchant_id, business_date, invoice_id, approval_no)
+       select $1, $2::date, w.id, a.approval_no from wanted w cross join approval a
+     )
+     select approval_no, charges, amount from approval`,
+    [...planValues(plan), instantText(act.at), act.actor],
+  );
+  return approved;
+}
+
+export async function lockMerchant(tx: Tx, merchantId: number): Promise<void> {
+  await tx.query(`select 1 from merchants where id = $1 for no key update`, [merchantId]);
+}
+
+/** Which bills were approved matters only while they may be charged on that day. */
+export async function forgetApproved(tx: Tx, merchantId: number, before: string): Promise<void> {
+  await tx.run(`delete from approved_charges where merchant_id = $1 and business_date < $2::date`, [
+    merchantId,
+    before,
+  ]);
+}
+
+/** Which of these bills a person has approved for a day. */
+export async function approvedAmong(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  businessDate: string,
+  invoiceIds: readonly string[],
+): Promise<string[]> {
+  const rows = await tx.query<{ invoice_id: string }>(
+    `select invoice_id from approved_charges
+     where merchant_id = $1 and business_date = $2::date and invoice_id = any($3::uuid[])`,
+    [merchantId, businessDate, invoiceIds],
+  );
+  return rows.map((row) => row.invoice_id);
+}
+
+export interface Approval {
+  approval_no: number;
+  charges: number;
+  amount: number;
+  approved_at: string;
+  approved_by: string;
+}
+
+export async function approvalsOf(
   db: Pick<Db, 'query'>,
   merchantId: number,
-  gateway: string,
-  reportedMethod: string,
   businessDate: string,
-): Promise<ChargeForecast> {
-  const [row] = await db.query<ChargeForecast>(
-    `with bills as (
-       select i.id, i.amount, ${isHeld('i', '$3')} as held, i.collection = 'auto' and i.fell_back_on is null as automatic,
-              exists (select from collection_locks l where l.merchant_id = i.merchant_id and l.invoice_id = i.id) as locked,
-              exists (select from enrolments e
-                      join payment_methods m on m.merchant_id = e.merchant_id and m.id = e.payment_method_id
-                      where e.merchant_id = i.merchant_id and e.contract_id = i.contract_id and e.state = 'active'
-                        and m.state = 'active' and m.kind = 'card' and m.gateway = $4) as has_method,
-              exists (select from charges c
-                      where c.merchant_id = i.merchant_id and c.invoice_id = i.id and c.state = 'failed')
-                and a.act_on - 1 > coalesce((select complete_to from watermarks w
-                                             where w.merchant_id = i.merchant_id and w.method = $5), '-infinity') as too_early
-       ${due}
-     )
-     select count(*) filter (where automatic and not locked and not held and has_method and not too_early) as would_charge,
-            coalesce(sum(amount) filter (where automatic and not locked and not held and has_method and not too_early), 0)::bigint as amount,
-            count(*) filter (where locked) as locked,
-            count(*) filter (where automatic and not locked and not held and has_method and too_early) as waiting_for_reports,
-            count(*) filter (where automatic and not locked and not held and not has_method) as no_method,
-            count(*) filter (where not automatic and not locked and not held) as not_automatic,
-            count(*) filter (where held and not locked) as held
-     from bills`,
-    [merchantId, 'charge', businessDate, gateway, reportedMethod],
-  );
-  return (
-    row ?? {
-      would_charge: 0,
-      amount: 0,
-      locked: 0,
-      waiting_for_reports: 0,
-      no_method: 0,
-      not_automatic: 0,
-      held: 0,
-    }
+): Promise<Approval[]> {
+  return db.query<Approval & Record<string, unknown>>(
+    `select approval_no, charges, amount, approved_at, approved_by from charge_approvals
+     where merchant_id = $1 and business_date = $2::date order by approval_no`,
+    [merchantId, businessDate],
   );
 }
 
@@ -208,19 +338,4 @@ export async function forecastCharges(
 export async function fsyncOf(db: Pick<Db, 'query'>): Promise<string> {
   const [row] = await db.query<{ fsync: string }>(`show fsync`);
   return row?.fsync ?? 'unknown';
-}
-
-/** Whether the alert of this cause was raised at or after an instant and nobody has acknowledged it. */
-export async function wasAlertedSince(
-  db: Pick<Db, 'query'>,
-  merchantId: number,
-  cause: string,
-  since: string,
-): Promise<boolean> {
-  const rows = await db.query(
-    `select 1 from alerts
-     where merchant_id = $1 and cause = $2 and acknowledged_at is null and resolved_at is null and last_at >= $3::timestamptz`,
-    [merchantId, cause, since],
-  );
-  return rows.length > 0;
 }

@@ -69,8 +69,8 @@ export type ChargeOutcome =
 /** The answer to a call that may move money. */
 export type ChargeAnswer =
   | ChargeOutcome
-  /** Certainly without effect (429, refused before execution): the same reference may be sent again. */
-  | { kind: 'not_executed'; why: string; retryAfterMs: number | null }
+  /** Certainly without effect (429, refused before execution): the same reference may be sent again. `tooFast`: slower. */
+  | { kind: 'not_executed'; why: string; retryAfterMs: number | null; tooFast?: true }
   /**
    * Timeout, lost connection, 5xx, or a key that stands for another request: the effect may or may not have
    * happened. Never a failure.

@@ -268,12 +268,13 @@ function outcomeOf(
 /** Which answers promise that nothing happened: 429 always (it stands before execution), others only if they say so. */
 function refusedBefore(
   exchange: Extract<Exchange, { kind: 'answered' }>,
-): { kind: 'not_executed'; why: string; retryAfterMs: number | null } | null {
+): { kind: 'not_executed'; why: string; retryAfterMs: number | null; tooFast?: true } | null {
   const parsed = refusal.safeParse(exchange.body);
   const says = parsed.success ? parsed.data.error : null;
   if (exchange.status !== 429 && says?.executed !== false) return null;
   const why = `${exchange.status} ${says?.code ?? 'refused'}`;
-  return { kind: 'not_executed', why, retryAfterMs: exchange.retryAfterMs };
+  const refused = { kind: 'not_executed', why, retryAfterMs: exchange.retryAfterMs } as const;
+  return exchange.status === 429 ? { ...refused, tooFast: true } : refused;
 }
 
 function whyUnknown(exchange: Extract<Exchange, { kind: 'answered' }>): string {

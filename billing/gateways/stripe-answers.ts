@@ -251,7 +251,7 @@ export function outcomeOfRefund(
 /** Why a call brought no result. */
 export type Failure =
   /** Certainly without effect, and no verdict on this charge. */
-  | { kind: 'not_executed'; why: string; retryAfterMs: number | null }
+  | { kind: 'not_executed'; why: string; retryAfterMs: number | null; tooFast?: true }
   | { kind: 'declined'; outcome: ChargeOutcome; intent: PaymentIntent | null }
   /** Stripe will not do this, however often it is asked. `param`: what of the request it speaks of. */
   | { kind: 'refused'; code: string; param: string }
@@ -277,7 +277,9 @@ export function failureOf(error: unknown): Failure {
   // Rate limits, locked objects, keys that are wrong or may not do this: refused before anything is done.
   if (status === 429 || status === 401 || status === 403) {
     const after = error.headers?.['retry-after'] ?? '';
-    return { kind: 'not_executed', why, retryAfterMs: /^\d{1,6}$/.test(after) ? Number(after) * 1000 : null };
+    const retryAfterMs = /^\d{1,6}$/.test(after) ? Number(after) * 1000 : null;
+    const refused = { kind: 'not_executed', why, retryAfterMs } as const;
+    return status === 429 ? { ...refused, tooFast: true } : refused;
   }
   if (error.rawType === 'card_error' && status === 402) {
     const said = decline.safeParse(error.raw);

@@ -15,6 +15,7 @@ import {
   parseOffset,
 } from '../calendar/offsets.ts';
 import type { DunningPolicy } from '../dunning/decide.ts';
+import type { GatewayLimits } from '../gateway-states/state.ts';
 import { Refusal } from '../refusal.ts';
 
 /** A merchant's settings as `merchant apply` takes them. Files hold references to secrets, never secrets. */
@@ -69,7 +70,19 @@ export interface MerchantSettings {
   /** Files that are to come, and by when. Absent in settings that were applied before the key was known. */
   calendar?: ExpectedFile[];
   /** Absent in settings that were applied before the key was known. */
-  gateway?: { fee: FeeSettings | null; stripeAccount?: string | null };
+  gateway?: {
+    fee: FeeSettings | null;
+    stripeAccount?: string | null;
+    /** Charges a second, and calls at the same time, over all processes. Absent: the gateway does not say. */
+    ratePerSecond?: number;
+    concurrency?: number;
+  };
+  /** Absent where nothing was said: nobody is asked before charging. */
+  charge?: { approve: boolean };
+}
+
+export function limitsOf({ gateway }: Pick<MerchantSettings, 'gateway'>): GatewayLimits {
+  return { ratePerSecond: gateway?.ratePerSecond ?? null, concurrency: gateway?.concurrency ?? null };
 }
 
 /** From when on a file or bill is so unusual that a person looks first. A factor of 0: never. */
@@ -435,8 +448,15 @@ const settingsSchema = z.strictObject({
         .string({ error: quoted('the account') })
         .regex(/^acct_[A-Za-z0-9]{1,64}$/, 'must be an account of Stripe: acct_...')
         .optional(),
+      rate_per_second: z
+        .number({ error: 'must be a number' })
+        .min(0.1, 'must be 0.1 or more')
+        .max(10_000, 'must be 10000 or less')
+        .optional(),
+      concurrency: wholeNumber(1, 1_000).optional(),
     })
     .prefault({}),
+  charge: z.strictObject({ approve: z.boolean({ error: 'must be true or false' }) }).optional(),
 });
 
 type Read = z.infer<typeof settingsSchema>;
@@ -960,6 +980,9 @@ function settingsFrom(read: Read, layout: LayoutFile | null): MerchantSettings {
           : { ratePercent: fee.rate_percent, taxPercent: fee.tax_percent, toleranceYen: fee.tolerance_yen },
       // Left out where it is not set: settings that were applied before stay the same to the last byte.
       ...(read.gateway.stripe_account === undefined ? {} : { stripeAccount: read.gateway.stripe_account }),
+      ...(read.gateway.rate_per_second === undefined ? {} : { ratePerSecond: read.gateway.rate_per_second }),
+      ...(read.gateway.concurrency === undefined ? {} : { concurrency: read.gateway.concurrency }),
     },
+    ...(read.charge === undefined ? {} : { charge: read.charge }),
   };
 }

@@ -31,9 +31,65 @@ export async function requestRun(
     `insert into runs (merchant_id, job, business_date, state, requested_at)
      values ($1, $2, $3::date, 'requested', $4::timestamptz)
      on conflict (merchant_id, job, business_date) do update set state = 'requested', requested_at = excluded.requested_at
-     where $5 and runs.state in ('done', 'failed')`,
+     where $5 and runs.state in ('done', 'failed')
+       and not exists (select from run_halts h where h.merchant_id = $1 and h.job = $2 and h.business_date = $3::date
+                         and h.kind = 'stop')`,
     [key.merchantId, key.job, key.businessDate, instantText(at), reopen],
   );
+}
+
+export type HaltKind = 'pause' | 'stop';
+
+/** A pause counts on every day, whenever it was given. */
+const halts = (run: string) => `(
+  select from run_halts h where h.merchant_id = ${run}.merchant_id and h.job = ${run}.job
+    and (h.kind = 'pause' or h.business_date = ${run}.business_date))`;
+
+/** What an operator has said of this run; a pause goes before a stop. Undefined: nothing, it may go on. */
+export async function haltOf(db: Pick<Db, 'query'>, key: RunKey): Promise<HaltKind | undefined> {
+  const [row] = await db.query<{ kind: HaltKind }>(
+    `select kind from run_halts
+     where merchant_id = $1 and job = $2 and (kind = 'pause' or business_date = $3::date)
+     order by kind limit 1`,
+    [key.merchantId, key.job, key.businessDate],
+  );
+  return row?.kind;
+}
+
+/** Returns 0 where the same was said before. A run that is stopped while nobody is at it is over. */
+export async function placeHalt(
+  tx: Tx,
+  key: RunKey,
+  kind: HaltKind,
+  at: Temporal.Instant,
+  by: string,
+): Promise<number> {
+  const placed = await tx.run(
+    `insert into run_halts (merchant_id, job, business_date, kind, halted_at, halted_by)
+     values ($1, $2, $3::date, $4, $5::timestamptz, $6)
+     on conflict (merchant_id, job, business_date) do update
+     set kind = excluded.kind, halted_at = excluded.halted_at, halted_by = excluded.halted_by
+     where run_halts.kind <> excluded.kind`,
+    [key.merchantId, key.job, key.businessDate, kind, instantText(at), by],
+  );
+  if (kind === 'stop')
+    await tx.run(
+      `update runs set state = 'done'
+       where merchant_id = $1 and job = $2 and business_date = $3::date and state = 'requested'`,
+      [key.merchantId, key.job, key.businessDate],
+    );
+  return placed;
+}
+
+/** Ends every pause of the job and the stop of this day; a run that was stopped is asked for again. */
+export async function endHalts(tx: Tx, key: RunKey, at: Temporal.Instant): Promise<number> {
+  const ended = await tx.query<{ kind: HaltKind }>(
+    `delete from run_halts where merchant_id = $1 and job = $2 and (kind = 'pause' or business_date = $3::date)
+     returning kind`,
+    [key.merchantId, key.job, key.businessDate],
+  );
+  if (ended.some(({ kind }) => kind === 'stop')) await requestRun(tx, key, at, true);
+  return ended.length;
 }
 
 export interface HeldRun {
@@ -125,13 +181,17 @@ export interface ClaimedChunk {
   payload: Record<string, unknown>;
 }
 
-/** Takes the next chunk that nobody works on, or whose worker has gone silent. */
 export interface NoChunk {
   chunk_no: null;
   /** Of the pass and not done: others hold them. */
   open: number;
+  /** Why one of its chunks was set aside, by whoever did it; null: none was. */
+  failure: string | null;
+  /** An operator has paused or stopped the run. */
+  halted: boolean;
 }
 
+/** Takes the next chunk that nobody works on, or whose worker has gone silent; none of a pass that is over or halted. */
 export async function claimChunk(
   db: Pick<Db, 'query'>,
   key: RunKey,
@@ -139,7 +199,11 @@ export async function claimChunk(
   lease: Lease,
 ): Promise<ClaimedChunk | NoChunk> {
   const [row] = await db.query<ClaimedChunk | NoChunk>(
-    `with claimed as (
+    `with halt as (
+       select exists ${halts('r')} as halted, r.pass = $4 and r.state = 'running' as under_way
+       from (select $1::int as merchant_id, $2::text as job, $3::date as business_date) k
+       join runs r using (merchant_id, job, business_date)
+     ), claimed as (
        update chunks c
        set lease_owner = $5, lease_until = seikyu_now() + make_interval(secs => $6), fence = fence + 1,
            attempts = attempts + 1
@@ -147,11 +211,14 @@ export async function claimChunk(
          select chunk_no from chunks
          where merchant_id = $1 and job = $2 and business_date = $3::date and pass = $4 and state = 'ready'
            and (lease_until is null or lease_until < seikyu_now())
+           and exists (select from halt where not halted and under_way)
          order by chunk_no for update skip locked limit 1)
        returning c.chunk_no, c.fence, c.payload)
-     select claimed.*, pass.open
-     from (select count(*) as open from chunks
-           where merchant_id = $1 and job = $2 and business_date = $3::date and pass = $4 and state = 'ready') pass
+     select claimed.*, pass.open, pass.failure, halt.halted
+     from (select count(*) filter (where state = 'ready') as open, min(failure) filter (where state = 'parked') as failure
+           from chunks
+           where merchant_id = $1 and job = $2 and business_date = $3::date and pass = $4 and state in ('ready', 'parked')) pass
+     cross join halt
      left join claimed on true`,
     [key.merchantId, key.job, key.businessDate, pass, lease.owner, lease.seconds],
   );
@@ -193,6 +260,24 @@ export async function heartbeat(
   return (rows[0]?.run_held ?? false) && (chunk === undefined || (rows[0]?.chunk_held ?? false));
 }
 
+/** Prolongs a chunk of a pass that another process has opened; false = another has taken it over. */
+export async function heartbeatOfHelper(
+  db: Pick<Db, 'run'>,
+  key: RunKey,
+  pass: number,
+  lease: Lease,
+  chunk: Fence | undefined,
+): Promise<boolean> {
+  if (chunk === undefined) return true;
+  const held = await db.run(
+    `update chunks set lease_until = seikyu_now() + make_interval(secs => $6)
+     where merchant_id = $1 and job = $2 and business_date = $3::date and pass = $4
+       and chunk_no = $7 and fence = $8 and lease_owner = $5 and state = 'ready'`,
+    [key.merchantId, key.job, key.businessDate, pass, lease.owner, lease.seconds, chunk.chunkNo, chunk.fence],
+  );
+  return held === 1;
+}
+
 /** Ends a chunk by compare-and-set on its fence. */
 export async function finishChunk(
   db: Pick<Db, 'run'>,
@@ -200,7 +285,7 @@ export async function finishChunk(
   counts: Record<string, number>,
 ): Promise<void> {
   const done = await db.run(
-    `update chunks set state = 'done', counts = $8::jsonb
+    `update chunks set state = 'done', counts = $8::jsonb, finished_at = seikyu_now()
      where merchant_id = $1 and job = $2 and business_date = $3::date and pass = $4 and chunk_no = $5
        and state = 'ready' and lease_owner = $6 and fence = $7`,
     [
@@ -289,7 +374,11 @@ export async function closePass(
               coalesce(bool_or(total > 0 and key = any($6::text[])), false) as wants_attention
        from (${countsOfPass}) sums
      ), run as (
-       update runs set state = case $7 when 'done' then 'done' when 'stopped' then 'requested' else 'failed' end,
+       update runs r set state = case when $7 = 'failed' then 'failed'
+                                      when $7 = 'stopped' and not exists (
+                                        select from run_halts h where h.merchant_id = r.merchant_id and h.job = r.job
+                                          and h.business_date = r.business_date and h.kind = 'stop') then 'requested'
+                                      else 'done' end,
               lease_owner = null, lease_until = null
        where merchant_id = $1 and job = $2 and business_date = $3::date and pass = $4 and lease_owner = $5
        returning 1
@@ -321,11 +410,12 @@ export interface RunToDo extends Record<string, unknown> {
   business_date: string;
 }
 
-/** Runs that were asked for, or whose owner has gone silent: work for whoever looks first. */
+/** Runs that were asked for, or whose owner has gone silent, and that nobody has halted: work for whoever looks first. */
 export async function waitingRuns(db: Pick<Db, 'query'>, merchantId: number): Promise<RunToDo[]> {
   return db.query<RunToDo>(
-    `select merchant_id, job, business_date from runs
+    `select merchant_id, job, business_date from runs r
      where merchant_id = $1 and (state = 'requested' or (state = 'running' and lease_until < seikyu_now()))
+       and not exists ${halts('r')}
      order by business_date, requested_at`,
     [merchantId],
   );
@@ -335,14 +425,16 @@ export async function waitingRuns(db: Pick<Db, 'query'>, merchantId: number): Pr
 export async function runningPasses(
   db: Pick<Db, 'query'>,
   merchantId: number,
+  jobs: readonly string[],
 ): Promise<(RunToDo & { pass: number })[]> {
   return db.query<RunToDo & { pass: number }>(
     `select distinct r.merchant_id, r.job, r.business_date, r.pass
      from runs r join chunks c on c.merchant_id = r.merchant_id and c.job = r.job
        and c.business_date = r.business_date and c.pass = r.pass and c.state = 'ready'
-     where r.merchant_id = $1 and r.state = 'running' and r.lease_until >= seikyu_now()
-       and (c.lease_until is null or c.lease_until < seikyu_now())`,
-    [merchantId],
+     where r.merchant_id = $1 and r.job = any($2::text[]) and r.state = 'running' and r.lease_until >= seikyu_now()
+       and (c.lease_until is null or c.lease_until < seikyu_now())
+       and not exists ${halts('r')}`,
+    [merchantId, jobs],
   );
 }
 
@@ -372,6 +464,55 @@ export async function recentPasses(
      order by p.started_at desc, m.code limit $4`,
     [filter.merchant, filter.job, filter.businessDate, filter.limit],
   );
+}
+
+export interface RunProgress {
+  state: string;
+  pass: number;
+  outcome: string | null;
+  started_at: string;
+  /** Of the newest pass: bills that its chunks are about, and those of the chunks that are done. */
+  bills: number;
+  bills_done: number;
+  /** Of chunks done in the last seconds of the clock of leases; how many seconds of that the pass has run. */
+  bills_lately: number;
+  seconds_lately: number;
+  /** Processes that hold a chunk now. */
+  workers: number;
+  halt: HaltKind | null;
+  halted_at: string | null;
+  halted_by: string | null;
+}
+
+/** How far the newest pass of a run is; undefined: nobody has asked for one, and nobody has halted it. */
+export async function progressOf(
+  db: Pick<Db, 'query'>,
+  key: RunKey,
+  latelySeconds: number,
+): Promise<RunProgress | undefined> {
+  const [row] = await db.query<RunProgress>(
+    `select coalesce(r.state, 'not asked for') as state, coalesce(r.pass, 0) as pass, p.outcome, p.started_at, c.*,
+            least($4::float8, greatest(extract(epoch from seikyu_now() - p.started_at)::float8, 0)) as seconds_lately,
+            h.kind as halt, h.halted_at, h.halted_by
+     from (select $1::int as merchant_id, $2::text as job, $3::date as business_date) k
+     left join runs r using (merchant_id, job, business_date)
+     left join run_passes p on p.merchant_id = $1 and p.job = $2 and p.business_date = $3::date and p.pass = r.pass
+     left join lateral (
+       select h.kind, h.halted_at, h.halted_by from run_halts h
+       where h.merchant_id = $1 and h.job = $2 and (h.kind = 'pause' or h.business_date = $3::date)
+       order by h.kind limit 1) h on true
+     cross join lateral (
+       select coalesce(sum(bills), 0)::bigint as bills,
+              coalesce(sum(bills) filter (where state = 'done'), 0)::bigint as bills_done,
+              coalesce(sum(bills) filter (where finished_at > seikyu_now() - make_interval(secs => $4::float8)), 0)::bigint
+                as bills_lately,
+              count(distinct lease_owner) filter (where state = 'ready' and lease_until > seikyu_now()) as workers
+       from (select state, finished_at, lease_owner, lease_until, (payload ->> 'bills')::bigint as bills from chunks
+             where merchant_id = $1 and job = $2 and business_date = $3::date and pass = r.pass) of_pass) c
+     where r.merchant_id is not null or h.kind is not null`,
+    [key.merchantId, key.job, key.businessDate, latelySeconds],
+  );
+  return row;
 }
 
 /** Which runs of a timetable exist already, so that a tick asks for each slot once. */

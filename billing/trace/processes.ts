@@ -156,6 +156,14 @@ export const processes: readonly TracedProcess[] = [
     safely: 'none: any worker takes it up under a new fence',
   },
   {
+    what: 'run: paused by an operator',
+    minutes: 12 * hour,
+    cause: 'RUN_PAUSED',
+    count: 'paused_runs',
+    stand: 'jobs paused for over twelve hours',
+    safely: 'none: it goes on with `seikyu charging resume`',
+  },
+  {
     what: 'run: under way',
     minutes: 6 * hour,
     cause: 'RUN_LONG',

@@ -174,8 +174,12 @@ export async function standingStill(
        select 'FILES_UNDELIVERED', name from outward_files o
        where merchant_id = $1 and state = 'frozen' and frozen_at < $12::timestamptz and ${notParked('o.id')}
        union all
-       select 'RUN_WAITING ' || job, business_date::text from runs
+       select 'RUN_WAITING ' || job, business_date::text from runs r
        where merchant_id = $1 and state = 'requested' and requested_at < $13::timestamptz
+         and not exists (select from run_halts h where h.merchant_id = r.merchant_id and h.job = r.job and h.kind = 'pause')
+       union all
+       select 'RUN_PAUSED ' || job, job || ' of ' || business_date from run_halts
+       where merchant_id = $1 and kind = 'pause' and halted_at < $18::timestamptz
        union all
        -- Leases live on the database's own clock.
        select 'RUN_SILENT ' || job, business_date::text from runs
@@ -214,6 +218,7 @@ export async function standingStill(
       before('RUN_LONG'),
       limits.runsSince,
       limits.failedPasses,
+      before('RUN_PAUSED'),
     ],
   );
 }

@@ -36,6 +36,7 @@ const closedElsewhere = new Set([
   'FILE_LATE',
   'SETTLEMENT_DIFFERS',
   'SETTLEMENT_FEE_DIFFERS',
+  'CHARGES_WAIT',
 ]);
 
 /** Causes that are the reasons of parked or held rows, and over when no row waits for a person any more. */

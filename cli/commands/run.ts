@@ -1,6 +1,7 @@
 import { Argument, type Command, Option } from 'commander';
 import { Temporal } from 'temporal-polyfill';
 import { sendDueAlerts } from '../../billing/alerts/send.ts';
+import { planOf } from '../../billing/autopay/plan.ts';
 import type { Merchant } from '../../billing/merchants/merchant.ts';
 import { listMerchants, merchantByCode } from '../../billing/merchants/queries.ts';
 import { Refusal } from '../../billing/refusal.ts';
@@ -11,6 +12,7 @@ import { serveDemoHome } from '../demo/serve.ts';
 import { type Output, openProgress } from '../output.ts';
 import type { Process } from '../program.ts';
 import type { System } from '../system.ts';
+import { showPlan } from './charge-plan.ts';
 import { watchTrace } from './watch-trace.ts';
 import { withSystem } from './with-system.ts';
 
@@ -89,8 +91,20 @@ async function runJobs(names: readonly JobName[], options: RunOptions, { stop }:
       await home?.sftp.stop();
     }
     if (!options.dryRun) await tellOperators(system);
-    return report(rows, output, stop.aborted);
+    const code = report(rows, output, stop.aborted);
+    if (options.dryRun && names.includes('charge') && !options.json) await showPlans(system, output, options);
+    return code;
   });
+}
+
+/** The counts of a dry run as a person reads them, who may have to approve them. */
+async function showPlans(system: System, output: Output, options: RunOptions): Promise<void> {
+  for (const merchant of await chosen(system, options.merchant)) {
+    const date = dateFor(merchant, options, system.ports.clock.now());
+    const plan = await planOf(system.db, merchant, system.ports.gateway.name, date);
+    output.line('');
+    showPlan(output, merchant, date, plan);
+  }
 }
 
 /** What a run has found must not wait for somebody to look; that it could not be told is no failure of the run. */
@@ -106,7 +120,7 @@ async function tellOperators(system: System): Promise<void> {
   }
 }
 
-async function chosen(system: System, code: string): Promise<Merchant[]> {
+export async function chosen(system: System, code: string): Promise<Merchant[]> {
   if (code !== 'all') return [await merchantByCode(system.db, code)];
   const merchants = await listMerchants(system.db);
   if (merchants.length > 0) return merchants;
@@ -147,6 +161,10 @@ async function runOne(
   if (end.outcome === 'busy') {
     return { ...row, outcome: 'busy', counts: {}, failure: `already under way in process ${end.owner}` };
   }
+  if (end.outcome === 'halted') {
+    const failure = 'an operator has paused or stopped it; to go on: seikyu charging resume';
+    return { ...row, outcome: 'halted', counts: {}, failure };
+  }
   const failure =
     end.failure instanceof Refusal
       ? `${end.failure.code}: ${end.failure.message}. ${end.failure.next}`
@@ -163,10 +181,14 @@ function report(rows: RunRow[], output: Output, stopped: boolean): number {
     if (row.failure !== '') output.line(`${row.merchant} ${row.job}: ${row.failure}`);
     else if (row.counts.safe_mode)
       output.line(`${row.merchant} ${row.job}: safe mode, nothing was done; look at: seikyu restore status`);
+    else if (row.counts.waiting_for_approval)
+      output.line(
+        `${row.merchant} ${row.job}: charges wait for an approval; look at: seikyu charging status`,
+      );
     else if (row.outcome === 'attention')
       output.line(`${row.merchant} ${row.job}: wants a person; look at: seikyu parked, seikyu alerts`);
   }
-  if (stopped || rows.some((row) => ['failed', 'stopped', 'busy'].includes(row.outcome))) return 1;
+  if (stopped || rows.some((row) => ['failed', 'stopped', 'busy', 'halted'].includes(row.outcome))) return 1;
   return rows.some((row) => row.outcome === 'attention') ? 3 : 0;
 }
 

@@ -73,6 +73,8 @@ export interface FaultProfile {
     endings: number;
     /** Each day, that somebody notices that a file was wrong, and recalls it. */
     recallsFile: number;
+    /** Each day, that an operator pauses charging for some hours, or stops it for the day. */
+    haltsCharging: number;
   };
   /** Clocks of processes differ by up to so many milliseconds. */
   skewMs: number;
@@ -133,6 +135,7 @@ export const wild: FaultProfile = {
     contacts: 0.2,
     endings: 0.2,
     recallsFile: 0.06,
+    haltsCharging: 0.15,
   },
   skewMs: 400,
 };
@@ -186,6 +189,7 @@ export const calm: FaultProfile = {
     contacts: 0,
     endings: 0,
     recallsFile: 0,
+    haltsCharging: 0,
   },
   skewMs: 400,
 };

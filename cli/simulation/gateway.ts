@@ -89,6 +89,8 @@ export class GatewayTruth {
   downUntilMs = 0;
   /** Told of each capture at the moment when it is made. */
   onCapture: (capture: Capture) => Promise<void> = async () => undefined;
+  /** Somebody begins to call for an automatic charge. */
+  onChargeBegins: (account: string) => void = () => undefined;
   /** Told of each refund at the moment when it is made. */
   onRefund: (refund: Refunded) => Promise<void> = async () => undefined;
   /** Told of each webhook that is to be sent. */
@@ -462,6 +464,7 @@ export function simulatedGateway(baton: Baton, self: Mortal, faults: Faults, tru
     barcodes: null,
 
     async charge(request) {
+      truth.onChargeBegins(request.account);
       const fault = faults.draw(
         faults.profile.gateway,
         'timeoutBefore',
@@ -492,7 +495,7 @@ export function simulatedGateway(baton: Baton, self: Mortal, faults: Faults, tru
           return { kind: 'unknown', why: '500' };
         case 'rateLimited':
           await back('gateway.charge 429');
-          return { kind: 'not_executed', why: '429', retryAfterMs: 1_000 };
+          return { kind: 'not_executed', why: '429', retryAfterMs: 1_000, tooFast: true };
         default: {
           const answer = await truth.charge(request, false);
           await back(`gateway.charge ${answer.kind}`);

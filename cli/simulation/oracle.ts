@@ -35,6 +35,9 @@ import {
   unfinished,
 } from './queries.ts';
 
+/** With what clocks may differ by. */
+const intentsLiveMs = 62_000;
+
 /**
  * What must hold between our database and what the outside world knows. It looks at the moment something happens out
  * there, and again when all is at rest; it shares no code with the jobs that it judges.
@@ -52,6 +55,8 @@ export class Oracle {
   readonly #taken = new Set<string>();
   /** By alert, or by the morning of a digest: the different notices that its receiver has had. */
   readonly #notices = new Map<string, Set<string>>();
+  /** Since when operators have paused charging, by account. */
+  readonly #pausedSinceMs = new Map<string, number>();
   /** What once stood under a final name, for ever. */
   readonly #final = new Map<string, string>();
 
@@ -64,6 +69,18 @@ export class Oracle {
 
   violated(invariant: string, detail: string): void {
     this.violations.push(`${invariant}: ${detail}`);
+  }
+
+  paused(account: string, sinceMs: number | null): void {
+    if (sinceMs === null) this.#pausedSinceMs.delete(account);
+    else this.#pausedSinceMs.set(account, sinceMs);
+  }
+
+  /** An operator’s pause holds: only what was begun before it is still called for, within the life of its intent. */
+  chargeBegins(account: string): void {
+    const sinceMs = this.#pausedSinceMs.get(account);
+    if (sinceMs !== undefined && this.#baton.nowMs - sinceMs > intentsLiveMs)
+      this.violated('halts', `${account} is charged ${this.#baton.nowMs - sinceMs} ms after it was paused`);
   }
 
   #look<T>(work: () => Promise<T>): Promise<T> {

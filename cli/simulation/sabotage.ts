@@ -267,6 +267,22 @@ export const sabotages: readonly Sabotage[] = [
     ports: () => ({ alertSenders: [] }),
   },
   {
+    name: 'no-halts',
+    without: 'charging that an operator has paused begins nothing: nobody looks',
+    expects: ['halts'],
+    faults: (profile) => ({ ...profile, merchant: { ...profile.merchant, haltsCharging: 1 } }),
+    statements: [
+      [
+        'select from run_halts h where h.merchant_id',
+        'select from run_halts h where false and h.merchant_id',
+      ],
+      [
+        "where merchant_id = $1 and job = $2 and (kind = 'pause' or business_date = $3::date)\n     order by",
+        'where false and merchant_id = $1 and job = $2 and business_date = $3::date\n     order by',
+      ],
+    ],
+  },
+  {
     name: 'no-fence',
     without: 'a worker that has lost its chunk writes nothing',
     expects: ['I-10', 'I-4', 'I-15'],

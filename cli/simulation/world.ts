@@ -15,12 +15,13 @@ import { listFindings } from '../../billing/reconciliation/queries.ts';
 import { settleFindingByHand } from '../../billing/reconciliation/settle.ts';
 import { Refusal } from '../../billing/refusal.ts';
 import { FenceLost } from '../../billing/runs/fence.ts';
-import { waitingRuns } from '../../billing/runs/queries.ts';
+import { changeHalt } from '../../billing/runs/halt.ts';
+import { runningPasses, waitingRuns } from '../../billing/runs/queries.ts';
 import { handleWebhooks } from '../../billing/webhooks/handle.ts';
 import { receiveWebhook } from '../../billing/webhooks/receive.ts';
 import type { JobName } from '../../jobs/job.ts';
 import { jobs } from '../../jobs/jobs.ts';
-import { messageOf, runJob } from '../../jobs/run.ts';
+import { helpRun, messageOf, runJob, type Worker } from '../../jobs/run.ts';
 import type { Person } from '../demo/people.ts';
 import { Baton } from './baton.ts';
 import type { CarrierTruth, TakenSms } from './carrier.ts';
@@ -140,6 +141,7 @@ class World {
   #web: SimulatedProcess | undefined;
   /** A stream of its own: seeds found before there were recalls stay what they were until the first one. */
   readonly #recalls: Chance;
+  readonly #halts: Chance;
   #looker: SimulatedProcess | undefined;
   #started = 0;
   #noticesRead = 0;
@@ -152,6 +154,7 @@ class World {
     this.#chance = chanceOf(seed, 'world');
     this.#kinds = chanceOf(seed, 'kinds');
     this.#recalls = chanceOf(seed, 'recalls');
+    this.#halts = chanceOf(seed, 'halts');
     this.#faults = new Faults(options.sabotage?.faults?.(wild) ?? wild, chanceOf(seed, 'faults'));
     const start = this.#firstDay().toZonedDateTime(zone);
     this.#baton = new Baton({
@@ -174,6 +177,7 @@ class World {
     };
     this.#oracle = new Oracle(db, this.#baton, gateway, this.#merchants);
     gateway.onCapture = (capture) => this.#oracle.captured(capture);
+    gateway.onChargeBegins = (account) => this.#oracle.chargeBegins(account);
     gateway.onRefund = (refund) => this.#oracle.refunded(refund);
     gateway.onWebhook = (webhook) => this.#sendWebhook(webhook, 1);
     for (const merchant of this.#merchants) {
@@ -313,6 +317,23 @@ class World {
         () => void this.#recall(merchant),
       );
     }
+    for (const merchant of this.#merchants) {
+      if (isQuiet || !this.#halts.hits(this.#faults.profile.merchant.haltsCharging)) continue;
+      const atMs = midnight + this.#halts.between(5 * 60, 15 * 60) * 60_000;
+      const untilMs = atMs + this.#halts.between(1, 8 * 60) * 60_000;
+      const what = this.#halts.hits(0.3) ? 'stop' : 'pause';
+      this.#baton.at(
+        atMs,
+        `an operator of ${merchant.code}: ${what}`,
+        () => void this.#halt(merchant, day, what),
+      );
+      if (what === 'pause' || this.#halts.hits(0.5))
+        this.#baton.at(
+          untilMs,
+          `an operator of ${merchant.code}: resume`,
+          () => void this.#halt(merchant, day, 'resume'),
+        );
+    }
     for (const [time, job] of slots) {
       const [hour = 0, minute = 0] = time.split(':').map(Number);
       const atMs = midnight + (hour * 60 + minute) * 60_000;
@@ -376,6 +397,21 @@ class World {
     const { bills: count, amount: sum } = file;
     await beginRecall(ports, { merchant, file, count, sum, by: 'operator@simulation' });
     this.#count('files recalled');
+  }
+
+  async #halt(
+    simulated: SimulatedMerchant,
+    day: Temporal.PlainDate,
+    what: 'pause' | 'stop' | 'resume',
+  ): Promise<void> {
+    const { ports } = this.#livingLooker();
+    const merchant = this.#appliedOf(simulated);
+    if (what === 'resume') this.#oracle.paused(simulated.code, null);
+    const halt = { job: 'charge', businessDate: day.toString(), what };
+    await changeHalt(ports, merchant, halt, 'operator@simulation');
+    if (what === 'pause') this.#oracle.paused(simulated.code, this.#baton.nowMs);
+    if (what === 'resume') await this.#takeUp(simulated);
+    else this.#count(`charging halted`);
   }
 
   /** What a dead worker left, of this day or another. */
@@ -470,19 +506,29 @@ class World {
       const end = await runJob(worker.ports, jobs[job], {
         merchant,
         businessDate: day.toString(),
-        // A dead process is missed when its lease has ended, not before.
-        worker: { owner: worker.name, isDead: () => false, codeVersion: 'simulation' },
+        worker: workerOf(worker),
       });
       const counts = Object.entries(end.counts).filter(([, count]) => count > 0);
       const failure = end.failure === null ? '' : messageOf(end.failure);
       this.#trace.line(`${worker.name} ${what}: ${end.outcome} ${counts.flat().join(' ')} ${failure}`);
       this.#count(`runs ${end.outcome}`);
+      if (end.outcome === 'busy' && jobs[job].shared) await this.#help(job, merchant, worker);
       if (end.outcome === 'failed') this.#judgeFailure(what, end.failure);
     } catch (error) {
       this.#trace.line(`${worker.name} ${what}: threw ${messageOf(error)}`);
       this.#judgeFailure(what, error);
     } finally {
       this.#busyJobs.delete(`${worker.name} ${what}`);
+    }
+  }
+
+  /** Another has opened the pass: this one does what chunks are free. */
+  async #help(job: JobName, merchant: Merchant, worker: SimulatedProcess): Promise<void> {
+    for (const run of await runningPasses(worker.ports.db, merchant.id, [job])) {
+      const { business_date: businessDate, pass } = run;
+      const options = { merchant, businessDate, pass, worker: workerOf(worker) };
+      const chunks = await helpRun(worker.ports, jobs[job], options);
+      if (chunks > 0) this.#count('chunks by helpers');
     }
   }
 
@@ -607,3 +653,8 @@ class World {
 
 /** A violation was found: nothing after it is of interest. */
 class Stopped extends Error {}
+
+/** A dead process is missed when its lease has ended, not before. */
+function workerOf({ name }: SimulatedProcess): Worker {
+  return { owner: name, isDead: () => false, codeVersion: 'simulation' };
+}

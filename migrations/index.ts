@@ -10,6 +10,7 @@ import * as recalls from './0008-recalls.ts';
 import * as smsNews from './0009-sms-news.ts';
 import * as temporaryNames from './0010-temporary-names.ts';
 import * as loadInSteps from './0014-load-in-steps.ts';
+import * as toldFiles from './0015-told-files.ts';
 
 export interface Migration {
   name: string;
@@ -29,4 +30,5 @@ export const migrations: readonly Migration[] = [
   smsNews,
   temporaryNames,
   loadInSteps,
+  toldFiles,
 ];

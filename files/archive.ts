@@ -80,6 +80,8 @@ export interface OutwardHead {
   readonly sizeBytes: number;
   /** ISO 8601 instant. */
   readonly frozenAt: string;
+  /** Of a settlement, as the gateway calls it. Absent from heads that were written before it was kept. */
+  readonly payout?: string | null;
   /** It was proved to lie, whole, where the partner looks. Without it it may have been visible. */
   readonly delivered: boolean;
 }
@@ -87,6 +89,12 @@ export interface OutwardHead {
 export type ArchiveHead = InwardHead | OutwardHead;
 
 const headSuffix = '.head';
+const toldSuffix = '.told';
+
+/** Beside an outward file in a layout that we do not read back: what it told, in `standard/1`. */
+export function toldBeside(path: string): string {
+  return `${path}${toldSuffix}`;
+}
 
 /** `path`: of the file that it is the head of. Encrypted like it: names of files are the partner's. */
 export async function writeHead(
@@ -101,22 +109,16 @@ export async function writeHead(
 
 export async function removeArchived(disk: Disk, path: string): Promise<void> {
   await disk.remove(path);
+  await disk.remove(toldBeside(path));
   await disk.remove(`${path}${headSuffix}`);
 }
 
-/** Heads in a folder whose names are from `fromId` on: ids begin with their time. In the order of their making. */
-export async function* headsFrom(
-  disk: Disk,
-  keys: readonly ArchiveKey[],
-  folder: string,
-  fromId: string,
-): AsyncGenerator<{ path: string; head: ArchiveHead }> {
-  for (const name of await disk.list(folder)) {
-    if (!name.endsWith(headSuffix) || name < fromId) continue;
-    const path = `${folder}/${name.slice(0, -headSuffix.length)}`;
-    const head = await readHead(disk, keys, path);
-    if (head !== null) yield { path, head };
-  }
+/** Paths in a folder that have a head, with names from `fromId` on: ids begin with their time. In the order of their making. */
+export async function archivedFrom(disk: Disk, folder: string, fromId: string): Promise<string[]> {
+  const names = await disk.list(folder);
+  return names
+    .filter((name) => name.endsWith(headSuffix) && name >= fromId)
+    .map((name) => `${folder}/${name.slice(0, -headSuffix.length)}`);
 }
 
 const uuid = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/;
@@ -141,7 +143,8 @@ export async function begunBefore(
     if (id === undefined || Number.parseInt(id.replace('-', '').slice(0, 12), 16) >= beforeMs) continue;
     const path = `${folder}/${name}`;
     if (half) halves.push(path);
-    else if (!name.endsWith(headSuffix)) whole.push({ id, path, hasHead: all.has(`${name}${headSuffix}`) });
+    else if (!name.endsWith(headSuffix) && !name.endsWith(toldSuffix))
+      whole.push({ id, path, hasHead: all.has(`${name}${headSuffix}`) });
   }
   return { halves, whole };
 }

@@ -1,15 +1,19 @@
 import { join } from 'node:path';
 import { recordAct } from '../billing/acts/queries.ts';
 import { raiseAlert, raiseStanding } from '../billing/alerts/queries.ts';
+import type { Tx } from '../billing/db.ts';
 import type { MerchantSettings } from '../billing/merchants/settings.ts';
 import { freezeDue } from '../billing/outward/freeze.ts';
 import type { OutwardHead, RenderOutward } from '../billing/outward/outward.ts';
 import {
+  adjustmentLines,
+  enrolmentLines,
   freezeWaiting,
   markDelivered,
   markRenaming,
   nextPart,
   outwardContent,
+  resultLines,
   type UndeliveredFile,
   undeliveredFiles,
 } from '../billing/outward/queries.ts';
@@ -18,7 +22,8 @@ import { Refusal } from '../billing/refusal.ts';
 import { refuseInSafeMode } from '../billing/restores/queries.ts';
 import { FenceLost } from '../billing/runs/fence.ts';
 import { holdFence } from '../billing/runs/queries.ts';
-import { type OutwardHead as ArchivedHead, archiveFile, writeHead } from '../files/archive.ts';
+import { type OutwardHead as ArchivedHead, archiveFile, toldBeside, writeHead } from '../files/archive.ts';
+import type { Layout } from '../files/layouts/layout.ts';
 import { outwardName, writeOutward } from '../files/layouts/write.ts';
 import {
   adjustmentRow,
@@ -67,7 +72,10 @@ export const deliver: Job = {
 
 /** How files look by a merchant's settings of some version. */
 export function render(settings: MerchantSettings): RenderOutward {
-  const layout = layoutOf(settings);
+  return renderIn(layoutOf(settings));
+}
+
+function renderIn(layout: Layout | null): RenderOutward {
   const write = (head: OutwardHead, rows: AsyncIterable<readonly Row[]>) =>
     writeOutward(layout, writtenFile(head, head.kind as OutwardCsvKind), rows);
   return {
@@ -244,6 +252,7 @@ async function keep(context: ChunkContext, file: UndeliveredFile, delivered: boo
   const { archiveKey } = ports.sealer;
   const path = join(ports.archiveFolder, merchant.code, file.id);
   if (!(await disk.exists(path))) {
+    if (file.own_layout !== false) await keepTold(context, file, toldBeside(path));
     await archiveFile(disk, randomness, archiveKey, path, outwardContent(ports.db, merchant.id, file.id));
   }
   const head: ArchivedHead = {
@@ -259,9 +268,29 @@ async function keep(context: ChunkContext, file: UndeliveredFile, delivered: boo
     sha256: file.sha256,
     sizeBytes: file.size_bytes,
     frozenAt: file.frozen_at,
+    payout: file.payout_id,
     delivered,
   };
   await writeHead(disk, randomness, archiveKey, path, head);
+}
+
+/**
+ * A layout of the merchant's own may leave out what tells one row from another: what a file told is kept beside it in
+ * `standard/1`, for kinds whose rows are told once. Before the file itself, so that it is never missed where that is there.
+ */
+async function keepTold(context: ChunkContext, file: UndeliveredFile, path: string): Promise<void> {
+  const { ports, merchant } = context;
+  const { result, enrolment, adjustment } = renderIn(null);
+  const { kind, sequence, business_date: businessDate } = file;
+  const head = { kind, merchantCode: merchant.code, businessDate, sequence };
+  const write = (content: (tx: Tx, ...of: [number, string, string]) => AsyncIterable<Uint8Array>) =>
+    ports.db.transaction((tx) => {
+      const told = content(tx, merchant.id, file.id, merchant.settings.timezone);
+      return archiveFile(ports.disk, ports.randomness, ports.sealer.archiveKey, path, told);
+    });
+  if (kind === 'result') await write((...of) => result(head, resultLines(...of)));
+  if (kind === 'enrolment') await write((...of) => enrolment(head, enrolmentLines(...of)));
+  if (kind === 'adjustment') await write((...of) => adjustment(head, adjustmentLines(...of)));
 }
 
 async function parkUpload(

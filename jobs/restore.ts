@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { Temporal } from 'temporal-polyfill';
 import { pageLivesMinutes } from '../billing/checkout/start.ts';
 import { waitingFiles } from '../billing/exchanges/queries.ts';
@@ -10,16 +10,26 @@ import { takeInCharges } from '../billing/restores/take-in-charges.ts';
 import { type ArchivedFile, takeInFiles } from '../billing/restores/take-in-files.ts';
 import { takeInMessages } from '../billing/restores/take-in-messages.ts';
 import {
-  keepNumber,
-  returnAsTold,
+  keepNumbers,
+  type SettledAsTold,
+  settleAsTold,
   type Told,
   type ToldAdjustment,
   type ToldEnrolment,
   type ToldFile,
   takeInTold,
+  Unreadable,
 } from '../billing/restores/take-in-told.ts';
-import { type ArchiveHead, headsFrom, openArchive, readHead } from '../files/archive.ts';
-import { type CsvRecord, CsvSplitter } from '../files/split.ts';
+import {
+  type ArchiveHead,
+  archivedFrom,
+  type OutwardHead,
+  openArchive,
+  readHead,
+  toldBeside,
+} from '../files/archive.ts';
+import { readBack } from '../files/standard/read-back.ts';
+import type { OutwardCsvKind, Row } from '../files/standard/write.ts';
 import type { Counts } from './job.ts';
 import { jobs } from './jobs.ts';
 import type { Ports } from './ports.ts';
@@ -51,6 +61,8 @@ interface Work {
   merchant: Merchant;
   actor: string;
   options: ReconcileRestore;
+  /** Archived files whose head cannot be read, with why. */
+  unreadable: Map<string, unknown>;
 }
 
 /**
@@ -62,7 +74,8 @@ export async function reconcileRestore(
   merchant: Merchant,
   options: ReconcileRestore,
 ): Promise<ReconciledStep[]> {
-  const work: Work = { ports, merchant, actor: `${options.by} reconciles after a restore`, options };
+  const actor = `${options.by} reconciles after a restore`;
+  const work: Work = { ports, merchant, actor, options, unreadable: new Map() };
   const done: ReconciledStep[] = [];
   const step = async (name: Step, learn: () => Promise<Omit<ReconciledStep, 'step'>>): Promise<void> => {
     options.stop.throwIfAborted();
@@ -86,18 +99,19 @@ export async function reconcileRestore(
     done.push({ step: name, ...learned });
     options.say(`${merchant.code} ${name}: ${learned.leftOver ?? 'done'}`);
   };
-  const told = { returned: 0 };
-  // In this order: bills before what was sent and taken for them, and what was told unpaid before money that came later.
+  const settled: SettledAsTold = { returned: 0, cancelled: 0 };
+  // In this order: bills before what was sent and taken for them, and what was told final before money that came later.
   await step('files', () => learnFiles(work));
   await step('messages', () => learnMessages(work));
   await step('charges', async () => {
     await askAboutOpen(work);
-    for await (const file of toldFiles(work)) told.returned += await returnAsTold(ports, work, file);
-    return learnCharges(work);
+    const unread = await settleTold(work, settled);
+    const learned = await learnCharges(work);
+    return { ...learned, leftOver: learned.leftOver ?? unread };
   });
   await step('told', async () => {
     const learned = await learnTold(work);
-    return { ...learned, counts: { ...learned.counts, returned: told.returned } };
+    return { ...learned, counts: { ...learned.counts, ...settled } };
   });
   return done;
 }
@@ -111,12 +125,15 @@ async function learnFiles(work: Work): Promise<Omit<ReconciledStep, 'step'>> {
   const recovered = await takeInFiles(ports, work, archived);
   const waiting = await waitingFiles(ports.db, merchant.id);
   const counts = { archived: archived.length, recovered };
-  if (waiting.length === 0) return { counts, leftOver: null };
+  if (waiting.length === 0) return { counts, leftOver: withUnreadable(work, null) };
   const end = await runHere(work, 'ingest');
   const left = await waitingFiles(ports.db, merchant.id);
   return {
     counts: { ...counts, bills: end.counts.bills ?? 0 },
-    leftOver: left.length === 0 ? null : `${left.length} files are not read: seikyu runs --job ingest`,
+    leftOver: withUnreadable(
+      work,
+      left.length === 0 ? null : `${left.length} files are not read: seikyu runs --job ingest`,
+    ),
   };
 }
 
@@ -138,6 +155,20 @@ async function askAboutOpen(work: Work): Promise<void> {
   await ports.clock.refresh();
   const asked = await ports.db.transaction((tx) => askNow(tx, merchant.id, ports.clock.now()));
   if (asked > 0) await runHere(work, 'trace');
+}
+
+/** Returns what cannot be read: captures are learned all the same, a card that was charged is never charged again for it. */
+async function settleTold(work: Work, settled: SettledAsTold): Promise<string | null> {
+  let unread: string | null = null;
+  for await (const file of toldFiles(work)) {
+    try {
+      await settleAsTold(work.ports, work, file, settled);
+    } catch (error) {
+      if (!(error instanceof Unreadable)) throw error;
+      unread ??= `which bills ${file.name} told to be unpaid or cancelled cannot be read in the archive`;
+    }
+  }
+  return unread;
 }
 
 async function learnCharges(work: Work): Promise<Omit<ReconciledStep, 'step'>> {
@@ -164,21 +195,26 @@ async function learnCharges(work: Work): Promise<Omit<ReconciledStep, 'step'>> {
 async function learnTold(work: Work): Promise<Omit<ReconciledStep, 'step'>> {
   const { ports } = work;
   const counts = { archived: 0, recovered: 0, differing: 0 };
-  const differing: string[] = [];
-  for await (const file of toldFiles(work)) await keepNumber(ports, work, file);
+  const differences = new Map<string, string>();
+  for await (const file of toldFiles(work)) {
+    try {
+      await keepNumbers(ports, work, file);
+    } catch (error) {
+      if (!(error instanceof Unreadable)) throw error;
+      differences.set(file.id, `which numbers ${file.name} gave cannot be read in the archive`);
+    }
+  }
   for await (const file of toldFiles(work)) {
     work.options.stop.throwIfAborted();
     counts.archived += 1;
-    const taken = await takeInTold(ports, work, file);
-    if (taken === 'recovered') counts.recovered += 1;
-    if (taken === 'differs') differing.push(file.name);
+    const { recovered, difference } = await takeInTold(ports, work, file);
+    if (recovered) counts.recovered += 1;
+    if (difference !== null) differences.set(file.id, difference);
   }
-  counts.differing = differing.length;
-  return {
-    counts,
-    leftOver:
-      differing.length === 0 ? null : `the merchant was told in ${differing[0]} what is not true here`,
-  };
+  counts.differing = differences.size;
+  const [first] = differences.values();
+  const others = differences.size > 1 ? `, and ${differences.size - 1} more files` : '';
+  return { counts, leftOver: withUnreadable(work, first === undefined ? null : `${first}${others}`) };
 }
 
 /** What was begun before safe mode may still have had its effect after the list was read. */
@@ -207,80 +243,113 @@ async function runHere({ ports, merchant, options }: Work, job: 'ingest' | 'trac
 }
 
 /** What the archive has from the forgotten time on. Ids begin with the milliseconds of their making. */
-async function* heads({
-  ports,
-  merchant,
-  options,
-}: Work): AsyncGenerator<{ path: string; head: ArchiveHead }> {
+async function* heads(work: Work): AsyncGenerator<{ path: string; head: ArchiveHead }> {
+  const { ports, merchant, options, unreadable } = work;
   const fromMs = listedFrom(options.restore).epochMilliseconds;
   const hex = fromMs.toString(16).padStart(12, '0');
   const fromId = `${hex.slice(0, 8)}-${hex.slice(8, 12)}`;
   const folder = join(ports.archiveFolder, merchant.code);
-  const keys = [ports.sealer.archiveKey];
   // Made before, and delivered perhaps in the forgotten time.
-  for (const { id } of await undeliveredFiles(ports.db, merchant.id)) {
-    const head = id < fromId ? await readHead(ports.disk, keys, join(folder, id)) : null;
-    if (head !== null) yield { path: join(folder, id), head };
+  const before = (await undeliveredFiles(ports.db, merchant.id)).filter(({ id }) => id < fromId);
+  const paths = [
+    ...before.map(({ id }) => join(folder, id)),
+    ...(await archivedFrom(ports.disk, folder, fromId)),
+  ];
+  for (const path of paths) {
+    try {
+      const head = await readHead(ports.disk, [ports.sealer.archiveKey], path);
+      if (head !== null) yield { path, head };
+    } catch (cause) {
+      unreadable.set(basename(path), cause);
+    }
   }
-  yield* headsFrom(ports.disk, keys, folder, fromId);
+}
+
+/** One damaged file hides no other one; what it was is not known, so that it is said. */
+function withUnreadable(work: Work, leftOver: string | null): string | null {
+  const [first] = work.unreadable;
+  if (first === undefined) return leftOver;
+  const said = `${work.unreadable.size} heads in the archive cannot be read, first ${first[0]}: ${messageOf(first[1])}`;
+  return leftOver === null ? said : `${leftOver}; ${said}`;
 }
 
 async function* toldFiles(work: Work): AsyncGenerator<ToldFile> {
-  const { ports } = work;
+  const { ports, merchant } = work;
+  const keys = [ports.sealer.archiveKey];
   for await (const { path, head } of heads(work)) {
     if (head.what !== 'outward') continue;
-    const content = () => openArchive(ports.disk, [ports.sealer.archiveKey], path);
+    const beside = toldBeside(path);
+    const told = async function* <Of>(kind: OutwardCsvKind, rowOf: (fields: Row, rowNo: number) => Of) {
+      if (head.kind !== kind) return;
+      const content = openArchive(ports.disk, keys, (await ports.disk.exists(beside)) ? beside : path);
+      let rowNo = 0;
+      for await (const rows of readBack(content, { ...head, kind, merchant: merchant.code }))
+        yield rows.map((fields) => rowOf(fields, ++rowNo));
+    };
     yield {
       ...head,
-      content,
-      results: () => (head.kind === 'result' ? rowsOf(content(), toldOf) : none()),
-      enrolments: () => (head.kind === 'enrolment' ? rowsOf(content(), enrolmentOf) : none()),
-      adjustments: () => (head.kind === 'adjustment' ? rowsOf(content(), adjustmentOf) : none()),
+      payout: await payoutOf(
+        head,
+        told('settlement', (fields) => fields.at(-1) ?? ''),
+      ),
+      content: () => readable(openArchive(ports.disk, keys, path)),
+      results: () => readable(told('result', toldOf)),
+      enrolments: () => readable(told('enrolment', enrolmentOf)),
+      adjustments: () => readable(told('adjustment', adjustmentOf)),
     };
   }
 }
 
-async function* none(): AsyncGenerator<never> {
-  yield* [];
+/** Whatever is wrong with what the archive has: it is one file that cannot be read. */
+async function* readable<Piece>(pieces: AsyncIterable<Piece>): AsyncGenerator<Piece> {
+  try {
+    yield* pieces;
+  } catch (cause) {
+    throw new Unreadable(messageOf(cause), { cause });
+  }
 }
 
-const recordBytesMax = 65_536;
-
-/** Our own files: what they hold was written by us. */
-async function* rowsOf<Row>(
-  content: AsyncIterable<Buffer>,
-  rowOf: (fields: readonly string[], rowNo: number) => Row,
-): AsyncGenerator<Row[]> {
-  const splitter = new CsvSplitter({ recordBytesMax, encoding: 'utf-8' });
-  const decoder = new TextDecoder('utf-8', { fatal: true });
-  let rowNo = 0;
-  const take = (records: readonly CsvRecord[]): Row[] =>
-    records.filter(({ fields }) => fields[0] === 'R').map(({ fields }) => rowOf(fields, ++rowNo));
-  for await (const piece of content) {
-    const records: CsvRecord[] = [];
-    splitter.push(decoder.decode(piece, { stream: true }), records);
-    yield take(records);
+/** Heads that were written before they named it: each row does. */
+async function payoutOf(
+  head: OutwardHead,
+  payouts: AsyncIterable<readonly string[]>,
+): Promise<string | null> {
+  if (head.kind !== 'settlement') return null;
+  if (head.payout !== undefined && head.payout !== null) return head.payout;
+  let payout: string | null = null;
+  try {
+    for await (const rows of readable(payouts)) payout = rows[0] ?? payout;
+  } catch (error) {
+    if (error instanceof Unreadable) return null;
+    throw error;
   }
-  const last: CsvRecord[] = [];
-  splitter.end(last);
-  yield take(last);
+  return payout;
 }
 
 /** Columns as `resultRow` writes them. */
-function toldOf(fields: readonly string[], rowNo: number): Told {
-  const [, billingNumber = '', , outcome = '', , method = '', amount = '', , , knownAt = '', reference = ''] =
+function toldOf(fields: Row, rowNo: number): Told {
+  const [, billingNumber = '', , outcome = '', reason = '', method = '', amount = '', , , knownAt = ''] =
     fields;
-  return { rowNo, billingNumber, outcome, method, amount: Number(amount), knownAt, reference };
+  return {
+    rowNo,
+    billingNumber,
+    outcome,
+    reason,
+    method,
+    amount: Number(amount),
+    knownAt,
+    reference: fields[10] ?? '',
+  };
 }
 
 /** Columns as `enrolmentRow` writes them. */
-function enrolmentOf(fields: readonly string[], rowNo: number): ToldEnrolment {
+function enrolmentOf(fields: Row, rowNo: number): ToldEnrolment {
   const [, customerNumber = '', what = ''] = fields;
   return { rowNo, customerNumber, what };
 }
 
 /** Columns as `adjustmentRow` writes them. */
-function adjustmentOf(fields: readonly string[], rowNo: number): ToldAdjustment {
+function adjustmentOf(fields: Row, rowNo: number): ToldAdjustment {
   const [, number = '', , kind = ''] = fields;
   return { rowNo, number: Number(number), kind, reference: fields[8] ?? '' };
 }

@@ -13,6 +13,7 @@ import * as payLinks from './0011-pay-links.ts';
 import * as counterPayments from './0012-counter-payments.ts';
 import * as chargeRuns from './0013-charge-runs.ts';
 import * as loadInSteps from './0014-load-in-steps.ts';
+import * as toldFiles from './0015-told-files.ts';
 
 export interface Migration {
   name: string;
@@ -35,4 +36,5 @@ export const migrations: readonly Migration[] = [
   counterPayments,
   chargeRuns,
   loadInSteps,
+  toldFiles,
 ];

@@ -119,6 +119,11 @@ export const causes: Readonly<Record<string, Cause>> = {
     level: 'now',
     next: 'the gateway took money that is not provably of a bill here; `seikyu restore status` names it. Clear it up with the gateway; safe mode then ends with `--accept`',
   },
+  TOLD_OTHERWISE: {
+    level: 'now',
+    next: 'after a restore bills are open here of which the merchant was told that they are paid, unpaid or cancelled: they are parked, so that nobody is charged again. Once the gateway and the archive can be read, `seikyu restore reconcile` may still learn what became of them; clear up the rest with the merchant, then `seikyu parked return` or `seikyu parked release`',
+    over: 'no bill is parked for it',
+  },
   AUDIT_UNSEALED: {
     level: 'now',
     next: 'acts wait for more than 15 minutes to be sealed into the audit log; the log of the jobs says why sealing fails. Nothing is lost: the next pass of any job seals them',

@@ -240,7 +240,7 @@ async function freezeSettlement(freezing: Freezing, payoutId: string): Promise<P
   const { tx, act, merchant } = freezing;
   const payout = (await payoutsToFile(tx, act.merchantId)).find(({ id }) => id === payoutId);
   if (payout === undefined) return {};
-  const file = await open(freezing, 'settlement', null, merchant.settings);
+  const file = await open(freezing, 'settlement', null, merchant.settings, payout.payout_id);
   await claimPayout(tx, act.merchantId, payout.id, file.id);
   const written = { records: 0, sum: 0 };
   const lines = counted(settlementLines(tx, act.merchantId, payout.id), written);
@@ -321,13 +321,16 @@ async function open(
   kind: OutwardKind,
   inputFileId: string | null,
   settings: MerchantSettings,
+  payout: string | null = null,
 ): Promise<OpenFile> {
   const { tx, act, merchant, businessDate } = freezing;
   const render = freezing.render(settings);
   const sequence = 1 + (await takeNumbers(tx, act.merchantId, `outward:${kind}`, 1));
   const head: OutwardHead = { kind, merchantCode: merchant.code, businessDate, sequence };
   const id = freezing.ids.uuid();
-  await openOutwardFile(tx, act, { id, kind, sequence, name: render.name(head), businessDate, inputFileId });
+  const ownLayout = (settings.layoutText ?? null) !== null;
+  const name = render.name(head);
+  await openOutwardFile(tx, act, { id, kind, sequence, name, businessDate, inputFileId, ownLayout, payout });
   return { id, head, render };
 }
 

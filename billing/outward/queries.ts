@@ -2,6 +2,7 @@ import type { Temporal } from 'temporal-polyfill';
 import { type Act, instantText, monthOf } from '../acts/act.ts';
 import type { Db, Tx } from '../db.ts';
 import { referenceOf } from '../ids.ts';
+import { payoutsUntold } from '../payouts/queries.ts';
 import { holdingResults } from '../reconciliation/findings.ts';
 import type {
   AdjustmentLine,
@@ -85,14 +86,18 @@ export interface NewOutwardFile {
   name: string;
   businessDate: string;
   inputFileId: string | null;
+  /** In a layout of the merchant's own, not in `standard/1`. */
+  ownLayout: boolean;
+  /** Of a settlement, as the gateway calls it. */
+  payout: string | null;
 }
 
 /** Rows point at their file, so it stands before its size and digest are known; `closeOutwardFile` sets them in the same transaction. */
 export async function openOutwardFile(tx: Tx, act: Act, file: NewOutwardFile): Promise<void> {
   await tx.run(
     `insert into outward_files (merchant_id, id, kind, sequence, name, business_date, input_file_id, records, sum,
-                                sha256, size_bytes, state, frozen_at)
-     values ($1, $2::uuid, $3, $4, $5, $6::date, $7::uuid, 0, 0, '', 0, 'frozen', $8::timestamptz)`,
+                                sha256, size_bytes, state, frozen_at, own_layout, payout_id)
+     values ($1, $2::uuid, $3, $4, $5, $6::date, $7::uuid, 0, 0, '', 0, 'frozen', $8::timestamptz, $9, $10)`,
     [
       act.merchantId,
       file.id,
@@ -102,6 +107,8 @@ export async function openOutwardFile(tx: Tx, act: Act, file: NewOutwardFile): P
       file.businessDate,
       file.inputFileId,
       instantText(act.at),
+      file.ownLayout,
+      file.payout,
     ],
   );
 }
@@ -427,8 +434,7 @@ export async function freezeWaiting(
             (select count(*) from ${outcomeUnknown}) as pending,
             (select count(*) from enrolment_rows where merchant_id = $1 and outward_file_id is null) as enrolment_rows,
             (select count(*) from ${adjustmentsDue}) as adjustment_rows,
-            (select count(*) from payouts
-             where merchant_id = $1 and state = 'posted' and outward_file_id is null) as payouts`,
+            (select count(*) from ${payoutsUntold}) as payouts`,
     [merchantId, instantText(now)],
   );
   return (
@@ -448,6 +454,9 @@ export interface UndeliveredFile {
   sha256: string;
   size_bytes: number;
   frozen_at: string;
+  /** Null: made before this was kept. */
+  own_layout: boolean | null;
+  payout_id: string | null;
   /** How many temporary names its uploads have had. */
   parts: number;
   /** The one whose rename was begun, where no person has said since that the file may be uploaded again. */
@@ -462,8 +471,7 @@ export async function undeliveredFiles(
 ): Promise<UndeliveredFile[]> {
   return db.query<UndeliveredFile>(
     `select o.id, o.kind, o.sequence, o.name, o.business_date, o.input_file_id, o.records, o.sum, o.sha256, o.size_bytes,
-            o.frozen_at,
-            o.parts,
+            o.frozen_at, o.own_layout, o.payout_id, o.parts,
             case when not exists (
               select from parked_items p
               where p.merchant_id = o.merchant_id and p.subject = 'file' and p.subject_id = o.id::text

@@ -434,12 +434,60 @@ export interface PayoutToFile {
   net: number;
 }
 
-/** Posted, and in no file yet; oldest first. */
+/** A settlement file of the payout `p` that the merchant has, or is to have. */
+const toldOf = `o.merchant_id = p.merchant_id and o.kind = 'settlement' and o.payout_id = p.payout_id`;
+
+/** Posted, and told in no file that names it: not by one either that a database which was put back had forgotten. */
+export const payoutsUntold = `
+  payouts p
+  where p.merchant_id = $1 and p.state = 'posted' and p.outward_file_id is null
+    and not exists (select from outward_files o where ${toldOf})`;
+
+/** What a settlement file told of a payout as a whole; undefined: none has told it. */
+export async function toldOfPayout(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  payoutId: string,
+): Promise<{ lines: number; net: number } | undefined> {
+  const [row] = await tx.query<{ lines: number; net: number }>(
+    `select records as lines, sum as net from outward_files
+     where merchant_id = $1 and kind = 'settlement' and payout_id = $2
+     order by sequence limit 1`,
+    [merchantId, payoutId],
+  );
+  return row;
+}
+
+/** Posted payouts that a file of the merchant's told before they were known here, are in that file. Returns how many. */
+export async function claimToldPayouts(tx: Tx, merchantId: number): Promise<number> {
+  return tx.run(
+    `update payouts p set outward_file_id = o.id
+     from outward_files o
+     where p.merchant_id = $1 and o.merchant_id = $1 and p.state = 'posted' and p.outward_file_id is null
+       and ${toldOf} and o.records = p.lines and o.sum = p.net`,
+    [merchantId],
+  );
+}
+
+/** The file told a payout that is booked here with another sum or other lines. */
+export async function toldPayoutDiffers(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  fileId: string,
+): Promise<boolean> {
+  const rows = await tx.query(
+    `select 1 from outward_files o join payouts p on ${toldOf}
+     where o.merchant_id = $1 and p.merchant_id = $1 and o.id = $2::uuid and p.state = 'posted'
+       and p.outward_file_id is distinct from o.id limit 1`,
+    [merchantId, fileId],
+  );
+  return rows.length > 0;
+}
+
+/** Oldest first. */
 export async function payoutsToFile(db: Pick<Tx, 'query'>, merchantId: number): Promise<PayoutToFile[]> {
   return db.query<PayoutToFile>(
-    `select id, payout_id, lines, net from payouts
-     where merchant_id = $1 and state = 'posted' and outward_file_id is null
-     order by value_on, payout_id`,
+    `select p.id, p.payout_id, p.lines, p.net from ${payoutsUntold} order by p.value_on, p.payout_id`,
     [merchantId],
   );
 }

@@ -13,6 +13,7 @@ import { openFindings } from '../reconciliation/queries.ts';
 import { assertState } from '../refusal.ts';
 import { type LineFinding, lineSubject } from './payout.ts';
 import {
+  claimToldPayouts,
   differingLines,
   matchPayoutLines,
   movePayouts,
@@ -22,6 +23,7 @@ import {
   settlePayoutFindings,
   stagePayoutLines,
   takePayout,
+  toldOfPayout,
 } from './queries.ts';
 
 export type StoredPayout = 'posted' | 'withheld' | 'waits_for_report' | 'known';
@@ -62,11 +64,14 @@ export async function storePayout(
   const found = await matchPayoutLines(tx, merchantId, { id, gateway, currency: payout.currency });
   const named = { id, payoutId: payout.id };
   const totals = await payoutLineTotals(tx, merchantId, named);
+  const told = await toldOfPayout(tx, merchantId, payout.id);
+  const toldSo = told === undefined || (told.net === payout.net && told.lines === lines.count);
   const sums = {
-    ours: totals.gross - totals.fee - totals.fee_tax,
+    ours: toldSo ? totals.gross - totals.fee - totals.fee_tax : told.net,
     theirs: payout.net,
   };
   const addsUp =
+    toldSo &&
     totals.gross === payout.gross &&
     totals.fee === payout.fee &&
     totals.fee_tax === payout.feeTax &&
@@ -83,7 +88,8 @@ export async function storePayout(
         cause: `PAYOUT_WITHHELD ${payout.id}`,
         message:
           `the payout ${payout.id} of ${payout.valueDate} over ${payout.net} ${payout.currency} is neither booked nor told to ` +
-          `the merchant: its lines add up to ${sums.ours}, and ${totals.open} of ${lines.count} differ (${said(found)}). ` +
+          `the merchant: ${toldSo ? 'its lines add up to' : `a file from before told it with ${told.lines} lines and`} ${sums.ours}, ` +
+          `and ${totals.open} of ${lines.count} differ (${said(found)}). ` +
           'Each run of reconcile looks again, at what the gateway says then',
         occurrences: opened,
       });
@@ -107,6 +113,7 @@ export async function storePayout(
   const over = [`PAYOUT_WITHHELD ${payout.id}`, `PAYOUT_WAITS ${payout.id}`];
   await resolveAlerts(tx, merchantId, act.at, over, 'the payout is booked');
   await settlePaidOut(tx, merchantId, act.at, id);
+  if (told !== undefined) await claimToldPayouts(tx, merchantId);
   await post(tx, act, work.today, postings(payout, id));
   return 'posted';
 }

@@ -450,8 +450,8 @@ export async function markTaken(
   return row ?? { marked: 0, known: 0 };
 }
 
-/** Bills that are still owed here among those that the merchant was told to be unpaid. */
-export async function toldUnpaid(
+/** Bills that are still owed here, among those that the merchant was told the end of. */
+export async function toldStillOwed(
   tx: Pick<Tx, 'query'>,
   merchantId: number,
   billingNumbers: readonly string[],
@@ -503,6 +503,8 @@ export interface NewToldFile {
   sizeBytes: number;
   frozenAt: string;
   delivered: boolean;
+  /** Of a settlement, as the gateway calls it; null: another kind, or it cannot be read. */
+  payout: string | null;
 }
 
 /** False: its name or number is another file's. One that is not proved to be delivered may have been visible. */
@@ -510,9 +512,9 @@ export async function insertToldFile(tx: Tx, act: Act, file: NewToldFile): Promi
   const inserted = await tx.run(
     `with inserted as (
        insert into outward_files (merchant_id, id, kind, sequence, name, business_date, input_file_id, records, sum, sha256,
-                                  size_bytes, state, frozen_at, renaming_at, parts, renaming_part, delivered_at)
+                                  size_bytes, state, frozen_at, renaming_at, parts, renaming_part, delivered_at, payout_id)
        values ($1, $2::uuid, $3, $4, $5, $6::date, $7::uuid, $8, $9, $10, $11, case when $13 then 'delivered' else 'frozen' end,
-               $12::timestamptz, $14::timestamptz, 1, 1, case when $13 then $14::timestamptz end)
+               $12::timestamptz, $14::timestamptz, 1, 1, case when $13 then $14::timestamptz end, $17)
        on conflict do nothing
        returning id, state
      )
@@ -535,9 +537,44 @@ export async function insertToldFile(tx: Tx, act: Act, file: NewToldFile): Promi
       instantText(act.at),
       monthOf(act.at),
       act.id,
+      file.payout,
     ],
   );
   return inserted === 1;
+}
+
+/** How many rows here are told in a file, of a kind whose rows are told once. */
+export async function countClaimed(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  kind: string,
+  fileId: string,
+): Promise<number> {
+  const [row] = await tx.query<{ claimed: number }>(
+    `select case $2 when 'result' then (select count(*) from result_rows where merchant_id = $1 and outward_file_id = $3::uuid)
+                    when 'enrolment' then (select count(*) from enrolment_rows where merchant_id = $1 and outward_file_id = $3::uuid)
+                    when 'adjustment' then (select count(*) from adjustment_rows where merchant_id = $1 and outward_file_id = $3::uuid)
+       end as claimed`,
+    [merchantId, kind, fileId],
+  );
+  return row?.claimed ?? 0;
+}
+
+/** Whether an input file came to the same here as its receipt or tie-out says by its own totals. */
+export async function inputFileAsTold(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  told: { kind: string; inputFileId: string | null; records: number; sum: number },
+): Promise<boolean> {
+  const rows = await tx.query(
+    `select 1 from billing_files f
+     where f.merchant_id = $1 and f.id = $2::uuid
+       and case when $3 = 'tieout' then f.state = 'released' and (f.lines_accepted, f.amount_accepted) = ($4::bigint, $5::bigint)
+                else f.state in ('released', 'refused')
+                  and $4::bigint = 1 + (select count(*) from line_findings l where l.merchant_id = $1 and l.file_id = f.id) end`,
+    [merchantId, told.inputFileId, told.kind, told.records, told.sum],
+  );
+  return rows.length === 1;
 }
 
 export interface ToldRow {
@@ -572,19 +609,52 @@ export async function addToldPending(tx: Tx, merchantId: number, rows: readonly 
   );
 }
 
-/** Puts rows that are true here into the file that told them. Returns how many. */
+/** Puts rows that are true here into the file that told them. */
 export async function claimToldRows(
   tx: Tx,
   merchantId: number,
   fileId: string,
   rows: readonly ToldRow[],
-): Promise<number> {
-  return tx.run(
+): Promise<void> {
+  await tx.run(
     `update result_rows r set outward_file_id = $2::uuid, row_no = t.row_no
      from unnest($3::int[], $4::text[], $5::text[], $6::uuid[]) as t(row_no, billing_number, outcome, cause_id)
      join invoices i on i.merchant_id = $1 and i.billing_number = t.billing_number
      where r.merchant_id = $1 and r.invoice_id = i.id and r.outcome = t.outcome and r.outward_file_id is null
        and r.cause_id = t.cause_id`,
+    [
+      merchantId,
+      fileId,
+      rows.map((row) => row.rowNo),
+      rows.map((row) => row.billingNumber),
+      rows.map((row) => row.outcome),
+      rows.map((row) => row.causeId),
+    ],
+  );
+}
+
+export interface ToldOtherwise {
+  billing_number: string;
+  outcome: string;
+  /** The bill where it is still owed here. */
+  owed_id: string | null;
+}
+
+/** Of rows that a file told, those that are in no file here or in another one; in their order. */
+export async function toldOtherwise(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  fileId: string,
+  rows: readonly ToldRow[],
+): Promise<ToldOtherwise[]> {
+  return tx.query<ToldOtherwise>(
+    `select t.billing_number, t.outcome, case when i.state in ('open', 'parked') then i.id end as owed_id
+     from unnest($3::int[], $4::text[], $5::text[], $6::uuid[]) as t(row_no, billing_number, outcome, cause_id)
+     left join invoices i on i.merchant_id = $1 and i.billing_number = t.billing_number
+     left join result_rows r on r.merchant_id = $1 and r.invoice_id = i.id and r.outcome = t.outcome
+       and r.cause_id = t.cause_id and r.outward_file_id = $2::uuid
+     where r.invoice_id is null
+     order by t.row_no`,
     [
       merchantId,
       fileId,
@@ -602,12 +672,22 @@ export async function claimToldEnrolments(
   merchantId: number,
   fileId: string,
   rows: readonly { rowNo: number; customerNumber: string; what: string }[],
-): Promise<number> {
-  return tx.run(
+): Promise<void> {
+  await tx.run(
     `update enrolment_rows r set outward_file_id = $2::uuid, row_no = t.row_no
-     from unnest($3::int[], $4::text[], $5::text[]) as t(row_no, customer_number, what)
+     from (
+       select row_no, customer_number, what, row_number() over (partition by customer_number, what order by row_no) as place
+       from unnest($3::int[], $4::text[], $5::text[]) as told(row_no, customer_number, what)
+       where not exists (select from enrolment_rows e
+                         where e.merchant_id = $1 and e.outward_file_id = $2::uuid and e.row_no = told.row_no)
+     ) t
      join customers u on u.merchant_id = $1 and u.customer_number = t.customer_number
-     where r.merchant_id = $1 and r.customer_id = u.id and r.what = t.what and r.outward_file_id is null`,
+     join (
+       -- What happened twice to a customer was told once for each time.
+       select enrolment_id, what, customer_id, row_number() over (partition by customer_id, what order by occurred_at, enrolment_id) as place
+       from enrolment_rows where merchant_id = $1 and outward_file_id is null
+     ) untold on untold.customer_id = u.id and untold.what = t.what and untold.place = t.place
+     where r.merchant_id = $1 and r.enrolment_id = untold.enrolment_id and r.what = untold.what`,
     [
       merchantId,
       fileId,
@@ -626,23 +706,25 @@ export interface ToldAdjustmentRow {
   causeId: string | null;
 }
 
-/** Puts adjustments that are true here into the file that told them, under the numbers that it gave. Returns how many. */
+/** The next adjustment gets a higher number than this one. */
+export async function raiseAdjustmentNumber(tx: Tx, merchantId: number, number: number): Promise<void> {
+  await tx.run(
+    `insert into merchant_counters as c (merchant_id, name, value) values ($1, 'adjustment', $2)
+     on conflict (merchant_id, name) do update set value = excluded.value where c.value < excluded.value`,
+    [merchantId, number],
+  );
+}
+
+/** Puts adjustments that are true here into the file that told them, under the numbers that it gave. */
 export async function claimToldAdjustments(
   tx: Tx,
   merchantId: number,
   fileId: string,
   rows: readonly ToldAdjustmentRow[],
-): Promise<number> {
-  return tx.run(
-    `with told as (
-       select * from unnest($3::int[], $4::bigint[], $5::text[], $6::uuid[]) as t(row_no, number, kind, cause_id)
-     ), counter as (
-       insert into merchant_counters as c (merchant_id, name, value)
-       select $1, 'adjustment', max(number) from told having max(number) is not null
-       on conflict (merchant_id, name) do update set value = excluded.value where c.value < excluded.value
-     )
-     update adjustment_rows a set outward_file_id = $2::uuid, row_no = t.row_no, number = t.number
-     from told t
+): Promise<void> {
+  await tx.run(
+    `update adjustment_rows a set outward_file_id = $2::uuid, row_no = t.row_no, number = t.number
+     from unnest($3::int[], $4::bigint[], $5::text[], $6::uuid[]) as t(row_no, number, kind, cause_id)
      where a.merchant_id = $1 and a.cause_id = t.cause_id and a.kind = t.kind and a.outward_file_id is null`,
     [
       merchantId,

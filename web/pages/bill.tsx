@@ -1,7 +1,6 @@
 import type { VNode } from 'preact';
-import type { BillRow } from '../../billing/checkout/bill.ts';
+import type { BillRow, TaxLine } from '../../billing/checkout/bill.ts';
 import { endOf } from '../../billing/checkout/check-last-four.ts';
-import type { TaxLine } from '../../billing/checkout/queries.ts';
 import type { BillView } from '../../billing/checkout/view-bill.ts';
 import type { Merchant } from '../../billing/merchants/merchant.ts';
 import { paths } from '../paths.ts';

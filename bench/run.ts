@@ -30,6 +30,10 @@ const benches: Record<string, () => Promise<Bench>> = {
     const { notifyBench } = await import('./notify.ts');
     return (report) => notifyBench(report, { messages: numberOf('messages') ?? 20_000 });
   },
+  'pay-page': async () => {
+    const { payPageBench } = await import('./pay-page.ts');
+    return (report) => payPageBench(report, { seconds: numberOf('seconds') ?? 10 });
+  },
   check: async () => (await import('./check.ts')).checkBench,
 };
 

@@ -28,6 +28,8 @@ export interface Workshop {
   merchant: Merchant;
   /** The merchant's inbox: a local folder, so that no network is measured. */
   inbox: string;
+  /** For the role under row security. */
+  webUrl: string;
   close(): Promise<void>;
 }
 
@@ -84,6 +86,7 @@ export async function openWorkshop(): Promise<Workshop> {
     ports,
     merchant: await merchantByCode(db, settings.code),
     inbox,
+    webUrl: postgres.urlFor('seikyu', 'seikyu_web_login'),
     async close() {
       await db.close();
       await postgres.stop();

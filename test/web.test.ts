@@ -486,6 +486,44 @@ describe('every answer', () => {
     expect(shown.text).not.toContain('English');
   });
 
+  test('the first view is less than 50 kB, and asks for nothing but its own style, colour and logo', async () => {
+    const bill = await here.bill(gas, { customerNumber: 'S-5050' });
+    const person = visitor();
+    const { visitUrl, text: ask } = await person.open(linkOf(bill), japanese);
+    const shown = await check(person, visitUrl, '5050');
+    for (const page of [ask, shown.text]) {
+      const parts = [...page.matchAll(/<(?:link rel="stylesheet" href|img src)="([^"]+)"/g)].map(
+        ([, url]) => url ?? '',
+      );
+      expect(parts.map((url) => url.replace(/[\d-].*/, ''))).toEqual(['/style', '/brand', '/logo']);
+      const answers = await Promise.all(parts.map((url) => visitor().get(web.url + url)));
+      expect(answers.map(({ status }) => status)).toEqual([200, 200, 200]);
+      const bytes = [page, ...answers.map(({ text }) => text)].reduce(
+        (sum, text) => sum + Buffer.byteLength(text),
+        0,
+      );
+      expect(bytes).toBeLessThan(50_000);
+    }
+  });
+
+  test('a logo is an image of one version of the settings, kept for good; there is none under any other name', async () => {
+    const logo = await visitor().get(web.url + paths.logo.of(gas.shortCode, gas.settingsVersion));
+    expect([logo.status, logo.headers.get('content-type'), logo.headers.get('cache-control')]).toEqual([
+      200,
+      'image/svg+xml; charset=utf-8',
+      'public, max-age=31536000, immutable',
+    ]);
+    expect(logo.headers.get('content-security-policy')).toContain("default-src 'none'");
+    for (const name of [
+      '/logo-1-99.svg',
+      '/logo-zz-1.svg',
+      '/logo-1-x.svg',
+      `/logo-1-${'9'.repeat(30)}.svg`,
+    ]) {
+      expect((await visitor().get(web.url + name)).status).toBe(404);
+    }
+  });
+
   test('style sheets may be kept; a colour that is none is not found', async () => {
     const style = await visitor().get(web.url + paths.brand.of('#C8102E'));
     expect([style.status, style.headers.get('cache-control')]).toEqual([

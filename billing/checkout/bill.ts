@@ -26,6 +26,14 @@ export type BillState =
   /** The link has ended; the bill may still be owed. */
   | 'expired';
 
+export interface TaxLine {
+  description: string;
+  tax_rate: number;
+  taxable_amount: number;
+  tax_amount: number;
+  issuer_registration_number: string | null;
+}
+
 /** A bill as the pay page needs it. */
 export interface BillRow {
   invoice_id: string;
@@ -59,6 +67,9 @@ export interface BillRow {
   paid_by: string | null;
   /** Safe mode. */
   resting: boolean;
+  /** The merchant's, now. */
+  settings_version: number;
+  tax_lines: TaxLine[];
 }
 
 /** `today`: the merchant's date, YYYY-MM-DD. A link may be used on its last day. */

@@ -31,6 +31,7 @@ export async function linkByHash(
   return row;
 }
 
+/** All that a page shows in one statement: a page is little else than round trips. */
 export async function billOfLink(
   tx: Tx,
   merchantId: number,
@@ -46,9 +47,15 @@ export async function billOfLink(
             exists (select 1 from enrolments e
                     where e.merchant_id = i.merchant_id and e.contract_id = i.contract_id and e.state = 'active') as enrolled,
             p.collected_on as paid_on, p.method as paid_by,
-            not ${notInSafeMode} as resting
+            not ${notInSafeMode} as resting, m.settings_version,
+            (select coalesce(jsonb_agg(jsonb_build_object(
+                       'description', t.description, 'tax_rate', t.tax_rate, 'taxable_amount', t.taxable_amount,
+                       'tax_amount', t.tax_amount, 'issuer_registration_number', t.issuer_registration_number)
+                     order by t.line_no), '[]')
+             from invoice_tax_lines t where t.merchant_id = i.merchant_id and t.invoice_id = i.id) as tax_lines
      from invoices i
      join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id and f.state = 'released'
+     join merchants m on m.id = i.merchant_id
      join customers c on c.merchant_id = i.merchant_id and c.id = i.customer_id
      join links l on l.merchant_id = i.merchant_id and l.invoice_id = i.id and l.version = $3
      left join collection_locks k on k.merchant_id = i.merchant_id and k.invoice_id = i.id
@@ -63,22 +70,6 @@ export async function billOfLink(
     [merchantId, invoiceId, linkVersion],
   );
   return row;
-}
-
-export interface TaxLine {
-  description: string;
-  tax_rate: number;
-  taxable_amount: number;
-  tax_amount: number;
-  issuer_registration_number: string | null;
-}
-
-export async function taxLinesOf(tx: Tx, merchantId: number, invoiceId: string): Promise<TaxLine[]> {
-  return tx.query<TaxLine>(
-    `select description, tax_rate, taxable_amount, tax_amount, issuer_registration_number
-     from invoice_tax_lines where merchant_id = $1 and invoice_id = $2::uuid order by line_no`,
-    [merchantId, invoiceId],
-  );
 }
 
 export interface LockedLink {

@@ -1,9 +1,10 @@
 import type { Temporal } from 'temporal-polyfill';
 import type { Db } from '../db.ts';
 import type { Merchant } from '../merchants/merchant.ts';
-import { type BillRow, type BillState, stateOfBill } from './bill.ts';
+import { type BillRow, type BillState, stateOfBill, type TaxLine } from './bill.ts';
 import type { Link } from './find-link.ts';
-import { billOfLink, merchantOf, type TaxLine, taxLinesOf } from './queries.ts';
+import { knownMerchant } from './known-merchant.ts';
+import { billOfLink } from './queries.ts';
 
 export interface BillView {
   merchant: Merchant;
@@ -16,14 +17,14 @@ export interface BillView {
 export async function viewBill(db: Db, now: Temporal.Instant, link: Link): Promise<BillView | null> {
   return db.transaction(
     async (tx) => {
-      const merchant = await merchantOf(tx, link.merchantId);
       const bill = await billOfLink(tx, link.merchantId, link.invoiceId, link.version);
-      if (merchant === undefined || bill === undefined) return null;
+      const merchant = bill && (await knownMerchant(db, tx, link.merchantId, bill.settings_version));
+      if (bill === undefined || merchant === undefined) return null;
       return {
         merchant,
         bill,
         state: stateOfBill(bill, now, todayOf(merchant, now)),
-        taxLines: await taxLinesOf(tx, link.merchantId, link.invoiceId),
+        taxLines: bill.tax_lines,
       };
     },
     { merchantId: link.merchantId },

@@ -1,8 +1,7 @@
 import type { VNode } from 'preact';
-import type { BillRow } from '../../billing/checkout/bill.ts';
+import type { BillRow, TaxLine } from '../../billing/checkout/bill.ts';
 import { endOf } from '../../billing/checkout/check-last-four.ts';
 import type { PayMethod } from '../../billing/checkout/methods.ts';
-import type { TaxLine } from '../../billing/checkout/queries.ts';
 import type { BillView } from '../../billing/checkout/view-bill.ts';
 import type { Merchant } from '../../billing/merchants/merchant.ts';
 import { paths } from '../paths.ts';

@@ -83,6 +83,8 @@ const paying: Conduct = {
   declinedFirst: null,
   card: 'visa',
   enrols: false,
+  pays: 'card',
+  paysTwice: false,
   fumbles: false,
   abandonsFirst: false,
 };

@@ -41,6 +41,8 @@ export interface FaultProfile {
     /** A shop takes its word back; it tells of a payment up to 18 hours later. */
     shopTakesBack: number;
     shopToldLate: number;
+    /** Somebody of the same household pays the same barcode again. */
+    shopPaidTwice: number;
   };
   carrier: {
     timeoutBefore: number;
@@ -110,6 +112,7 @@ export const wild: FaultProfile = {
     payoutDiffers: 0.15,
     shopTakesBack: 0.2,
     shopToldLate: 0.3,
+    shopPaidTwice: 0.15,
   },
   carrier: {
     timeoutBefore: 0.04,
@@ -172,6 +175,7 @@ export const calm: FaultProfile = {
     payoutDiffers: 0,
     shopTakesBack: 0,
     shopToldLate: 0,
+    shopPaidTwice: 0,
   },
   carrier: {
     timeoutBefore: 0,

@@ -258,8 +258,8 @@ export class GatewayTruth {
   }
 
   /** A barcode is held to a till. What is told of it, and when it is certain, is the agency's and the shop's doing. */
-  payAtShop(account: string, barcode: string): void {
-    const { shopTakesBack, shopToldLate } = this.#faults.profile.gateway;
+  payAtShop(account: string, barcode: string, again = false): void {
+    const { shopTakesBack, shopToldLate, shopPaidTwice } = this.#faults.profile.gateway;
     const { nowMs } = this.#baton;
     this.#made += 1;
     const random = createHash('sha256').update(`shop ${this.#made}`).digest().subarray(0, 16);
@@ -277,6 +277,10 @@ export class GatewayTruth {
       isTakenBack: this.#faults.hits(shopTakesBack),
     };
     this.#shops.set(keyOf(account, payment.reference), payment);
+    if (!again && this.#faults.hits(shopPaidTwice)) {
+      const atMs = nowMs + this.#faults.between(60_000, 40 * 3_600_000);
+      this.#baton.at(atMs, 'a barcode is paid again', () => this.payAtShop(account, barcode, true));
+    }
     this.#baton.at(payment.toldAtMs, 'a shop tells of a payment', () =>
       this.#tell(account, payment.reference, 'barcode.preliminary'),
     );

@@ -15,11 +15,12 @@ import { type VirtualClock, virtualClock } from '../billing/clock.ts';
 import type { CrashPoint } from '../billing/crash-points.ts';
 import { seededRandomness, timeOrderedIds, uuidOf } from '../billing/ids.ts';
 import { applyMerchant } from '../billing/merchants/apply.ts';
+import type { Merchant } from '../billing/merchants/merchant.ts';
 import { merchantByCode } from '../billing/merchants/queries.ts';
 import { parseMerchantSettings } from '../billing/merchants/settings.ts';
 import { beginRecall, recallableFile } from '../billing/recalls/begin.ts';
 import { deriveKeys, makeSealer, type Sealer } from '../billing/sealing.ts';
-import { Consumers } from '../cli/demo/consumers.ts';
+import { Consumers, tillsOf } from '../cli/demo/consumers.ts';
 import { type GatewaySimulator, startGatewaySimulator } from '../cli/demo/gateway-simulator/server.ts';
 import type { Conduct } from '../cli/demo/people.ts';
 import { type KeyPair, makeKeyPair, type SftpServer, startSftpServer } from '../cli/demo/sftp-server.ts';
@@ -83,6 +84,8 @@ const paying: Conduct = {
   declinedFirst: null,
   card: 'visa',
   enrols: false,
+  pays: 'card',
+  paysTwice: false,
   fumbles: false,
   abandonsFirst: false,
 };
@@ -96,6 +99,9 @@ const people: readonly (readonly [name: string, conduct: Conduct | null])[] = [
   ['C006', { ...paying, abandonsFirst: true }],
   ['C007', null],
   ['C008', null],
+  ['C009', { ...paying, pays: 'barcode' }],
+  // Types a card that is declined, leaves its page and pays by wallet.
+  ['C010', { ...paying, pays: 'wallet', declinedFirst: 'do-not-honor' }],
 ];
 
 /** What each bill must come to, whatever is killed. The second file is charged to the cards of the first. */
@@ -109,6 +115,8 @@ const firstBills: readonly (readonly [customer: string, outcome: string | null, 
   ['C007', 'unpaid', {}],
   ['C008', 'cancelled', {}],
   ['C008', null, { due: '2026-02-30' }],
+  ['C009', 'paid', {}],
+  ['C010', 'paid', {}],
 ];
 const secondBills = firstBills.slice(0, 4);
 /** A file that should not have come: recalled when one of its bills is paid and the other was told of. */
@@ -174,7 +182,7 @@ export class BillingDay {
   readonly #front: Front;
   readonly #codes: readonly string[];
   readonly #customers: ReadonlyMap<string, Customer>;
-  readonly #consumers = new Consumers();
+  readonly #consumers: Consumers;
   readonly #closers: (() => Promise<unknown>)[];
   /** Bills whose customer has done what it does. */
   readonly #answered = new Set<string>();
@@ -193,6 +201,7 @@ export class BillingDay {
     gateway: GatewaySimulator;
     front: Front;
     codes: readonly string[];
+    merchants: readonly Merchant[];
     closers: (() => Promise<unknown>)[];
   }) {
     this.ours = parts.ours;
@@ -205,6 +214,7 @@ export class BillingDay {
     this.#front = parts.front;
     this.#codes = parts.codes;
     this.#closers = parts.closers;
+    this.#consumers = new Consumers(tillsOf(parts.gateway.url, parts.merchants));
     this.#customers = new Map(
       parts.codes.flatMap((code, no) =>
         people.flatMap(([name, conduct], index) => {
@@ -262,7 +272,10 @@ export class BillingDay {
       });
       await applyMerchant({ db: ours.db, clock, ids: timeOrderedIds(clock, randomness) }, settings, 'test');
     }
+    const merchants: Merchant[] = [];
+    for (const code of codes) merchants.push(await merchantByCode(ours.db, code));
     return new BillingDay({
+      merchants,
       ours,
       theirs,
       program: options.program,
@@ -452,7 +465,7 @@ export class BillingDay {
           isFirstVisit: true,
         });
         // Whoever was told to wait, because a process died at their payment, comes back another time.
-        if (end.outcome === 'paid' || end.outcome === 'left') this.#answered.add(bill);
+        if (['paid', 'paid_at_shop', 'left'].includes(end.outcome)) this.#answered.add(bill);
       } catch (error) {
         // The page broke off under the customer: that happens when its process dies, and for no other reason.
         if (!(await this.#someoneDies(numbers))) throw error;
@@ -782,6 +795,8 @@ exchange:
 notify:
   pace_segments_per_second: 4
   reminders: [+1bd]
+checkout:
+  barcode: { issuer: "929023", company_code: "${String(1_000 + Number(code.split('-').at(-1)))}" }
 autopay:
   debit_day: due_date
 dunning:
@@ -791,7 +806,8 @@ dunning:
 }
 
 /** Without the 0 or the +81 before it. */
-const phoneOf = (merchantNo: number, customerNo: number): string => `90${merchantNo + 1}234560${customerNo}`;
+const phoneOf = (merchantNo: number, customerNo: number): string =>
+  `90${merchantNo + 1}23456${String(customerNo).padStart(2, '0')}`;
 
 const instantOf = (local: string): Temporal.Instant =>
   Temporal.PlainDateTime.from(local).toZonedDateTime(zone).toInstant();

@@ -717,19 +717,28 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
       violations: `
       select i.merchant_id, 'bill' as kind, i.billing_number as subject,
              i.state || ' over ' || i.amount || ': receivable ' || coalesce(b.receivable, 0) || ', billed '
-               || coalesce(b.billed, 0) || ', returned ' || coalesce(b.returned, 0) as detail
+               || coalesce(b.billed, 0) || ', returned ' || coalesce(b.returned, 0) || ', preliminary '
+               || coalesce(b.preliminary, 0) as detail
       from invoices i
       join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id and f.state = 'released'
       left join (
         select merchant_id, invoice_id,
                sum(case when debit = 'receivable' then amount when credit = 'receivable' then -amount else 0 end) as receivable,
                sum(case when debit = 'returned' then amount when credit = 'returned' then -amount else 0 end) as returned,
+               sum(case when debit = 'preliminary' then amount when credit = 'preliminary' then -amount else 0 end) as preliminary,
                sum(case when credit = 'billed' then amount when debit = 'billed' then -amount else 0 end) as billed,
                bool_or(event = 'refunded') as recalled,
                currency
         from transfers group by merchant_id, invoice_id, currency
       ) b on b.merchant_id = i.merchant_id and b.invoice_id = i.id
-      where coalesce(b.receivable, 0) <> case when i.state in ('open', 'parked') then i.amount else 0 end
+      left join (
+        select l.merchant_id, l.invoice_id from collection_locks l
+        join charges c on c.merchant_id = l.merchant_id and c.id = l.charge_id and c.state = 'preliminary'
+      ) k on k.merchant_id = i.merchant_id and k.invoice_id = i.id
+      where coalesce(b.receivable, 0)
+              <> case when i.state in ('open', 'parked') and k.invoice_id is null then i.amount else 0 end
+         -- A shop's word stands on the preliminary account exactly while it holds the bill.
+         or coalesce(b.preliminary, 0) <> case when k.invoice_id is null then 0 else i.amount end
          -- What was given back was never owed.
          or coalesce(b.billed, 0) <> case when i.state = 'cancelled' or b.recalled then 0 else i.amount end
          or (i.state <> 'unpaid' and coalesce(b.returned, 0) <> 0)

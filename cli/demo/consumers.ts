@@ -1,4 +1,5 @@
 import { Agent, request } from 'undici';
+import type { Merchant } from '../../billing/merchants/merchant.ts';
 import { cardByName } from './gateway-simulator/cards.ts';
 import type { Conduct } from './people.ts';
 
@@ -8,13 +9,40 @@ export interface Sms {
 }
 
 export interface VisitEnd {
-  outcome: 'paid' | 'declined' | 'left' | 'closed' | 'waiting';
+  outcome: 'paid' | 'paid_at_shop' | 'declined' | 'left' | 'closed' | 'waiting';
   requests: number;
+}
+
+/** A shop whose till scans a barcode. True: it took the money. */
+export type Till = (barcode: string) => Promise<boolean>;
+
+/** The tills of the simulator: the digits say whose bill it is, as the agency knows its merchants. */
+export function tillsOf(gatewayUrl: string, merchants: readonly Merchant[]): Till {
+  return async (barcode) => {
+    const merchant = merchants.find(({ settings: { checkout } }) =>
+      checkout.barcode
+        ? barcode.startsWith(`91${checkout.barcode.issuer}${checkout.barcode.companyCode}`)
+        : false,
+    );
+    if (merchant === undefined) return false;
+    const answer = await request(`${gatewayUrl}/counter`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/x-www-form-urlencoded' },
+      body: new URLSearchParams({ account: merchant.code, barcode }).toString(),
+    });
+    await answer.body.dump();
+    return answer.statusCode === 200;
+  };
 }
 
 /** Simulated consumers: they know only their SMS, their customer number and their cards, and use the pages over HTTP. */
 export class Consumers {
   readonly #agent = new Agent({ connections: 32, pipelining: 1 });
+  readonly #till: Till;
+
+  constructor(till: Till) {
+    this.#till = till;
+  }
 
   /** Opens the link and does what this person does with a bill. */
   async answer(
@@ -32,12 +60,39 @@ export class Consumers {
       page = await browser.submit(page, '/check', { answer: customer.customerNumber.slice(-4) });
     }
     if (page.form('/pay') === undefined) return { outcome: 'closed', requests: browser.requests };
+    if (conduct.pays === 'barcode' || conduct.paysTwice) {
+      const barcode = await this.#barcodeOf(browser, page);
+      const paid = barcode !== null && (await this.#till(barcode));
+      if (paid && !conduct.paysTwice) return { outcome: 'paid_at_shop', requests: browser.requests };
+      // Back to the bill: the shop's word is not here yet.
+      page = await browser.get(link);
+      if (page.form('/check') !== undefined)
+        page = await browser.submit(page, '/check', { answer: customer.customerNumber.slice(-4) });
+    }
+    const bill = page;
+    if (conduct.pays === 'wallet' && page.form('/pay/wallet') !== undefined) {
+      if (conduct.declinedFirst !== null) {
+        page = await this.#type(browser, await browser.submit(page, '/pay', {}), conduct.declinedFirst);
+        page = await browser.get(bill.url);
+      }
+      page = await browser.submit(page, '/pay/wallet', {});
+      if (page.form('/pay/') !== undefined) page = await browser.submit(page, '/pay/', { result: 'approve' });
+      return { outcome: page.end(), requests: browser.requests };
+    }
     page = await browser.submit(page, '/pay', conduct.enrols ? { enrol: 'yes' } : {});
     if (conduct.abandonsFirst && customer.isFirstVisit)
       return { outcome: 'left', requests: browser.requests };
     if (conduct.declinedFirst !== null) page = await this.#type(browser, page, conduct.declinedFirst);
     page = await this.#type(browser, page, conduct.card);
     return { outcome: page.end(), requests: browser.requests };
+  }
+
+  /** Null: the page offers none. */
+  async #barcodeOf(browser: Browser, page: Page): Promise<string | null> {
+    if (page.form('/barcode') === undefined) return null;
+    const shown = await browser.submit(page, '/barcode', {});
+    const digits = /\(91\)[0-9-]{44,60}/.exec(shown.html)?.[0].replaceAll(/\D/g, '');
+    return digits?.length === 44 ? digits : null;
   }
 
   async #type(browser: Browser, page: Page, cardName: string): Promise<Page> {
@@ -65,7 +120,9 @@ class Page {
   /** The target of the form whose action holds this text. */
   form(action: string): string | undefined {
     for (const [, target] of this.html.matchAll(/<form[^>]*action="([^"]+)"/g)) {
-      if (target?.includes(action) && !target.endsWith('/cancel')) return new URL(target, this.url).href;
+      const isAnotherWay = target?.endsWith('/wallet') && !action.endsWith('/wallet');
+      if (target?.includes(action) && !target.endsWith('/cancel') && !isAnotherWay)
+        return new URL(target, this.url).href;
     }
     return undefined;
   }

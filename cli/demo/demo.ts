@@ -12,7 +12,7 @@ import { startWeb } from '../../web/server.ts';
 import { applyFiles } from '../commands/merchant.ts';
 import type { System } from '../system.ts';
 import { billingFile, cancelFile, demoMerchants, type InboundFile } from './bills.ts';
-import { Consumers } from './consumers.ts';
+import { Consumers, tillsOf } from './consumers.ts';
 import { type DemoHome, openDemoHome } from './home.ts';
 import { conductOf, person } from './people.ts';
 import { type NewSms, newestSms, nextSequences, openBills } from './queries.ts';
@@ -79,7 +79,7 @@ export async function walkDemo(system: System, options: DemoOptions): Promise<De
     const merchants = (await listMerchants(system.db)).filter((merchant) =>
       demoMerchants.some((demo) => demo.code === merchant.code),
     );
-    const consumers = new Consumers();
+    const consumers = new Consumers(tillsOf(system.gatewayOrigin(), merchants));
     closers.push(() => consumers.close());
     const walk = new Walk(system, clock, home, merchants, consumers, options);
     return await walk.run(startedMs);

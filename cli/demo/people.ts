@@ -78,6 +78,10 @@ export interface Conduct {
   declinedFirst: string | null;
   card: string;
   enrols: boolean;
+  /** How this person pays. Whoever enrols pays by card. */
+  pays: 'card' | 'barcode' | 'wallet';
+  /** Pays at a shop although the card, or a shop, has taken the money already. */
+  paysTwice: boolean;
   /** Types a wrong last four first. */
   fumbles: boolean;
   /** Leaves the gateway's page without paying at the first visit. */
@@ -131,6 +135,14 @@ export function conductOf(seed: string, customer: string): Conduct {
       ? pick(draw(seed, customer, 'saved'), saved)
       : oneOf(seed, customer, 'card', isChallenged ? challenges : plain),
     enrols,
+    pays: enrols
+      ? 'card'
+      : pick(draw(seed, customer, 'way'), [
+          [45, 'card'],
+          [35, 'barcode'],
+          [20, 'wallet'],
+        ] as const),
+    paysTwice: draw(seed, customer, 'twice') < 0.1,
     fumbles: draw(seed, customer, 'fumbles') < 0.04,
     abandonsFirst: draw(seed, customer, 'abandons') < 0.03,
   };

@@ -1,8 +1,11 @@
+import { issueBarcode } from '../../billing/barcodes/issue.ts';
+import { viewBarcode } from '../../billing/barcodes/view.ts';
 import { checkLastFour, endOf } from '../../billing/checkout/check-last-four.ts';
-import { findLink } from '../../billing/checkout/find-link.ts';
+import { findLink, type Link } from '../../billing/checkout/find-link.ts';
 import { learnFromGateway } from '../../billing/checkout/learn.ts';
 import { type Started, startCheckout } from '../../billing/checkout/start.ts';
 import { viewBill } from '../../billing/checkout/view-bill.ts';
+import type { Merchant } from '../../billing/merchants/merchant.ts';
 import type { Person } from '../demo/people.ts';
 import type { Baton } from './baton.ts';
 import type { TakenSms } from './carrier.ts';
@@ -73,12 +76,21 @@ export async function visit(world: ConsumerWorld, sms: TakenSms, customer: Perso
   await browse(world, 'bill', ({ webDb, ports }) => viewBill(webDb, ports.clock.now(), link));
   await think(2_000, 60_000);
 
+  if (customer.conduct.paysTwice || customer.conduct.pays === 'barcode') {
+    const paid = await payAtShop(world, found, customer);
+    if (paid && !customer.conduct.paysTwice) return;
+  }
+  // A page that does not offer it leads on to a card.
+  const method =
+    customer.conduct.pays === 'wallet' && merchant.settings.checkout.methods.includes('wallet')
+      ? 'wallet'
+      : 'card';
   let chargeId = '';
   const press = () =>
     browse(world, 'pay', ({ webDb, ports }) =>
       startCheckout(webDb, ports, {
         link,
-        method: 'card',
+        method,
         enrol: customer.conduct.enrols,
         language: 'ja',
         returnUrlOf: (id) => {
@@ -108,4 +120,31 @@ export async function visit(world: ConsumerWorld, sms: TakenSms, customer: Perso
   await browse(world, 'return', ({ webDb, ports }) =>
     learnFromGateway(webDb, ports, merchant, [chargeId], 'return'),
   );
+}
+
+/** Shows the barcode, walks to a shop and pays there, perhaps days later, perhaps twice. False: there is none to be had. */
+async function payAtShop(
+  world: ConsumerWorld,
+  { link, merchant }: { link: Link; merchant: Merchant },
+  customer: Person,
+): Promise<boolean> {
+  const { baton, chance, gateway, trace } = world;
+  await browse(world, 'barcode', ({ webDb, ports }) => issueBarcode(webDb, ports, link));
+  const shown = await browse(world, 'barcode page', ({ webDb, ports }) =>
+    viewBarcode(webDb, ports.clock.now(), link),
+  );
+  if (shown === null) return false;
+  const { digits, expires_on: lastDay } = shown.barcode;
+  const times = customer.conduct.paysTwice && chance.hits(0.4) ? 2 : 1;
+  for (let time = 0; time < times; time += 1) {
+    const atMs = baton.nowMs + chance.between(60_000, chance.hits(0.2) ? 6 * 86_400_000 : 6 * 3_600_000);
+    baton.at(atMs, `${customer.customerNumber} goes to a shop`, () => {
+      const today = baton.now().toZonedDateTimeISO(merchant.settings.timezone).toPlainDate().toString();
+      // The till refuses it after its last day.
+      if (today > lastDay) return;
+      trace.line(`${customer.customerNumber} pays at a shop`);
+      gateway.payAtShop(merchant.code, digits);
+    });
+  }
+  return true;
 }

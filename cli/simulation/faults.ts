@@ -38,6 +38,11 @@ export interface FaultProfile {
     payoutsLate: number;
     /** The list says one yen less of its newest payout, until it is asked again. */
     payoutDiffers: number;
+    /** A shop takes its word back; it tells of a payment up to 18 hours later. */
+    shopTakesBack: number;
+    shopToldLate: number;
+    /** Somebody of the same household pays the same barcode again. */
+    shopPaidTwice: number;
   };
   carrier: {
     timeoutBefore: number;
@@ -107,6 +112,9 @@ export const wild: FaultProfile = {
     lineForeign: 0.03,
     payoutsLate: 0.2,
     payoutDiffers: 0.15,
+    shopTakesBack: 0.2,
+    shopToldLate: 0.3,
+    shopPaidTwice: 0.15,
   },
   carrier: {
     timeoutBefore: 0.04,
@@ -168,6 +176,9 @@ export const calm: FaultProfile = {
     lineForeign: 0,
     payoutsLate: 0,
     payoutDiffers: 0,
+    shopTakesBack: 0,
+    shopToldLate: 0,
+    shopPaidTwice: 0,
   },
   carrier: {
     timeoutBefore: 0,

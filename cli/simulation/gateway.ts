@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto';
 import { Temporal } from 'temporal-polyfill';
+import { v7 } from 'uuid';
 import type {
+  BarcodePayment,
   ChargeAnswer,
   ChargeOutcome,
   DeclineCodes,
@@ -17,6 +19,7 @@ import type {
   SettlementLine,
   WebhookHint,
 } from '../../billing/gateways/gateway.ts';
+import { referenceOf } from '../../billing/ids.ts';
 import { cardByName, offSessionCall, type TestCard } from '../demo/gateway-simulator/cards.ts';
 import type { Baton, Mortal } from './baton.ts';
 import type { Faults } from './faults.ts';
@@ -25,12 +28,29 @@ import type { Faults } from './faults.ts';
 export interface Capture {
   account: string;
   reference: string;
-  invoiceId: string;
+  /** Null: paid at a shop, which knows of no bill. */
+  invoiceId: string | null;
   gatewayChargeId: string;
   amount: number;
   currency: string;
+  method: 'card' | 'wallet' | 'barcode';
   capturedAtMs: number;
   savedMethod: SavedMethod | null;
+}
+
+/** A barcode that somebody paid at a till. */
+interface ShopPayment {
+  account: string;
+  reference: string;
+  gatewayChargeId: string;
+  barcode: string;
+  amount: number;
+  paidAtMs: number;
+  /** From when on the gateway knows of it. */
+  toldAtMs: number;
+  /** When it is certain, or was taken back. */
+  endsAtMs: number;
+  isTakenBack: boolean;
 }
 
 /** Money that the gateway gave back. */
@@ -83,6 +103,7 @@ export class GatewayTruth {
   readonly captures: Capture[] = [];
   readonly refunds: Refunded[] = [];
   readonly pages = new Map<string, Page>();
+  readonly #shops = new Map<string, ShopPayment>();
   /** Charges in its reports that are nobody's here, by account and id; each was told of at least once. */
   readonly foreign = new Set<string>();
   /** Until when nobody answers. */
@@ -166,10 +187,18 @@ export class GatewayTruth {
 
   stateOf(account: string, reference: string): LookupAnswer {
     const key = keyOf(account, reference);
+    const shop = this.shopPayment(account, reference);
+    if (shop?.state === 'preliminary') return { kind: 'pending' };
     const page = this.pages.get(key);
     if (!this.#captured.has(key) && page !== undefined && this.#isOpen(page)) return { kind: 'pending' };
     const outcome = this.#outcomeOf(key);
     if (outcome !== null) return outcome;
+    if (shop !== null)
+      return {
+        kind: 'failed',
+        codes: { gatewayCode: 'payment_reversed', network: null, networkCode: null, adviceCode: null },
+        gatewayChargeId: null,
+      };
     if (page === undefined) return { kind: 'not_found' };
     const gatewayCode = page.state === 'closed' ? 'page_closed' : 'page_expired';
     return {
@@ -210,7 +239,7 @@ export class GatewayTruth {
     };
   }
 
-  /** A customer types a card on the page. */
+  /** A customer types a card on the page, or approves in a wallet: then a card's name only says whether it declines. */
   async payOnPage(url: string, cardName: string): Promise<'paid' | 'declined' | 'closed'> {
     const page = [...this.pages.values()].find((each) => urlOf(each) === url);
     const card = cardByName(cardName);
@@ -222,8 +251,90 @@ export class GatewayTruth {
       return 'declined';
     }
     page.state = 'paid';
-    await this.#capture(page.request, account, page.request.saveMethod ? this.#save(card) : null);
+    await this.#capture(
+      page.request,
+      account,
+      page.request.saveMethod && page.request.method === 'card' ? this.#save(card) : null,
+    );
     return 'paid';
+  }
+
+  /** A barcode is held to a till. What is told of it, and when it is certain, is the agency's and the shop's doing. */
+  payAtShop(account: string, barcode: string, again = false): void {
+    const { shopTakesBack, shopToldLate, shopPaidTwice } = this.#faults.profile.gateway;
+    const { nowMs } = this.#baton;
+    this.#made += 1;
+    const random = createHash('sha256').update(`shop ${this.#made}`).digest().subarray(0, 16);
+    const toldAtMs =
+      nowMs + (this.#faults.hits(shopToldLate) ? this.#faults.between(3_600_000, 18 * 3_600_000) : 60_000);
+    const payment: ShopPayment = {
+      account,
+      reference: referenceOf(v7({ msecs: nowMs, random })),
+      gatewayChargeId: `cv_${this.#made}`,
+      barcode,
+      amount: Number(barcode.slice(37, 43)),
+      paidAtMs: nowMs,
+      toldAtMs,
+      endsAtMs: toldAtMs + this.#faults.between(3_600_000, 60 * 3_600_000),
+      isTakenBack: this.#faults.hits(shopTakesBack),
+    };
+    this.#shops.set(keyOf(account, payment.reference), payment);
+    if (!again && this.#faults.hits(shopPaidTwice)) {
+      const atMs = nowMs + this.#faults.between(60_000, 40 * 3_600_000);
+      this.#baton.at(atMs, 'a barcode is paid again', () => this.payAtShop(account, barcode, true));
+    }
+    this.#baton.at(payment.toldAtMs, 'a shop tells of a payment', () =>
+      this.#tell(account, payment.reference, 'barcode.preliminary'),
+    );
+    this.#baton.at(payment.endsAtMs, 'a payment at a shop comes to its end', () => {
+      if (payment.isTakenBack) this.#tell(account, payment.reference, 'barcode.cancelled');
+      else
+        void this.#take({
+          account,
+          reference: payment.reference,
+          invoiceId: null,
+          gatewayChargeId: payment.gatewayChargeId,
+          amount: payment.amount,
+          currency: 'JPY',
+          method: 'barcode',
+          capturedAtMs: payment.endsAtMs,
+          savedMethod: null,
+        });
+    });
+  }
+
+  /** A payment at a shop as the gateway knows it now; null: not at all. */
+  shopPayment(account: string, reference: string): BarcodePayment | null {
+    const shop = this.#shops.get(keyOf(account, reference));
+    return shop === undefined || this.#baton.nowMs < shop.toldAtMs ? null : this.#toldOf(shop);
+  }
+
+  /** Of which something became known in [from, until). */
+  shopNews(account: string, fromMs: number, untilMs: number): BarcodePayment[] {
+    return [...this.#shops.values()]
+      .filter((shop) => shop.account === account)
+      .filter((shop) =>
+        [shop.toldAtMs, shop.endsAtMs].some(
+          (atMs) => atMs >= fromMs && atMs < untilMs && atMs <= this.#baton.nowMs,
+        ),
+      )
+      .map((shop) => this.#toldOf(shop));
+  }
+
+  #toldOf(shop: ShopPayment): BarcodePayment {
+    const hasEnded =
+      this.#captured.has(keyOf(shop.account, shop.reference)) || this.#baton.nowMs > shop.endsAtMs;
+    const { reference, gatewayChargeId, barcode, amount } = shop;
+    return {
+      reference,
+      gatewayChargeId,
+      barcode,
+      amount,
+      currency: 'JPY',
+      state: !hasEnded ? 'preliminary' : shop.isTakenBack ? 'cancelled' : 'final',
+      paidAt: instantOf(shop.paidAtMs),
+      finalAt: hasEnded && !shop.isTakenBack ? instantOf(shop.endsAtMs) : null,
+    };
   }
 
   /** The report of a day in Japan as it stands now, or null while it is not ready. */
@@ -358,7 +469,7 @@ export class GatewayTruth {
         refunded: this.refunds
           .filter((refund) => refund.account === account && refund.chargeReference === each.reference)
           .reduce((sum, refund) => sum + refund.amount, 0),
-        method: 'card',
+        method: each.method,
         capturedAt: instantOf(each.capturedAtMs),
       }));
   }
@@ -370,11 +481,11 @@ export class GatewayTruth {
   #outcomeOf(key: string): ChargeOutcome | null {
     const capture = this.#captured.get(key);
     if (capture !== undefined) {
-      const { gatewayChargeId, amount, currency, savedMethod } = capture;
+      const { gatewayChargeId, amount, currency, method, savedMethod } = capture;
       const capturedAt = instantOf(capture.capturedAtMs);
       return {
         kind: 'succeeded',
-        captured: { gatewayChargeId, amount, currency, capturedAt, method: 'card', savedMethod },
+        captured: { gatewayChargeId, amount, currency, capturedAt, method, savedMethod },
       };
     }
     const declined = this.#declines.get(key);
@@ -384,24 +495,30 @@ export class GatewayTruth {
   }
 
   async #capture(
-    request: Pick<OffSessionCharge, 'reference' | 'invoiceId' | 'amount' | 'currency'>,
+    request: Pick<OffSessionCharge, 'reference' | 'invoiceId' | 'amount' | 'currency'> & {
+      method?: HostedPageRequest['method'];
+    },
     account: string,
     savedMethod: SavedMethod | null,
   ): Promise<void> {
     const { reference, invoiceId, amount, currency } = request;
-    const capture: Capture = {
+    await this.#take({
       account,
       reference,
       invoiceId,
       gatewayChargeId: this.#id('ch'),
       amount,
       currency,
+      method: request.method ?? 'card',
       capturedAtMs: this.#baton.nowMs,
       savedMethod,
-    };
+    });
+  }
+
+  async #take(capture: Capture): Promise<void> {
     this.captures.push(capture);
-    this.#captured.set(keyOf(account, reference), capture);
-    this.#tell(account, reference, 'charge.succeeded');
+    this.#captured.set(keyOf(capture.account, capture.reference), capture);
+    this.#tell(capture.account, capture.reference, 'charge.succeeded');
     await this.onCapture(capture);
   }
 
@@ -461,7 +578,27 @@ export function simulatedGateway(baton: Baton, self: Mortal, faults: Faults, tru
       callDeadlineMs,
       pageMethods: ['card', 'wallet'],
     },
-    barcodes: null,
+
+    barcodes: {
+      newsDays: 1,
+      async lookup(account, reference) {
+        await there(`gateway.lookupBarcode ${reference}`);
+        if (isDown() || faults.hits(faults.profile.gateway.lookupFails))
+          return silence('gateway.lookupBarcode');
+        const payment = truth.shopPayment(account, reference);
+        await back(`gateway.lookupBarcode ${payment?.state ?? 'not found'}`);
+        return payment === null ? { kind: 'not_found' } : { kind: 'found', payment };
+      },
+      async *news(account, from, until) {
+        await there(`gateway.barcodeNews ${account} ${from}`);
+        if (isDown()) throw new Error('news of barcodes: no answer');
+        const payments = truth.shopNews(account, Date.parse(from), Date.parse(until));
+        const cutOff = faults.hits(faults.profile.gateway.reportCutOff);
+        await back(`gateway.barcodeNews ${payments.length}`);
+        yield* cutOff ? payments.slice(0, payments.length / 2) : payments;
+        if (cutOff) throw new Error('news of barcodes: cut off before their end');
+      },
+    },
 
     async charge(request) {
       truth.onChargeBegins(request.account);

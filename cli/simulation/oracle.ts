@@ -17,6 +17,7 @@ import type { Capture, GatewayTruth, Refunded } from './gateway.ts';
 import { resultRows, type SimulatedMerchant } from './merchants.ts';
 import {
   alertOf,
+  beganOverShopsWord,
   bills,
   bookedPayments,
   bookedRefunds,
@@ -91,6 +92,8 @@ export class Oracle {
   /** 4, 6, 18: the gateway has just taken money. */
   async captured(capture: Capture): Promise<void> {
     const { account, reference, amount, currency } = capture;
+    // At a shop nobody asks us first: what came twice must be a credit, which is looked at when all is at rest.
+    if (capture.method === 'barcode') return;
     const intent = await this.#look(() => intentOf(this.#db, account, uuidOf(reference)));
     if (intent === undefined) {
       this.violated('I-18', `the gateway took money for ${reference} without a committed intent`);
@@ -101,6 +104,8 @@ export class Oracle {
     const bill = `${account} ${intent.invoice_id}`;
     const before = this.#capturedFor.get(bill);
     if (before !== undefined) this.violated('I-4', `bill ${bill} was charged twice: ${before}, ${reference}`);
+    if (await this.#look(() => beganOverShopsWord(this.#db, account, uuidOf(reference))))
+      this.violated('I-4', `bill ${bill} was charged by ${reference} though a shop had told of its payment`);
     this.#capturedFor.set(bill, reference);
   }
 

@@ -83,6 +83,24 @@ export async function intentOf(
   return row;
 }
 
+/** Whether a shop's word on the bill was known, and not taken back, before this charge began. */
+export async function beganOverShopsWord(
+  db: Pick<Db, 'query'>,
+  merchant: string,
+  chargeId: string,
+): Promise<boolean> {
+  const [row] = await db.query<{ found: boolean }>(
+    `select exists (
+       select from charges c
+       join merchants m on m.id = c.merchant_id
+       join charges b on b.merchant_id = c.merchant_id and b.invoice_id = c.invoice_id and b.origin = 'barcode'
+         and b.state in ('preliminary', 'succeeded') and b.attempt_no < c.attempt_no
+       where m.code = $1 and c.id = $2::uuid) as found`,
+    [merchant, chargeId],
+  );
+  return row?.found ?? false;
+}
+
 export async function messageState(
   db: Pick<Db, 'query'>,
   merchant: string,

@@ -25,6 +25,8 @@ const gatewayFaults =
   (more: Partial<FaultProfile['gateway']>) =>
   (profile: FaultProfile): FaultProfile => ({ ...profile, gateway: { ...profile.gateway, ...more } });
 
+const twiceAtShops = gatewayFaults({ shopPaidTwice: 1, shopTakesBack: 0 });
+
 const manyRecalls = (profile: FaultProfile): FaultProfile => ({
   ...profile,
   merchant: { ...profile.merchant, recallsFile: 0.5 },
@@ -137,6 +139,29 @@ export const sabotages: readonly Sabotage[] = [
     }),
     statements: [
       ['(select from holds h where h.merchant_id', '(select from holds h where false and h.merchant_id'],
+    ],
+  },
+  {
+    name: 'shops-word-locks-nothing',
+    without: 'a bill that a shop says is paid is locked: here it stays free',
+    expects: ['I-4', 'I-10', 'I-20'],
+    statements: [
+      [
+        'select $1, invoice_id, charge_id, $3::timestamptz, $4::timestamptz from first',
+        'select $1, invoice_id, charge_id, $3::timestamptz, $4::timestamptz from first where false',
+      ],
+    ],
+  },
+  {
+    name: 'surplus-is-no-credit',
+    without: 'what is paid at a shop after the card, or twice, is kept as the customer’s credit',
+    expects: ['I-4', 'I-20'],
+    faults: twiceAtShops,
+    statements: [
+      [
+        'select $1, id, customer_id, amount, credit_reason, $11::timestamptz from new where not allocated',
+        'select $1, id, customer_id, amount, credit_reason, $11::timestamptz from new where false',
+      ],
     ],
   },
   {

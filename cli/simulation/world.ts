@@ -251,6 +251,7 @@ class World {
       counts: {
         ...this.#counts,
         captures: this.#outside.gateway.captures.length,
+        'paid at shops': this.#outside.gateway.captures.filter(({ method }) => method === 'barcode').length,
         refunds: this.#outside.gateway.refunds.length,
         sms: this.#outside.carrier.taken.length,
         notices: this.#outside.receiver.taken.length,

@@ -23,6 +23,18 @@ const benches: Record<string, () => Promise<Bench>> = {
     const { notifyBench } = await import('./notify.ts');
     return (report) => notifyBench(report, { messages: numberOf('messages') ?? 20_000 });
   },
+  charge: async () => {
+    const { chargeBench } = await import('./charge.ts');
+    return (report) => chargeBench(report, { lines: numberOf('lines') ?? 50_000 });
+  },
+  'rate-limit': async () => {
+    const { rateLimitBench } = await import('./rate-limit.ts');
+    return (report) => rateLimitBench(report, { lines: numberOf('lines') ?? 6_000 });
+  },
+  plan: async () => {
+    const { planBench } = await import('./plan.ts');
+    return (report) => planBench(report, { lines: numberOf('lines') ?? 1_000_000 });
+  },
   check: async () => (await import('./check.ts')).checkBench,
 };
 

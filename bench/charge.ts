@@ -1,4 +1,4 @@
-import { makeWorkerUtils, runOnce } from 'graphile-worker';
+import { Logger, makeWorkerUtils, runOnce } from 'graphile-worker';
 import { Agent, request } from 'undici';
 import { referenceOf } from '../billing/ids.ts';
 import { enrolledBills } from './autopay.ts';
@@ -116,12 +116,14 @@ async function bareLoop(workshop: ChargeWorkshop, calls: number): Promise<number
 
 /** Jobs a second that do nothing, in one process, as many at a time. */
 async function queueAlone({ urls }: ChargeWorkshop): Promise<number> {
-  const utils = await makeWorkerUtils({ connectionString: urls.jobs });
+  const logger = new Logger(() => () => undefined);
+  const utils = await makeWorkerUtils({ connectionString: urls.jobs, logger });
   await utils.addJobs(Array.from({ length: emptyJobs }, () => ({ identifier: 'nothing', payload: {} })));
   await utils.release();
   const from = performance.now();
   await runOnce({
     connectionString: urls.jobs,
+    logger,
     concurrency,
     noHandleSignals: true,
     taskList: { nothing: async () => undefined },

@@ -27,7 +27,11 @@ interface Load {
 export const payPageBench: BenchWith<{ seconds: number }> = async (report, { seconds }) => {
   const workshop = await openWorkshop();
   const ports = { ...workshop.ports, carrier: { name: 'none' } };
-  const webDb = openDatabase(workshop.webUrl, { applicationName: 'seikyu-web', poolMax: 12, prepare: true });
+  const webDb = openDatabase(workshop.urls.web, {
+    applicationName: 'seikyu-web',
+    poolMax: 12,
+    prepare: true,
+  });
   const web = await startWeb({ webDb, ports, baseUrl: 'http://127.0.0.1', port: 0, gatewayOrigins: [] });
   const bare = fastify({ logger: false });
   bare.get('/bare/:id', async (request) => {

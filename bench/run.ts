@@ -34,6 +34,18 @@ const benches: Record<string, () => Promise<Bench>> = {
     const { payPageBench } = await import('./pay-page.ts');
     return (report) => payPageBench(report, { seconds: numberOf('seconds') ?? 10 });
   },
+  charge: async () => {
+    const { chargeBench } = await import('./charge.ts');
+    return (report) => chargeBench(report, { lines: numberOf('lines') ?? 50_000 });
+  },
+  'rate-limit': async () => {
+    const { rateLimitBench } = await import('./rate-limit.ts');
+    return (report) => rateLimitBench(report, { lines: numberOf('lines') ?? 6_000 });
+  },
+  plan: async () => {
+    const { planBench } = await import('./plan.ts');
+    return (report) => planBench(report, { lines: numberOf('lines') ?? 1_000_000 });
+  },
   check: async () => (await import('./check.ts')).checkBench,
 };
 

@@ -28,8 +28,9 @@ export interface Workshop {
   merchant: Merchant;
   /** The merchant's inbox: a local folder, so that no network is measured. */
   inbox: string;
-  /** For the role under row security. */
-  webUrl: string;
+  home: string;
+  /** As the jobs, the web, and the gateway simulator in a database of its own. */
+  urls: { jobs: string; web: string; simulator: string };
   close(): Promise<void>;
 }
 
@@ -40,6 +41,8 @@ const silent: Log = {
   error: (fields, message) => console.error(message, fields),
 };
 
+export const workshopSecret = 'a secret of benchmarks, at least 32 characters';
+
 const unused = new Proxy(
   {},
   { get: (_, name) => Promise.reject(new Error(`not measured: ${String(name)}`)) },
@@ -49,7 +52,12 @@ export async function openWorkshop(): Promise<Workshop> {
   const home = fs.mkdtempSync(join(tmpdir(), 'seikyu-bench-'));
   fs.chmodSync(home, 0o755);
   const postgres = await startEmbeddedPostgres({ home: join(home, 'postgres'), log: silent });
-  const db = openDatabase(postgres.urlFor('seikyu', 'seikyu'), { applicationName: 'seikyu bench' });
+  const urls = {
+    jobs: postgres.urlFor('seikyu', 'seikyu'),
+    web: postgres.urlFor('seikyu', 'seikyu_web_login'),
+    simulator: postgres.urlFor('seikyu_gateway_simulator', 'seikyu_simulator'),
+  };
+  const db = openDatabase(urls.jobs, { applicationName: 'seikyu bench' });
   await migrateDatabase(db, migrations, { log: silent });
   const inbox = join(home, 'inbox');
   fs.mkdirSync(inbox);
@@ -64,7 +72,7 @@ export async function openWorkshop(): Promise<Workshop> {
     crash: async () => undefined,
     log: silent,
     disk: openDisk(ids),
-    sealer: makeSealer(deriveKeys('a secret of benchmarks, at least 32 characters'), randomness),
+    sealer: makeSealer(deriveKeys(workshopSecret), randomness),
     gateway: unused as Gateway,
     carrier: unused as Carrier,
     alertSenders: [],
@@ -86,7 +94,8 @@ export async function openWorkshop(): Promise<Workshop> {
     ports,
     merchant: await merchantByCode(db, settings.code),
     inbox,
-    webUrl: postgres.urlFor('seikyu', 'seikyu_web_login'),
+    home,
+    urls,
     async close() {
       await db.close();
       await postgres.stop();

@@ -320,8 +320,10 @@ class World {
     }
     for (const merchant of this.#merchants) {
       if (isQuiet || !this.#halts.hits(this.#faults.profile.merchant.haltsCharging)) continue;
-      const atMs = midnight + this.#halts.between(5 * 60, 15 * 60) * 60_000;
-      const untilMs = atMs + this.#halts.between(1, 8 * 60) * 60_000;
+      // Mostly before the first slot of the day, where nearly all charges are.
+      const before = this.#halts.hits(0.7);
+      const atMs = midnight + this.#halts.between(5 * 60, before ? 6 * 60 + 10 : 15 * 60) * 60_000;
+      const untilMs = atMs + this.#halts.between(1, 10 * 60) * 60_000;
       const what = this.#halts.hits(0.3) ? 'stop' : 'pause';
       this.#baton.at(
         atMs,

@@ -11,8 +11,8 @@ import { layoutBeside } from '../cli/layout-file.ts';
 import { parseLayout } from '../files/layouts/layout.ts';
 import { jobNames } from '../jobs/job.ts';
 import type { Ports } from '../jobs/ports.ts';
-import { expectInvariants, makeBills } from './bills.ts';
-import { samplesFolder } from './inbox.ts';
+import { expectInvariants, makeBills, makeMerchant } from './bills.ts';
+import { billingFile, billingName, cancelFile, samplesFolder } from './inbox.ts';
 import {
   cloneOf,
   dropClones,
@@ -22,6 +22,7 @@ import {
   type Office,
   type Outside,
   officeOn,
+  paysByLink,
   reconcile,
   stateOf,
 } from './restored.ts';
@@ -275,6 +276,55 @@ describe('one row that is not true here', () => {
     );
     expect(counter).toEqual({ value: 1 });
     expect((await restoreStatus(office.db)).leftOver).toHaveLength(1);
+  });
+});
+
+describe('a cancellation that came after the backup', () => {
+  const standard = (ports: Ports) => makeMerchant(ports, 'minato-gas', '');
+  const bills = async (office: Office) => {
+    const numbers = ['PAID', 'TAKEN-BACK', 'WRONG'];
+    outside.folder.drop(
+      billingName(1),
+      billingFile(
+        1,
+        numbers.map((number) => ({ number, customer: number })),
+      ),
+    );
+    await office.run('fetch');
+    await office.run('ingest');
+    await delivers(office);
+  };
+  const cancels = async (office: Office) => {
+    outside.clock.advance(4 * hour);
+    await office.run('notify');
+    expect(await paysByLink(office, outside, 'PAID', null)).toBe('paid');
+    outside.folder.drop('cancel_minato-gas_20261125_0002.csv', cancelFile(2, ['PAID', 'TAKEN-BACK']));
+    await office.run('fetch');
+    expect((await office.run('ingest')).counts).toMatchObject({ cancelled: 1 });
+    await delivers(office);
+  };
+
+  test('comes too late again for a bill that was paid before it', async () => {
+    const office = await restored(standard, bills, cancels);
+    expect(await leftOver(office)).toEqual(nothingLeft);
+    expect(await told(office)).toEqual([
+      { number: 'PAID', outcome: 'paid', file: 'result 1' },
+      { number: 'TAKEN-BACK', outcome: 'cancelled', file: 'result 1' },
+    ]);
+    await endRestore(office.ports, 'test', null);
+    await expectInvariants(office.db);
+  });
+
+  test('that is read otherwise than its receipt and tie-out say is said', async () => {
+    const office = await restored(standard, bills, cancels);
+    outside.gateway.captured.shift();
+    expect((await leftOver(office)).told).toMatch(
+      /of a file that was read otherwise here.* and 2 more files/,
+    );
+    expect(await stateOf(office, 'PAID')).toBe('cancelled');
+    await expect(endRestore(office.ports, 'test', null)).rejects.toMatchObject({
+      code: 'RESTORE_UNFINISHED',
+    });
   });
 });
 

@@ -45,27 +45,33 @@ export const ingest: Job = {
     return waiting || (await stagingLeft(ports.db, merchant.id)) ? [{}] : [];
   },
 
-  async runChunk(context) {
-    const { ports, merchant, fence, stop } = context;
-    await ports.db.transaction(async (tx) => {
-      await holdFence(tx, fence);
-      await sweepStaging(tx, merchant.id);
-    });
-    const counts: Counts = {};
-    for (;;) {
-      stop.throwIfAborted();
-      const file = await nextFile(context);
-      if (file === undefined) return counts;
-      await ingestFile(context, file, (name, amount) => {
-        counts[name] = (counts[name] ?? 0) + amount;
-      });
-    }
-  },
+  runChunk: (context) => ingestFiles(context, Number.POSITIVE_INFINITY),
 
   async dryRun({ ports, merchant }) {
     return { files_waiting: (await waitingFiles(ports.db, merchant.id)).length };
   },
 };
+
+/** What came between two files may decide what the second one does: a bill that was paid cannot be cancelled. */
+export const ingestNext: Job = { ...ingest, runChunk: (context) => ingestFiles(context, 1) };
+
+async function ingestFiles(context: ChunkContext, most: number): Promise<Counts> {
+  const { ports, merchant, fence, stop } = context;
+  await ports.db.transaction(async (tx) => {
+    await holdFence(tx, fence);
+    await sweepStaging(tx, merchant.id);
+  });
+  const counts: Counts = {};
+  for (let done = 0; done < most; done += 1) {
+    stop.throwIfAborted();
+    const file = await nextFile(context);
+    if (file === undefined) return counts;
+    await ingestFile(context, file, (name, amount) => {
+      counts[name] = (counts[name] ?? 0) + amount;
+    });
+  }
+  return counts;
+}
 
 /** From here on a load changes what the planner should know of the merchant; below, autovacuum does in its time. */
 const manyLines = 10_000;

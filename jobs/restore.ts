@@ -1,6 +1,7 @@
 import { basename, join } from 'node:path';
 import { Temporal } from 'temporal-polyfill';
 import { pageLivesMinutes } from '../billing/checkout/start.ts';
+import type { BillingFile } from '../billing/exchanges/file.ts';
 import { waitingFiles } from '../billing/exchanges/queries.ts';
 import type { Merchant } from '../billing/merchants/merchant.ts';
 import { undeliveredFiles } from '../billing/outward/queries.ts';
@@ -15,6 +16,7 @@ import {
   settleAsTold,
   type Told,
   type ToldAdjustment,
+  type ToldEnd,
   type ToldEnrolment,
   type ToldFile,
   takeInTold,
@@ -30,10 +32,11 @@ import {
 } from '../files/archive.ts';
 import { readBack } from '../files/standard/read-back.ts';
 import type { OutwardCsvKind, Row } from '../files/standard/write.ts';
-import type { Counts } from './job.ts';
-import { jobs } from './jobs.ts';
+import { ingestNext } from './ingest.ts';
+import type { Counts, Job } from './job.ts';
 import type { Ports } from './ports.ts';
 import { messageOf, runJob, type Worker } from './run.ts';
+import { trace } from './trace.ts';
 
 export interface ReconcileRestore {
   restore: OpenRestore;
@@ -61,6 +64,7 @@ interface Work {
   merchant: Merchant;
   actor: string;
   options: ReconcileRestore;
+  settled: SettledAsTold;
   /** Archived files whose head cannot be read, with why. */
   unreadable: Map<string, unknown>;
 }
@@ -75,7 +79,14 @@ export async function reconcileRestore(
   options: ReconcileRestore,
 ): Promise<ReconciledStep[]> {
   const actor = `${options.by} reconciles after a restore`;
-  const work: Work = { ports, merchant, actor, options, unreadable: new Map() };
+  const work: Work = {
+    ports,
+    merchant,
+    actor,
+    options,
+    unreadable: new Map(),
+    settled: { returned: 0, cancelled: 0 },
+  };
   const done: ReconciledStep[] = [];
   const step = async (name: Step, learn: () => Promise<Omit<ReconciledStep, 'step'>>): Promise<void> => {
     options.stop.throwIfAborted();
@@ -99,19 +110,21 @@ export async function reconcileRestore(
     done.push({ step: name, ...learned });
     options.say(`${merchant.code} ${name}: ${learned.leftOver ?? 'done'}`);
   };
-  const settled: SettledAsTold = { returned: 0, cancelled: 0 };
   // In this order: bills before what was sent and taken for them, and what was told final before money that came later.
   await step('files', () => learnFiles(work));
   await step('messages', () => learnMessages(work));
   await step('charges', async () => {
     await askAboutOpen(work);
-    const unread = await settleTold(work, settled);
+    const unread = await settleTold(
+      work,
+      new Set(['unpaid', 'recalled', 'replaced', 'cancelled_by_merchant']),
+    );
     const learned = await learnCharges(work);
     return { ...learned, leftOver: learned.leftOver ?? unread };
   });
   await step('told', async () => {
     const learned = await learnTold(work);
-    return { ...learned, counts: { ...learned.counts, ...settled } };
+    return { ...learned, counts: { ...learned.counts, ...work.settled } };
   });
   return done;
 }
@@ -123,18 +136,38 @@ async function learnFiles(work: Work): Promise<Omit<ReconciledStep, 'step'>> {
     if (head.what === 'inward') archived.push({ ...head, archivePath: path });
   }
   const recovered = await takeInFiles(ports, work, archived);
-  const waiting = await waitingFiles(ports.db, merchant.id);
-  const counts = { archived: archived.length, recovered };
-  if (waiting.length === 0) return { counts, leftOver: withUnreadable(work, null) };
-  const end = await runHere(work, 'ingest');
-  const left = await waitingFiles(ports.db, merchant.id);
-  return {
-    counts: { ...counts, bills: end.counts.bills ?? 0 },
-    leftOver: withUnreadable(
-      work,
-      left.length === 0 ? null : `${left.length} files are not read: seikyu runs --job ingest`,
-    ),
-  };
+  const counts = { archived: archived.length, recovered, bills: 0 };
+  let waiting = await waitingFiles(ports.db, merchant.id);
+  for (let before = ''; waiting.length > 0 && idsOf(waiting) !== before; ) {
+    before = idsOf(waiting);
+    if (waiting.some(takesBillsBack)) await learnAhead(work);
+    const end = await runHere(work, ingestNext);
+    counts.bills += end.counts.bills ?? 0;
+    waiting = await waitingFiles(ports.db, merchant.id);
+  }
+  const left = waiting.length === 0 ? null : `${waiting.length} files are not read: seikyu runs --job ingest`;
+  return { counts, leftOver: withUnreadable(work, left) };
+}
+
+function idsOf(files: readonly BillingFile[]): string {
+  return files.map(({ id }) => id).join();
+}
+
+/** Only `standard/2` names the bill that a new one corrects. */
+function takesBillsBack({ kind, layout }: BillingFile): boolean {
+  return kind === 'cancel' || (kind === 'billing' && layout === 'standard/2');
+}
+
+/**
+ * Such a file came too late for bills that were paid, returned or recalled before it, and must come too late again. What is
+ * of no bill here yet is looked at again once all files are read.
+ */
+async function learnAhead(work: Work): Promise<void> {
+  await askAboutOpen(work);
+  await settleTold(work, new Set(['unpaid', 'recalled']));
+  const { from, until, signal } = await span(work);
+  const list = work.ports.gateway.listCharges(work.merchant.code, from.toString(), until.toString(), signal);
+  await takeInCharges(work.ports, { ...work, onlyOfBillsHere: true }, list);
 }
 
 async function learnMessages(work: Work): Promise<Omit<ReconciledStep, 'step'>> {
@@ -154,15 +187,15 @@ async function askAboutOpen(work: Work): Promise<void> {
   const { ports, merchant } = work;
   await ports.clock.refresh();
   const asked = await ports.db.transaction((tx) => askNow(tx, merchant.id, ports.clock.now()));
-  if (asked > 0) await runHere(work, 'trace');
+  if (asked > 0) await runHere(work, trace);
 }
 
 /** Returns what cannot be read: captures are learned all the same, a card that was charged is never charged again for it. */
-async function settleTold(work: Work, settled: SettledAsTold): Promise<string | null> {
+async function settleTold(work: Work, ends: ReadonlySet<ToldEnd>): Promise<string | null> {
   let unread: string | null = null;
   for await (const file of toldFiles(work)) {
     try {
-      await settleAsTold(work.ports, work, file, settled);
+      await settleAsTold(work.ports, work, file, ends, work.settled);
     } catch (error) {
       if (!(error instanceof Unreadable)) throw error;
       unread ??= `which bills ${file.name} told to be unpaid or cancelled cannot be read in the archive`;
@@ -231,13 +264,13 @@ async function span({ ports, options }: Work) {
   return { from: listedFrom(options.restore), until: ports.clock.now(), signal };
 }
 
-async function runHere({ ports, merchant, options }: Work, job: 'ingest' | 'trace') {
+async function runHere({ ports, merchant, options }: Work, job: Job) {
   await ports.clock.refresh();
   const now = ports.clock.now().toZonedDateTimeISO(merchant.settings.timezone);
   const { worker, stop } = options;
   const businessDate = now.toPlainDate().toString();
-  const end = await runJob(ports, jobs[job], { merchant, businessDate, worker, stop, evenInSafeMode: true });
-  if (end.outcome === 'busy') throw new Error(`${job} is already under way in process ${end.owner}`);
+  const end = await runJob(ports, job, { merchant, businessDate, worker, stop, evenInSafeMode: true });
+  if (end.outcome === 'busy') throw new Error(`${job.name} is already under way in process ${end.owner}`);
   if (end.failure !== null) throw end.failure;
   return end;
 }

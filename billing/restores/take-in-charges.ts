@@ -48,6 +48,13 @@ export interface ChargeCounts extends Record<string, number> {
   unanswered: number;
 }
 
+interface TakeInWork {
+  merchant: Merchant;
+  actor: string;
+  /** What is not provably of a bill here is left for a later look, without a finding: not all bills are here yet. */
+  onlyOfBillsHere?: boolean;
+}
+
 const batchCharges = 500;
 const asksAtOnce = 16;
 
@@ -63,7 +70,7 @@ interface Item {
  */
 export async function takeInCharges(
   ports: TakeInCharges,
-  work: { merchant: Merchant; actor: string },
+  work: TakeInWork,
   list: AsyncIterable<ListedCharge>,
 ): Promise<ChargeCounts> {
   const counts: ChargeCounts = {
@@ -125,7 +132,7 @@ async function askAboutVisits(
 
 async function takeInBatch(
   ports: TakeInCharges,
-  { merchant, actor }: { merchant: Merchant; actor: string },
+  { merchant, actor, onlyOfBillsHere }: TakeInWork,
   items: readonly Item[],
   counts: ChargeCounts,
 ): Promise<void> {
@@ -155,6 +162,7 @@ async function takeInBatch(
       const invoice = invoices.get(listed.invoiceId ?? '');
       const here = known.get(chargeId ?? '');
       const kind = here === undefined ? doubtAbout(item, invoice) : null;
+      if (kind !== null && onlyOfBillsHere) continue;
       if (kind !== null) findings.push(findingOf(ids, merchant, ports.gateway.name, item, invoice, kind));
       else if (chargeId !== null && here?.state !== 'succeeded') {
         if (here === undefined && invoice !== undefined) forgotten.push({ chargeId, invoice, captured });

@@ -82,6 +82,9 @@ interface ToldWork {
   actor: string;
 }
 
+/** Why a bill ended that nobody paid: what a result row gives as its reason, or that it is unpaid. */
+export type ToldEnd = 'unpaid' | 'cancelled_by_merchant' | 'replaced' | 'recalled';
+
 /** Bills that got here the final outcome which the merchant was told. */
 export interface SettledAsTold extends Record<string, number> {
   returned: number;
@@ -96,10 +99,13 @@ export async function settleAsTold(
   ports: ToldPorts,
   work: ToldWork,
   file: ToldFile,
+  ends: ReadonlySet<ToldEnd>,
   settled: SettledAsTold,
 ): Promise<void> {
+  const endOf = ({ outcome, reason }: Told): string | null =>
+    outcome === 'unpaid' ? outcome : outcome === 'cancelled' ? reason : null;
   for await (const rows of file.results()) {
-    const ending = rows.filter(({ outcome }) => outcome === 'unpaid' || outcome === 'cancelled');
+    const ending = rows.filter((row) => (ends as ReadonlySet<string | null>).has(endOf(row)));
     if (ending.length === 0) continue;
     const done = await inTransaction(ports, work, async (tx, act): Promise<SettledAsTold> => {
       const owed = await toldStillOwed(
@@ -110,9 +116,9 @@ export async function settleAsTold(
       const locked = await lockInvoices(tx, act.merchantId, owed);
       // One that is locked is asked about first; the next look at the file ends it.
       const free = new Map(locked.filter(isCancellable).map((bill) => [bill.billing_number, bill.id]));
-      const told = (outcome: string, reason?: string) =>
+      const told = (end: ToldEnd) =>
         ending
-          .filter((row) => row.outcome === outcome && (reason === undefined || row.reason === reason))
+          .filter((row) => endOf(row) === end)
           .flatMap(({ billingNumber }) => free.get(billingNumber) ?? []);
       const { timezone } = work.merchant.settings;
       const today = act.at.toZonedDateTimeISO(timezone).toPlainDate().toString();
@@ -120,7 +126,7 @@ export async function settleAsTold(
       const returned = await returnUnpaid(tx, act, { businessDate, today }, told('unpaid'));
       let cancelled = 0;
       for (const reason of ['cancelled_by_merchant', 'replaced', 'recalled'] as const) {
-        const bills = told('cancelled', reason);
+        const bills = told(reason);
         await cancelInvoices(tx, act, { today, timezone }, bills, reason);
         cancelled += bills.length;
       }

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { recordAct } from '../billing/acts/queries.ts';
 import { raiseAlert, raiseStanding } from '../billing/alerts/queries.ts';
-import type { Tx } from '../billing/db.ts';
+import type { Db } from '../billing/db.ts';
 import type { MerchantSettings } from '../billing/merchants/settings.ts';
 import { freezeDue } from '../billing/outward/freeze.ts';
 import type { OutwardHead, RenderOutward } from '../billing/outward/outward.ts';
@@ -283,11 +283,12 @@ async function keepTold(context: ChunkContext, file: UndeliveredFile, path: stri
   const { result, enrolment, adjustment } = renderIn(null);
   const { kind, sequence, business_date: businessDate } = file;
   const head = { kind, merchantCode: merchant.code, businessDate, sequence };
-  const write = (content: (tx: Tx, ...of: [number, string, string]) => AsyncIterable<Uint8Array>) =>
-    ports.db.transaction((tx) => {
-      const told = content(tx, merchant.id, file.id, merchant.settings.timezone);
-      return archiveFile(ports.disk, ports.randomness, ports.sealer.archiveKey, path, told);
-    });
+  const write = (
+    content: (db: Pick<Db, 'query'>, ...of: [number, string, string]) => AsyncIterable<Uint8Array>,
+  ) => {
+    const told = content(ports.db, merchant.id, file.id, merchant.settings.timezone);
+    return archiveFile(ports.disk, ports.randomness, ports.sealer.archiveKey, path, told);
+  };
   if (kind === 'result') await write((...of) => result(head, resultLines(...of)));
   if (kind === 'enrolment') await write((...of) => enrolment(head, enrolmentLines(...of)));
   if (kind === 'adjustment') await write((...of) => adjustment(head, adjustmentLines(...of)));

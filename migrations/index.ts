@@ -14,6 +14,7 @@ import * as counterPayments from './0012-counter-payments.ts';
 import * as chargeRuns from './0013-charge-runs.ts';
 import * as loadInSteps from './0014-load-in-steps.ts';
 import * as toldFiles from './0015-told-files.ts';
+import * as rowsByFile from './0016-rows-by-file.ts';
 
 export interface Migration {
   name: string;
@@ -37,4 +38,5 @@ export const migrations: readonly Migration[] = [
   chargeRuns,
   loadInSteps,
   toldFiles,
+  rowsByFile,
 ];

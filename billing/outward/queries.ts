@@ -261,23 +261,44 @@ function withOffset({ local_at, offset_minutes }: LocalInstant): string {
   return `${local_at}${offset_minutes < 0 ? '-' : '+'}${hours}:${minutes}`;
 }
 
+/**
+ * Rows of a file in their order, page by page: what a file has claimed does not change, so that no transaction need be open
+ * between two pages.
+ */
+async function* pages<Row extends { row_no: number }>(
+  read: (after: number) => Promise<Row[]>,
+): AsyncIterable<Omit<Row, 'row_no'>[]> {
+  for (let after = 0; ; ) {
+    const rows = await read(after);
+    const last = rows.at(-1);
+    if (last === undefined) return;
+    after = last.row_no;
+    yield rows.map(({ row_no: _, ...row }) => row);
+    if (rows.length < batchRows) return;
+  }
+}
+
 export async function* resultLines(
-  tx: Tx,
+  tx: Pick<Tx, 'query'>,
   merchantId: number,
   fileId: string,
   timezone: string,
 ): AsyncIterable<ResultLine[]> {
-  const batches = tx.cursor<LocalInstant & Omit<ResultLine, 'knownAt' | 'reference'> & { cause_id: string }>(
-    `select i.billing_number as "billingNumber", u.customer_number as "customerNumber", r.outcome, r.reason, r.method,
+  const batches = pages((after) =>
+    tx.query<
+      LocalInstant & Omit<ResultLine, 'knownAt' | 'reference'> & { cause_id: string } & { row_no: number }
+    >(
+      `select r.row_no, i.billing_number as "billingNumber", u.customer_number as "customerNumber", r.outcome, r.reason, r.method,
             r.amount, r.amount_received as "amountReceived", r.collected_on as "collectedOn", r.cause_id,
             ${local('r.known_at', '$3')}
      from result_rows r
      join invoices i on i.merchant_id = r.merchant_id and i.id = r.invoice_id
      join customers u on u.merchant_id = i.merchant_id and u.id = i.customer_id
      where r.merchant_id = $1 and r.outward_file_id = $2::uuid
-     order by r.row_no`,
-    [merchantId, fileId, timezone],
-    batchRows,
+     and r.row_no > $4
+     order by r.row_no limit $5`,
+      [merchantId, fileId, timezone, after, batchRows],
+    ),
   );
   for await (const rows of batches) {
     yield rows.map((row) => ({ ...row, knownAt: withOffset(row), reference: referenceOf(row.cause_id) }));
@@ -297,21 +318,24 @@ export async function claimEnrolmentRows(tx: Tx, merchantId: number, fileId: str
 }
 
 export async function* enrolmentLines(
-  tx: Tx,
+  tx: Pick<Tx, 'query'>,
   merchantId: number,
   fileId: string,
   timezone: string,
 ): AsyncIterable<EnrolmentLine[]> {
-  const batches = tx.cursor<
-    LocalInstant & Omit<EnrolmentLine, 'occurredAt' | 'reference'> & { enrolment_id: string }
-  >(
-    `select u.customer_number as "customerNumber", r.what, r.method, r.enrolment_id, ${local('r.occurred_at', '$3')}
+  const batches = pages((after) =>
+    tx.query<
+      LocalInstant &
+        Omit<EnrolmentLine, 'occurredAt' | 'reference'> & { enrolment_id: string } & { row_no: number }
+    >(
+      `select r.row_no, u.customer_number as "customerNumber", r.what, r.method, r.enrolment_id, ${local('r.occurred_at', '$3')}
      from enrolment_rows r
      join customers u on u.merchant_id = r.merchant_id and u.id = r.customer_id
      where r.merchant_id = $1 and r.outward_file_id = $2::uuid
-     order by r.row_no`,
-    [merchantId, fileId, timezone],
-    batchRows,
+     and r.row_no > $4
+     order by r.row_no limit $5`,
+      [merchantId, fileId, timezone, after, batchRows],
+    ),
   );
   for await (const rows of batches) {
     yield rows.map((row) => ({
@@ -363,22 +387,24 @@ export async function claimAdjustmentRows(
 }
 
 export async function* adjustmentLines(
-  tx: Tx,
+  tx: Pick<Tx, 'query'>,
   merchantId: number,
   fileId: string,
   timezone: string,
 ): AsyncIterable<AdjustmentLine[]> {
-  const batches = tx.cursor<
-    LocalInstant & Omit<AdjustmentLine, 'knownAt' | 'reference'> & { cause_id: string }
-  >(
-    `select a.number, i.billing_number as "billingNumber", a.kind, a.amount, a.sign, a.collected_on as "collectedOn",
+  const batches = pages((after) =>
+    tx.query<
+      LocalInstant & Omit<AdjustmentLine, 'knownAt' | 'reference'> & { cause_id: string } & { row_no: number }
+    >(
+      `select a.row_no, a.number, i.billing_number as "billingNumber", a.kind, a.amount, a.sign, a.collected_on as "collectedOn",
             a.cause_id, ${local('a.known_at', '$3')}
      from adjustment_rows a
      join invoices i on i.merchant_id = a.merchant_id and i.id = a.invoice_id
      where a.merchant_id = $1 and a.outward_file_id = $2::uuid
-     order by a.row_no`,
-    [merchantId, fileId, timezone],
-    batchRows,
+     and a.row_no > $4
+     order by a.row_no limit $5`,
+      [merchantId, fileId, timezone, after, batchRows],
+    ),
   );
   for await (const rows of batches) {
     yield rows.map((row) => ({ ...row, knownAt: withOffset(row), reference: referenceOf(row.cause_id) }));

@@ -153,6 +153,7 @@ describe('coming back from the gateway', () => {
       await visitor().get(`${web.url}/r/${of(gas.id + 7, charge?.id ?? '')}`),
       await visitor().get(`${web.url}/r/${of(gas.id, bill.invoiceId)}`),
     ];
+    answers.push(await visitor().post(`${web.url}/r/${'a'.repeat(50)}%0d%0aset-cookie:x=y`, {}));
     here.clock.advance(2 * 3_600_000);
     answers.push(await visitor().get(back));
     expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 404));

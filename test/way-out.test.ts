@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { networkPauseMinutes } from '../billing/checkout/check-last-four.ts';
+import { changeContacts } from '../billing/customers/queries.ts';
 import { explainBill, explainCustomer } from '../billing/explain/queries.ts';
 import { freshLinksAtMost } from '../billing/links/send-fresh.ts';
 import { tokenHashOf } from '../billing/links/token.ts';
@@ -164,10 +165,34 @@ describe('"this is not for me"', () => {
     ]);
     expect(await dueTexts(here.db, gas.id, '2026-12-31')).toEqual([]);
 
-    await here.db.run(`update wrong_persons set lifted_at = $1::timestamptz where customer_id = $2::uuid`, [
-      here.clock.now(),
+    // A contact file names the same number again: the merchant has looked.
+    const [known] = await here.db.query<{
+      sealed: Buffer;
+      digest: Buffer;
+      name_digest: Buffer;
+      phone_digest: Buffer;
+    }>(`select sealed, digest, name_digest, phone_digest from contacts where customer_id = $1::uuid`, [
       bill.customerId,
     ]);
+    if (known === undefined) throw new Error('no contact');
+    await here.db.transaction((tx) =>
+      changeContacts(
+        tx,
+        gas.id,
+        here.sealer.keyId,
+        { businessDate: '2026-11-27', sequence: 9, at: here.clock.now() },
+        [
+          {
+            customerId: bill.customerId,
+            sealed: known.sealed,
+            digest: known.digest,
+            nameDigest: known.name_digest,
+            phoneDigest: known.phone_digest,
+            phoneKind: 'mobile',
+          },
+        ],
+      ),
+    );
     await planned('reminder:+7bd');
     expect((await messagesOf(bill)).find(({ step }) => step === 'reminder:+7bd')).toMatchObject({
       state: 'planned',

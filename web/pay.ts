@@ -180,9 +180,11 @@ export function payRoutes(app: FastifyInstance, context: WebContext): void {
   });
 
   /** Some gateways come back with a post, which brings no cookie; a reload must not ask whether to send it again. */
-  app.post<{ Params: { nonce: string } }>(paths.back.pattern, async (request, reply) =>
-    reply.redirect(paths.back.of(request.params.nonce), 303),
-  );
+  app.post<{ Params: { nonce: string } }>(paths.back.pattern, async (request, reply) => {
+    const { nonce } = request.params;
+    if (openReturn(ports.sealer, ports.clock.now(), nonce) === null) return unknown(request, reply);
+    return reply.redirect(paths.back.of(nonce), 303);
+  });
 
   /** That the gateway sent the visitor back proves nothing: the gateway is asked. */
   app.get<{ Params: { nonce: string } }>(paths.back.pattern, async (request, reply) => {

@@ -87,6 +87,9 @@ export async function explainBill(
              select s.started_at, 5, 'visit', 'checkout session ' || s.state || case when s.enrol then ', automatic payment ticked' else '' end
              from checkout_sessions s where s.merchant_id = $1 and s.invoice_id = $2::uuid
              union all
+             select b.issued_at, 5, 'barcode', b.digits || ' issued, taken at shops until ' || b.expires_on
+             from barcodes b where b.merchant_id = $1 and b.invoice_id = $2::uuid
+             union all
              select c.started_at, 6, 'attempt ' || c.attempt_no, c.origin || ' at ' || c.gateway || ', ' || c.amount || ' ' || c.currency
              from charges c where c.merchant_id = $1 and c.invoice_id = $2::uuid
              union all

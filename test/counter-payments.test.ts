@@ -9,6 +9,7 @@ import { learnFromGateway } from '../billing/checkout/learn.ts';
 import { insertSession } from '../billing/checkout/queries.ts';
 import { idBehind, referenceOf } from '../billing/ids.ts';
 import { trialBalance } from '../billing/ledger/queries.ts';
+import { takeInCharges } from '../billing/restores/take-in-charges.ts';
 import { dunning } from '../jobs/dunning.ts';
 import { reconcile } from '../jobs/reconcile.ts';
 import { trace } from '../jobs/trace.ts';
@@ -339,6 +340,22 @@ describe('a barcode paid at a shop', () => {
     world.clock.set('2026-12-21T01:00:00Z');
     await world.run(reconcile);
     expect(await findings()).toEqual([{ kind: 'preliminary_not_confirmed', state: 'settled' }]);
+  });
+
+  test('forgotten by a database that was put back: the scanned barcode says whose it is', async () => {
+    const world = await story();
+    const payment = world.gateway.shopTakes(world.digits, amount);
+    world.gateway.shopConfirms(payment);
+    const list = world.gateway.listCharges(
+      world.merchant.code,
+      '2026-11-30T00:00:00Z',
+      '2026-12-02T00:00:00Z',
+      AbortSignal.timeout(1_000),
+    );
+    const counts = await takeInCharges(world.ports, { merchant: world.merchant, actor: 'test' }, list);
+    expect(counts).toMatchObject({ listed: 1, recovered: 1, amount_recovered: amount, findings: 0 });
+    expect(await world.stateOf('A')).toBe('paid');
+    expect(await left(world)).toEqual({ ...nothing, gateway_clearing: amount });
   });
 
   test('dunning waits for the news of shops, but only where a barcode was issued', async () => {

@@ -91,6 +91,9 @@ export async function explainBill(
              from state_history h
              left join acts a on a.merchant_id = h.merchant_id and a.month = h.month and a.id = h.act_id
              where h.merchant_id = $1 and h.subject_id = $2::uuid and h.subject like 'link:%'
+              union all
+             select b.issued_at, 5, 'barcode', b.digits || ' issued, taken at shops until ' || b.expires_on
+             from barcodes b where b.merchant_id = $1 and b.invoice_id = $2::uuid
              union all
              select c.started_at, 6, 'attempt ' || c.attempt_no, c.origin || ' at ' || c.gateway || ', ' || c.amount || ' ' || c.currency
              from charges c where c.merchant_id = $1 and c.invoice_id = $2::uuid

@@ -1,6 +1,6 @@
 import type { Temporal } from 'temporal-polyfill';
 import { type Act, instantText, monthOf } from '../acts/act.ts';
-import type { ChargeState } from '../charges/charge.ts';
+import type { ChargeOrigin, ChargeState } from '../charges/charge.ts';
 import type { Tx } from '../db.ts';
 import type { InvoiceState } from '../invoices/invoice.ts';
 import { statesBefore } from '../messages/message.ts';
@@ -247,7 +247,7 @@ export async function lastBeat(db: Pick<Tx, 'query'>): Promise<string | null> {
 export interface KnownCharge {
   id: string;
   state: ChargeState;
-  origin: 'link' | 'auto';
+  origin: ChargeOrigin;
 }
 
 export async function chargesKnown(

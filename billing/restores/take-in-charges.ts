@@ -3,11 +3,12 @@ import type { Act } from '../acts/act.ts';
 import { recordAct } from '../acts/queries.ts';
 import { raiseAlert } from '../alerts/queries.ts';
 import { ensureAutoIntents } from '../autopay/queries.ts';
+import { takeBarcodePayments } from '../barcodes/take-payments.ts';
 import type { Learned } from '../charges/charge.ts';
 import { recordOutcomes } from '../charges/record-outcomes.ts';
 import type { Db, Tx } from '../db.ts';
 import { termsVersion } from '../enrolments/enrol.ts';
-import type { Captured, Gateway, ListedCharge, LookupAnswer } from '../gateways/gateway.ts';
+import type { BarcodeAnswer, Captured, Gateway, ListedCharge, LookupAnswer } from '../gateways/gateway.ts';
 import type { LockedInvoice } from '../invoices/invoice.ts';
 import { lockInvoices } from '../invoices/queries.ts';
 import type { Merchant } from '../merchants/merchant.ts';
@@ -95,11 +96,61 @@ export async function takeInCharges(
     const news = items.filter(({ chargeId }) => known.get(chargeId ?? '')?.state !== 'succeeded');
     counts.known += items.length - news.length;
     if (news.length === 0) continue;
-    const answered = await askAboutVisits(ports, work.merchant, news, known);
-    counts.unanswered += news.length - answered.length;
+    const atShops = await takeInBarcodes(ports, work, news, known, counts);
+    const rest = news.filter((item) => !atShops.has(item));
+    const answered = await askAboutVisits(ports, work.merchant, rest, known);
+    counts.unanswered += rest.length - answered.length;
     await takeInBatch(ports, work, answered, counts);
   }
   return counts;
+}
+
+/**
+ * What shops took and this database has forgotten: the gateway names no bill for it, but the barcode that was scanned does.
+ * Returns those that are settled so; a barcode that is forgotten too is for a person.
+ */
+async function takeInBarcodes(
+  ports: TakeInCharges,
+  { merchant, actor }: { merchant: Merchant; actor: string },
+  items: readonly Item[],
+  known: ReadonlyMap<string, KnownCharge>,
+  counts: ChargeCounts,
+): Promise<Set<Item>> {
+  const { gateway, clock, ids, sealer } = ports;
+  const { barcodes } = gateway;
+  const forgotten = items.filter(
+    ({ listed, chargeId }) => listed.method === 'barcode' && chargeId !== null && !known.has(chargeId),
+  );
+  if (barcodes === null || forgotten.length === 0) return new Set();
+  const answers = await atMostAtOnce(asksAtOnce, forgotten, async (item) => ({
+    item,
+    answer: await barcodes
+      .lookup(merchant.code, item.listed.reference ?? '', clock.deadline(gateway.semantics.callDeadlineMs))
+      .catch((): BarcodeAnswer => ({ kind: 'unknown', why: 'the call broke' })),
+  }));
+  const payments = answers.flatMap(({ answer }) => (answer.kind === 'found' ? [answer.payment] : []));
+  await clock.refresh();
+  const act: Act = { merchantId: merchant.id, id: ids.uuid(), kind: 'command', actor, at: clock.now() };
+  const now = await ports.db.transaction(async (tx) => {
+    await takeBarcodePayments(tx, {
+      act,
+      merchant,
+      gateway: gateway.name,
+      ids,
+      sealer,
+      learnedBy: 'report',
+      payments,
+    });
+    return chargesKnown(
+      tx,
+      merchant.id,
+      forgotten.flatMap(({ chargeId }) => chargeId ?? []),
+    );
+  });
+  const taken = forgotten.filter(({ chargeId }) => now.get(chargeId ?? '')?.state === 'succeeded');
+  counts.recovered += taken.length;
+  counts.amount_recovered += taken.reduce((sum, { listed }) => sum + listed.amount, 0);
+  return new Set(taken);
 }
 
 /** A visitor on a page may have ticked automatic payment: only the answer about the charge itself has the card that was kept. */

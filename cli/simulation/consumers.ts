@@ -5,6 +5,7 @@ import { findLink, type Link } from '../../billing/checkout/find-link.ts';
 import { learnFromGateway } from '../../billing/checkout/learn.ts';
 import { type Started, startCheckout } from '../../billing/checkout/start.ts';
 import { viewBill } from '../../billing/checkout/view-bill.ts';
+import type { PageMethod } from '../../billing/gateways/gateway.ts';
 import type { Merchant } from '../../billing/merchants/merchant.ts';
 import type { Person } from '../demo/people.ts';
 import type { Baton } from './baton.ts';
@@ -81,16 +82,16 @@ export async function visit(world: ConsumerWorld, sms: TakenSms, customer: Perso
     if (paid && !customer.conduct.paysTwice) return;
   }
   // A page that does not offer it leads on to a card.
-  const method =
+  const method: PageMethod =
     customer.conduct.pays === 'wallet' && merchant.settings.checkout.methods.includes('wallet')
       ? 'wallet'
       : 'card';
   let chargeId = '';
-  const press = () =>
+  const press = (by = method) =>
     browse(world, 'pay', ({ webDb, ports }) =>
       startCheckout(webDb, ports, {
         link,
-        method,
+        method: by,
         enrol: customer.conduct.enrols,
         language: 'ja',
         returnUrlOf: (id) => {
@@ -102,6 +103,11 @@ export async function visit(world: ConsumerWorld, sms: TakenSms, customer: Perso
   const pressed: (Started | null)[] = chance.hits(0.15)
     ? await Promise.all([press(), press()])
     : [await press()];
+  // Some change their mind before they type anything.
+  if (method === 'card' && !customer.conduct.enrols && chance.hits(0.2)) {
+    await think(2_000, 40_000);
+    pressed.push(await press(merchant.settings.checkout.methods.includes('wallet') ? 'wallet' : 'card'));
+  }
   const urls = [...new Set(pressed.flatMap((each) => (each?.kind === 'redirect' ? [each.url] : [])))];
   if (urls.length === 0 || chance.hits(0.1)) return;
 

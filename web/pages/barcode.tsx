@@ -11,7 +11,7 @@ import type { Visit } from '../visit.ts';
 import { document } from './layout.tsx';
 
 /** In modules: tall enough that a scanner which is held askew still crosses every bar. */
-const barsHigh = 70;
+const barsHigh = 90;
 
 /** The barcode as a register reads it from a phone or from paper, with its digits below. */
 export function barcodePage(page: {

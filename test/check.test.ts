@@ -691,7 +691,7 @@ const breaks: readonly Break[] = [
   [
     18,
     'a file that appeared without a rename',
-    `update outward_files set renaming_at = null where kind = 'result'`,
+    `update outward_files set renaming_at = null, renaming_part = null where kind = 'result'`,
     'file',
     /^result_minato-gas_/,
   ],

@@ -47,7 +47,8 @@ beforeAll(async () => {
   await world.run(deliver);
   // There is no server here to upload them to.
   await database.db.run(
-    `update outward_files set state = 'delivered', parts = 1, renaming_part = 1, renaming_at = frozen_at, delivered_at = frozen_at`,
+    `update outward_files
+     set state = 'delivered', parts = 1, renaming_part = 1, renaming_at = frozen_at, delivered_at = frozen_at`,
   );
   for (let day = 0; day < 4; day += 1) {
     clock.advance(86_400_000);

@@ -3,6 +3,7 @@ import { causes } from '../billing/alerts/causes.ts';
 import { raiseAlert } from '../billing/alerts/queries.ts';
 import { fixedClock } from '../billing/clock.ts';
 import type { LookupAnswer } from '../billing/gateways/gateway.ts';
+import { changeHalt } from '../billing/runs/halt.ts';
 import { absenceProvesAfter, judgeAnswer, mustClosePage } from '../billing/trace/ask.ts';
 import { processes } from '../billing/trace/processes.ts';
 import type { OpenCharge } from '../billing/trace/queries.ts';
@@ -314,6 +315,18 @@ describe('each process is confirmed, or alerted within its time', () => {
       begin: () => theRun('requested', null),
       end: () => run(`update runs set state = 'done' where merchant_id = $1 and job = 'ingest'`),
       cause: 'RUN_WAITING ingest',
+    },
+    RUN_PAUSED: {
+      begin: async () => {
+        await changeHalt(
+          world.ports,
+          world.merchant,
+          { job: 'charge', businessDate: '2026-12-01', what: 'pause' },
+          'operator@test',
+        );
+      },
+      end: () => run(`delete from run_halts where merchant_id = $1`),
+      cause: 'RUN_PAUSED charge',
     },
     RUN_LONG: {
       begin: async () => {

@@ -44,6 +44,7 @@ export const crashPoints = [
   'reconcile.after_reports',
   'deliver.after_freeze',
   'deliver.after_archive',
+  'deliver.before_upload',
   'deliver.after_upload',
   'deliver.before_rename',
   'deliver.after_rename',

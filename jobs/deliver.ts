@@ -208,6 +208,7 @@ async function placing(
             if (part === undefined) throw new FenceLost(context.fence);
             return part;
           });
+          await ports.crash('deliver.before_upload');
           return parts;
         },
         uploaded: () => ports.crash('deliver.after_upload'),

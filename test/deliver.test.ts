@@ -399,6 +399,7 @@ describe('bills in dispute with the gateway', () => {
 describe('interrupted', () => {
   it.each([
     'deliver.after_freeze',
+    'deliver.before_upload',
     'deliver.after_upload',
     'deliver.after_rename',
     'deliver.after_done_file',

@@ -248,6 +248,8 @@ export interface KnownCharge {
   id: string;
   state: ChargeState;
   origin: ChargeOrigin;
+  /** Given back, or perhaps so. */
+  refunded: number;
 }
 
 export async function chargesKnown(
@@ -256,7 +258,13 @@ export async function chargesKnown(
   chargeIds: readonly string[],
 ): Promise<Map<string, KnownCharge>> {
   const rows = await db.query<KnownCharge>(
-    `select id, state, origin from charges where merchant_id = $1 and id = any($2::uuid[])`,
+    `select c.id, c.state, c.origin, coalesce(r.refunded, 0)::bigint as refunded
+     from charges c
+     left join (
+       select charge_id, sum(amount) as refunded from refunds
+       where merchant_id = $1 and charge_id = any($2::uuid[]) and state not in ('failed', 'canceled') group by charge_id
+     ) r on r.charge_id = c.id
+     where c.merchant_id = $1 and c.id = any($2::uuid[])`,
     [merchantId, chargeIds],
   );
   return new Map(rows.map((row) => [row.id, row]));

@@ -93,7 +93,10 @@ export async function takeInCharges(
       work.merchant.id,
       items.flatMap(({ chargeId }) => chargeId ?? []),
     );
-    const news = items.filter(({ chargeId }) => known.get(chargeId ?? '')?.state !== 'succeeded');
+    const news = items.filter(({ chargeId, listed }) => {
+      const here = known.get(chargeId ?? '');
+      return here?.state !== 'succeeded' || listed.refunded > here.refunded;
+    });
     counts.known += items.length - news.length;
     if (news.length === 0) continue;
     const atShops = await takeInBarcodes(ports, work, news, known, counts);
@@ -212,10 +215,16 @@ async function takeInBatch(
       const { chargeId, listed, captured } = item;
       const invoice = invoices.get(listed.invoiceId ?? '');
       const here = known.get(chargeId ?? '');
-      const kind = here === undefined ? doubtAbout(item, invoice) : null;
+      const kind =
+        here === undefined
+          ? doubtAbout(item, invoice)
+          : // Given back by a recall that is forgotten: begun again, it would give back what is back already.
+            listed.refunded > here.refunded
+            ? 'unexpected_kind'
+            : null;
       if (kind !== null && onlyOfBillsHere) continue;
       if (kind !== null) findings.push(findingOf(ids, merchant, ports.gateway.name, item, invoice, kind));
-      else if (chargeId !== null && here?.state !== 'succeeded') {
+      if ((kind === null || here !== undefined) && chargeId !== null && here?.state !== 'succeeded') {
         if (here === undefined && invoice !== undefined) forgotten.push({ chargeId, invoice, captured });
         learned.push({ chargeId, outcome: { kind: 'succeeded', captured } });
       }

@@ -261,11 +261,19 @@ function withOffset({ local_at, offset_minutes }: LocalInstant): string {
   return `${local_at}${offset_minutes < 0 ? '-' : '+'}${hours}:${minutes}`;
 }
 
+/** Rows of a file by their numbers, from 1. */
+export interface RowRange {
+  after: number;
+  upTo: number;
+}
+const allRows: RowRange = { after: 0, upTo: 2_147_483_647 };
+
 export async function* resultLines(
   tx: Tx,
   merchantId: number,
   fileId: string,
   timezone: string,
+  rows: RowRange = allRows,
 ): AsyncIterable<ResultLine[]> {
   const batches = tx.cursor<LocalInstant & Omit<ResultLine, 'knownAt' | 'reference'> & { cause_id: string }>(
     `select i.billing_number as "billingNumber", u.customer_number as "customerNumber", r.outcome, r.reason, r.method,
@@ -274,9 +282,9 @@ export async function* resultLines(
      from result_rows r
      join invoices i on i.merchant_id = r.merchant_id and i.id = r.invoice_id
      join customers u on u.merchant_id = i.merchant_id and u.id = i.customer_id
-     where r.merchant_id = $1 and r.outward_file_id = $2::uuid
+     where r.merchant_id = $1 and r.outward_file_id = $2::uuid and r.row_no > $4 and r.row_no <= $5
      order by r.row_no`,
-    [merchantId, fileId, timezone],
+    [merchantId, fileId, timezone, rows.after, rows.upTo],
     batchRows,
   );
   for await (const rows of batches) {
@@ -301,6 +309,7 @@ export async function* enrolmentLines(
   merchantId: number,
   fileId: string,
   timezone: string,
+  rows: RowRange = allRows,
 ): AsyncIterable<EnrolmentLine[]> {
   const batches = tx.cursor<
     LocalInstant & Omit<EnrolmentLine, 'occurredAt' | 'reference'> & { enrolment_id: string }
@@ -308,9 +317,9 @@ export async function* enrolmentLines(
     `select u.customer_number as "customerNumber", r.what, r.method, r.enrolment_id, ${local('r.occurred_at', '$3')}
      from enrolment_rows r
      join customers u on u.merchant_id = r.merchant_id and u.id = r.customer_id
-     where r.merchant_id = $1 and r.outward_file_id = $2::uuid
+     where r.merchant_id = $1 and r.outward_file_id = $2::uuid and r.row_no > $4 and r.row_no <= $5
      order by r.row_no`,
-    [merchantId, fileId, timezone],
+    [merchantId, fileId, timezone, rows.after, rows.upTo],
     batchRows,
   );
   for await (const rows of batches) {
@@ -367,6 +376,7 @@ export async function* adjustmentLines(
   merchantId: number,
   fileId: string,
   timezone: string,
+  rows: RowRange = allRows,
 ): AsyncIterable<AdjustmentLine[]> {
   const batches = tx.cursor<
     LocalInstant & Omit<AdjustmentLine, 'knownAt' | 'reference'> & { cause_id: string }
@@ -375,9 +385,9 @@ export async function* adjustmentLines(
             a.cause_id, ${local('a.known_at', '$3')}
      from adjustment_rows a
      join invoices i on i.merchant_id = a.merchant_id and i.id = a.invoice_id
-     where a.merchant_id = $1 and a.outward_file_id = $2::uuid
+     where a.merchant_id = $1 and a.outward_file_id = $2::uuid and a.row_no > $4 and a.row_no <= $5
      order by a.row_no`,
-    [merchantId, fileId, timezone],
+    [merchantId, fileId, timezone, rows.after, rows.upTo],
     batchRows,
   );
   for await (const rows of batches) {

@@ -13,7 +13,6 @@ import {
   markRenaming,
   nextPart,
   outwardContent,
-  type RowRange,
   resultLines,
   type UndeliveredFile,
   undeliveredFiles,
@@ -285,7 +284,6 @@ async function keepTold(context: ChunkContext, file: UndeliveredFile, path: stri
   const { result, enrolment, adjustment } = renderIn(null);
   const { kind, sequence, business_date: businessDate } = file;
   const head = { kind, merchantCode: merchant.code, businessDate, sequence };
-<<<<<<< HEAD
   const write = (
     content: (db: Pick<Db, 'query'>, ...of: [number, string, string]) => AsyncIterable<Uint8Array>,
   ) => {
@@ -295,32 +293,7 @@ async function keepTold(context: ChunkContext, file: UndeliveredFile, path: stri
   if (kind === 'result') await write((...of) => result(head, resultLines(...of)));
   if (kind === 'enrolment') await write((...of) => enrolment(head, enrolmentLines(...of)));
   if (kind === 'adjustment') await write((...of) => adjustment(head, adjustmentLines(...of)));
-=======
-  const write = async <Line>(
-    lines: (tx: Tx, ...of: [number, string, string, RowRange]) => AsyncIterable<Line[]>,
-    content: (batches: AsyncIterable<Line[]>) => AsyncIterable<Uint8Array>,
-  ): Promise<void> => {
-    // No transaction is open while the disk is written.
-    const batches = async function* () {
-      for (let after = 0; after < file.records; after += rowsAtOnce) {
-        const range = { after, upTo: after + rowsAtOnce };
-        yield await ports.db.transaction(async (tx) => {
-          const batch: Line[] = [];
-          const of = lines(tx, merchant.id, file.id, merchant.settings.timezone, range);
-          for await (const some of of) batch.push(...some);
-          return batch;
-        });
-      }
-    };
-    await archiveFile(ports.disk, ports.randomness, ports.sealer.archiveKey, path, content(batches()));
-  };
-  if (kind === 'result') await write(resultLines, (lines) => result(head, lines));
-  if (kind === 'enrolment') await write(enrolmentLines, (lines) => enrolment(head, lines));
-  if (kind === 'adjustment') await write(adjustmentLines, (lines) => adjustment(head, lines));
->>>>>>> restore
 }
-
-const rowsAtOnce = 2_000;
 
 async function parkUpload(
   context: ChunkContext,

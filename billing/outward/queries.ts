@@ -261,7 +261,6 @@ function withOffset({ local_at, offset_minutes }: LocalInstant): string {
   return `${local_at}${offset_minutes < 0 ? '-' : '+'}${hours}:${minutes}`;
 }
 
-<<<<<<< HEAD
 /**
  * Rows of a file in their order, page by page: what a file has claimed does not change, so that no transaction need be open
  * between two pages.
@@ -278,21 +277,12 @@ async function* pages<Row extends { row_no: number }>(
     if (rows.length < batchRows) return;
   }
 }
-=======
-/** Rows of a file by their numbers, from 1. */
-export interface RowRange {
-  after: number;
-  upTo: number;
-}
-const allRows: RowRange = { after: 0, upTo: 2_147_483_647 };
->>>>>>> restore
 
 export async function* resultLines(
   tx: Pick<Tx, 'query'>,
   merchantId: number,
   fileId: string,
   timezone: string,
-  rows: RowRange = allRows,
 ): AsyncIterable<ResultLine[]> {
   const batches = pages((after) =>
     tx.query<
@@ -304,18 +294,11 @@ export async function* resultLines(
      from result_rows r
      join invoices i on i.merchant_id = r.merchant_id and i.id = r.invoice_id
      join customers u on u.merchant_id = i.merchant_id and u.id = i.customer_id
-<<<<<<< HEAD
      where r.merchant_id = $1 and r.outward_file_id = $2::uuid
      and r.row_no > $4
      order by r.row_no limit $5`,
       [merchantId, fileId, timezone, after, batchRows],
     ),
-=======
-     where r.merchant_id = $1 and r.outward_file_id = $2::uuid and r.row_no > $4 and r.row_no <= $5
-     order by r.row_no`,
-    [merchantId, fileId, timezone, rows.after, rows.upTo],
-    batchRows,
->>>>>>> restore
   );
   for await (const rows of batches) {
     yield rows.map((row) => ({ ...row, knownAt: withOffset(row), reference: referenceOf(row.cause_id) }));
@@ -339,7 +322,6 @@ export async function* enrolmentLines(
   merchantId: number,
   fileId: string,
   timezone: string,
-  rows: RowRange = allRows,
 ): AsyncIterable<EnrolmentLine[]> {
   const batches = pages((after) =>
     tx.query<
@@ -349,18 +331,11 @@ export async function* enrolmentLines(
       `select r.row_no, u.customer_number as "customerNumber", r.what, r.method, r.enrolment_id, ${local('r.occurred_at', '$3')}
      from enrolment_rows r
      join customers u on u.merchant_id = r.merchant_id and u.id = r.customer_id
-<<<<<<< HEAD
      where r.merchant_id = $1 and r.outward_file_id = $2::uuid
      and r.row_no > $4
      order by r.row_no limit $5`,
       [merchantId, fileId, timezone, after, batchRows],
     ),
-=======
-     where r.merchant_id = $1 and r.outward_file_id = $2::uuid and r.row_no > $4 and r.row_no <= $5
-     order by r.row_no`,
-    [merchantId, fileId, timezone, rows.after, rows.upTo],
-    batchRows,
->>>>>>> restore
   );
   for await (const rows of batches) {
     yield rows.map((row) => ({
@@ -416,7 +391,6 @@ export async function* adjustmentLines(
   merchantId: number,
   fileId: string,
   timezone: string,
-  rows: RowRange = allRows,
 ): AsyncIterable<AdjustmentLine[]> {
   const batches = pages((after) =>
     tx.query<
@@ -426,18 +400,11 @@ export async function* adjustmentLines(
             a.cause_id, ${local('a.known_at', '$3')}
      from adjustment_rows a
      join invoices i on i.merchant_id = a.merchant_id and i.id = a.invoice_id
-<<<<<<< HEAD
      where a.merchant_id = $1 and a.outward_file_id = $2::uuid
      and a.row_no > $4
      order by a.row_no limit $5`,
       [merchantId, fileId, timezone, after, batchRows],
     ),
-=======
-     where a.merchant_id = $1 and a.outward_file_id = $2::uuid and a.row_no > $4 and a.row_no <= $5
-     order by a.row_no`,
-    [merchantId, fileId, timezone, rows.after, rows.upTo],
-    batchRows,
->>>>>>> restore
   );
   for await (const rows of batches) {
     yield rows.map((row) => ({ ...row, knownAt: withOffset(row), reference: referenceOf(row.cause_id) }));

@@ -262,6 +262,7 @@ describe('a saved card charged without its holder', () => {
       kind: 'not_executed',
       why: '429 rate_limited',
       retryAfterMs: 1_000,
+      tooFast: true,
     });
     expect((await gateway.charge(request, soon())).kind).toBe('succeeded');
   });

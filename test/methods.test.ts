@@ -345,7 +345,7 @@ describe('another way while a page is open', () => {
     const { bill, person, visitUrl } = await atBill();
     await person.post(`${visitUrl}/pay`, {});
     here.crashAt(point);
-    expect((await person.post(`${visitUrl}/pay/wallet`, {})).status).toBe(503);
+    expect((await person.post(`${visitUrl}/pay/wallet`, {})).status).toBe(500);
     expect((await stateOf(bill))?.locks).toBe(1);
     expect((await person.post(`${visitUrl}/pay/wallet`, {})).location).toContain(here.simulator.url);
     expect(await stateOf(bill)).toMatchObject({ charges: ['failed', 'requires_action'], locks: 1 });

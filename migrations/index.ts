@@ -15,6 +15,7 @@ import * as chargeRuns from './0013-charge-runs.ts';
 import * as loadInSteps from './0014-load-in-steps.ts';
 import * as toldFiles from './0015-told-files.ts';
 import * as rowsByFile from './0016-rows-by-file.ts';
+import * as recallsTakenUp from './0017-recalls-taken-up.ts';
 
 export interface Migration {
   name: string;
@@ -39,4 +40,5 @@ export const migrations: readonly Migration[] = [
   loadInSteps,
   toldFiles,
   rowsByFile,
+  recallsTakenUp,
 ];

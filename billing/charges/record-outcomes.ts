@@ -14,6 +14,7 @@ import type { Posting } from '../ledger/ledger.ts';
 import { post } from '../ledger/queries.ts';
 import { park } from '../parked/queries.ts';
 import type { Ids } from '../ports.ts';
+import { takeUpRecalls } from '../recalls/queries.ts';
 import { assertState } from '../refusal.ts';
 import { addResultRows, type ResultRow } from '../results/queries.ts';
 import type { Sealer } from '../sealing.ts';
@@ -274,6 +275,11 @@ async function settlePaid(
   }
   await tellOfSurplus(tx, input, late, over);
   await insertPayments(tx, act, payments);
+  await takeUpRecalls(
+    tx,
+    act,
+    payments.map((payment) => payment.invoiceId),
+  );
   const due = results.map((row) => row.invoiceId);
   const moved = await moveInvoices(tx, act, due, 'paid', 'paid');
   assertState(moved.length === due.length, `${moved.length} bills became paid of ${due.length} locked ones`);

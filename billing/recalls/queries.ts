@@ -217,6 +217,27 @@ export async function retryRefused(tx: Tx, merchantId: number, recallId: string)
   );
 }
 
+/**
+ * Money for bills that were taken back and done with: a shop told of it later. Their recalls run again, until it is given
+ * back.
+ */
+export async function takeUpRecalls(tx: Tx, act: Act, invoiceIds: readonly string[]): Promise<void> {
+  await tx.run(
+    `with bill as (
+       update recall_bills set state = 'refunding', outcome = null
+       where merchant_id = $1 and invoice_id = any($2::uuid[]) and state = 'done'
+       returning recall_id
+     ), again as (
+       update recalls r set state = 'running', version = r.version + 1, ended_at = null
+       where r.merchant_id = $1 and r.state = 'done' and r.id in (select recall_id from bill)
+       returning r.id, r.version
+     )
+     insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
+     select $1, $4::date, 'recall', id, version, 'done', 'running', $3::timestamptz, $5::uuid from again`,
+    [act.merchantId, invoiceIds, instantText(act.at), monthOf(act.at), act.id],
+  );
+}
+
 /** The recall is over when every bill of the file is. */
 export async function finishRecall(tx: Tx, act: Act, recallId: string): Promise<boolean> {
   const written = await tx.run(

@@ -50,20 +50,21 @@ const whoWorks: ReadonlySet<string> = new Set([
 
 interface Actor {
   name: string;
-  transactions: number;
 }
 
 const actors = new AsyncLocalStorage<Actor>();
+/** Set for what is done from within a transaction, not for what goes on beside one. */
+const transactions = new AsyncLocalStorage<true>();
 let requests = 0;
 // Each request that a server of this process takes is an actor of its own.
 subscribe('http.server.request.start', () => {
   requests += 1;
-  actors.enterWith({ name: `request ${requests}`, transactions: 0 });
+  actors.enterWith({ name: `request ${requests}` });
 });
 
 /** Runs `work` as one actor. */
 export function asActor<T>(name: string, work: () => Promise<T>): Promise<T> {
-  return actors.run({ name, transactions: 0 }, work);
+  return actors.run({ name }, work);
 }
 
 function take(note: Note, kind: Step['kind'], what: string, about = ''): void {
@@ -74,7 +75,7 @@ function take(note: Note, kind: Step['kind'], what: string, about = ''): void {
     kind,
     what,
     about,
-    inTransaction: (actor?.transactions ?? 0) > 0,
+    inTransaction: transactions.getStore() === true,
   });
 }
 
@@ -185,19 +186,16 @@ export function watchedDb(db: Db, note: Note): Db {
     query: (sql, values, options) => alone(sql, () => db.query(sql, values, options)),
     run: (sql, values, options) => alone(sql, () => db.run(sql, values, options)),
     async transaction(work, options) {
-      const actor = actors.getStore();
       const tables = new Set<string>();
       const writing = (sql: string) => {
         for (const table of tablesWritten(sql)) tables.add(table);
       };
-      if (actor) actor.transactions += 1;
       try {
         return await db.transaction((tx) => {
           tables.clear();
-          return work(watchedTx(tx, writing));
+          return transactions.run(true, () => work(watchedTx(tx, writing)));
         }, options);
       } finally {
-        if (actor) actor.transactions -= 1;
         if (tables.size > 0) take(note, 'commit', [...tables].join(' '));
       }
     },

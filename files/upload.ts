@@ -57,9 +57,9 @@ export async function placeFile(
     if (found === 'nowhere' && part !== undefined) return 'gone';
     // What is whole already is not written again: a late worker may still be about to rename it.
     if (found !== 'whole') {
+      const given = await steps.newPart();
       // On a slow line each try would leave its half, until the partner's disk is full.
       await clearParts(store, file, path, part);
-      const given = await steps.newPart();
       part ??= given;
       // Its absence would mean that it was renamed: once that was tried, half a file stays for the next try to overwrite.
       await uploadWhole(
@@ -78,19 +78,25 @@ export async function placeFile(
   }
   await steps.renamed();
 
-  // Before the control file says that it may be taken: afterwards a temporary file must prove that it was not.
-  await clearParts(store, file, path);
-  await clearParts(store, file, donePath);
   const control = {
     sizeBytes: done.length,
     sha256: createHash('sha256').update(done).digest('hex'),
   };
+  const clearAll = async () => {
+    await clearParts(store, file, path);
+    await clearParts(store, file, donePath);
+  };
   if ((await store.stat(donePath)) === undefined) {
     const doneTemporary = temporaryPath(donePath, await steps.newPart());
+    // Before the control file says that it may be taken: afterwards a temporary file must prove that it was not.
+    await clearAll();
     await uploadWhole(store, doneTemporary, done.length, only(done), true);
     const moved = await renamed(store, doneTemporary, donePath, control);
     if (moved !== 'placed') return moved;
-  } else if (!(await holds(store, donePath, control))) return 'differs';
+  } else {
+    await clearAll();
+    if (!(await holds(store, donePath, control))) return 'differs';
+  }
   await steps.doneWritten();
   return 'placed';
 }

@@ -9,6 +9,7 @@ import { learnFromGateway } from '../billing/checkout/learn.ts';
 import { insertSession } from '../billing/checkout/queries.ts';
 import { idBehind, referenceOf } from '../billing/ids.ts';
 import { trialBalance } from '../billing/ledger/queries.ts';
+import { beginRecall, recallableFile } from '../billing/recalls/begin.ts';
 import { takeInCharges } from '../billing/restores/take-in-charges.ts';
 import { dunning } from '../jobs/dunning.ts';
 import { reconcile } from '../jobs/reconcile.ts';
@@ -249,6 +250,26 @@ describe('a barcode paid at a shop', () => {
     expect(await left(world)).toEqual({ ...nothing, gateway_clearing: 2 * amount, customer_credit: -amount });
     expect(await world.adjustments()).toEqual(['overpayment']);
     expect(await told(world)).toEqual(['paid card 2026-12-01']);
+  });
+
+  test('paid after its file was recalled: the money is given back, and the recall is over again', async () => {
+    const world = await story();
+    const { ports, merchant } = world;
+    const [row] = await database.db.query<{ name: string }>(
+      `select name from billing_files where merchant_id = $1`,
+      [merchant.id],
+    );
+    const file = await recallableFile(database.db, merchant, row?.name ?? '');
+    await beginRecall(ports, { merchant, file, count: file.bills, sum: file.amount, by: 'operator@test' });
+    await world.run(trace);
+    expect(await world.stateOf('A')).toBe('cancelled');
+    const payment = world.gateway.shopTakes(world.digits, amount);
+    world.gateway.shopConfirms(payment);
+    await world.hear(payment);
+    expect((await world.run(trace)).counts).toMatchObject({ refunded: 1, recalls_done: 1 });
+    expect([...world.gateway.refunds.values()].map((refund) => refund.amount)).toEqual([amount]);
+    expect(await left(world)).toEqual(nothing);
+    await expectInvariants(database.db);
   });
 
   test('paid at two shops: the second is a credit', async () => {

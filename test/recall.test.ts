@@ -242,6 +242,23 @@ describe('a refund', () => {
     expect(await refunds()).toMatchObject([{ state: 'failed' }, { state: 'succeeded' }]);
   });
 
+  test('that the gateway makes a second time under one reference is a finding', async () => {
+    await world.make([{ number: 'A' }]);
+    await world.run(charge);
+    await begin();
+    await world.run(trace);
+    world.gateway.reportLines = (lines) =>
+      lines.flatMap((line) =>
+        line.kind === 'refund' ? [line, { ...line, gatewayChargeId: 're_2' }] : [line],
+      );
+    minutes(24 * 60);
+    await world.run(reconcile);
+    await world.run(reconcile);
+    expect(await rows(`select kind, subject, state from findings where merchant_id = $1`)).toEqual([
+      { kind: 'unexpected_kind', subject: 're_2 refund 2026-12-01', state: 'open' },
+    ]);
+  });
+
   test('can never be over more than was paid, whoever writes it', async () => {
     await world.make([{ number: 'A' }]);
     await world.run(charge);

@@ -349,7 +349,7 @@ export async function contradictedFindings(
      select o.id, 'the refund is known here by now'
      from open o
      join refunds r on r.merchant_id = $1 and r.id = o.charge_id and r.gateway = $2 and r.state = 'succeeded'
-       and r.amount = o.theirs and r.currency = o.currency
+       and r.amount = o.theirs and r.currency = o.currency and starts_with(o.subject, r.gateway_refund_id || ' ')
      where o.kind = 'unexpected_kind'
      union all
      select o.id, 'the reports have it once'
@@ -390,6 +390,7 @@ export async function findingsRefunded(
   return tx.query<SettledFinding>(
     `select f.id, 'the refund is known here by now' as how from findings f
      join refunds r on r.merchant_id = f.merchant_id and r.id = f.charge_id and r.amount = f.theirs
+       and starts_with(f.subject, r.gateway_refund_id || ' ')
      where f.merchant_id = $1 and f.source = 'report' and f.state = 'open' and f.kind = 'unexpected_kind'
        and f.charge_id = any($2::uuid[])`,
     [merchantId, refundIds],

@@ -156,8 +156,8 @@ const filled = [
 ] as const;
 
 /** The rows that the tables hold, taken away and put back, a table a transaction: milliseconds. */
-async function bareInserts({ url }: Workshop): Promise<number> {
-  const db = openDatabase(url, { applicationName: 'seikyu bench' });
+async function bareInserts({ urls }: Workshop): Promise<number> {
+  const db = openDatabase(urls.admin, { applicationName: 'seikyu bench' });
   try {
     for (const table of filled) await db.run(`create table kept_${table} as select * from ${table}`);
     await db.run(`truncate ${filled.join(', ')} cascade`);
@@ -175,14 +175,14 @@ async function bareInserts({ url }: Workshop): Promise<number> {
 
 /** Lines a second of a loader as one writes it first: objects from csv-parse, a thousand at a time to knex.batchInsert. */
 async function parsedAndBatched(workshop: Workshop, lines: number): Promise<number> {
-  const { db, url, ports, merchant } = workshop;
+  const { db, urls, ports, merchant } = workshop;
   const [file] = await db.query<{ id: string }>(
     'select id from billing_files order by fetched_at desc limit 1',
   );
   const day = businessDate;
   const month = `${day.slice(0, 8)}01`;
   const act = ports.ids.uuid();
-  const knex = knexWith({ client: 'pg', connection: url });
+  const knex = knexWith({ client: 'pg', connection: urls.admin });
   const tables = new Map<string, Record<string, unknown>[]>(filled.map((table) => [table, []]));
   const from = performance.now();
   try {

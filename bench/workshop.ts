@@ -22,15 +22,13 @@ import { migrations } from '../migrations/index.ts';
 /** A database, an archive and a merchant of their own in a temporary folder; everything is gone afterwards. */
 export interface Workshop {
   db: Db;
-  /** The same database, for another client that may empty tables. */
-  url: string;
   ports: Ports;
   merchant: Merchant;
   /** The merchant's inbox: a local folder, so that no network is measured. */
   inbox: string;
   home: string;
-  /** As the jobs, the web, and the gateway simulator in a database of its own. */
-  urls: { jobs: string; web: string; simulator: string };
+  /** As the jobs, the web, whoever may empty tables, and the gateway simulator in a database of its own. */
+  urls: { jobs: string; web: string; admin: string; simulator: string };
   close(): Promise<void>;
 }
 
@@ -55,6 +53,7 @@ export async function openWorkshop(): Promise<Workshop> {
   const urls = {
     jobs: postgres.urlFor('seikyu', 'seikyu'),
     web: postgres.urlFor('seikyu', 'seikyu_web_login'),
+    admin: postgres.urlFor('seikyu', 'postgres'),
     simulator: postgres.urlFor('seikyu_gateway_simulator', 'seikyu_simulator'),
   };
   const db = openDatabase(urls.jobs, { applicationName: 'seikyu bench' });
@@ -90,7 +89,6 @@ export async function openWorkshop(): Promise<Workshop> {
   await applyMerchant(ports, settings, 'bench');
   return {
     db,
-    url: postgres.urlFor('seikyu', 'postgres'),
     ports,
     merchant: await merchantByCode(db, settings.code),
     inbox,

@@ -17,7 +17,7 @@ import { stripeAccountOf } from '../billing/merchants/queries.ts';
 import { migrateDatabase, migrationStatus } from '../billing/migrate.ts';
 import type { Clock, Log } from '../billing/ports.ts';
 import { Refusal } from '../billing/refusal.ts';
-import { ownerName } from '../billing/runs/run.ts';
+import { diedHere, ownerName } from '../billing/runs/run.ts';
 import { deriveKeys, makeSealer } from '../billing/sealing.ts';
 import { openDisk } from '../files/disk.ts';
 import { openSftpStore } from '../files/sftp.ts';
@@ -26,6 +26,7 @@ import type { Worker } from '../jobs/run.ts';
 import { migrations } from '../migrations/index.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from './embedded/postgres.ts';
 import { type SimulatorProcess, startSimulator } from './embedded/simulator.ts';
+import { processLives } from './process-lives.ts';
 import type { Settings, StripeSettings } from './settings.ts';
 import { openWakeQueue, type WakeQueue } from './wake.ts';
 import { keepWatch } from './watch.ts';
@@ -200,7 +201,7 @@ export async function openSystem(settings: Settings, log: Log, options: OpenOpti
       ports,
       worker: {
         owner,
-        isDead: (owner) => ownerDied(owner, host),
+        isDead: (owner) => diedHere(owner, host, processLives),
         codeVersion: applicationVersion,
       },
       queue,
@@ -281,17 +282,6 @@ async function readKeyFile(path: string): Promise<string> {
       exitCode: 2,
       cause,
     });
-  }
-}
-
-function ownerDied(owner: string, host: string): boolean {
-  const [ownerHost, pid] = owner.split(':');
-  if (ownerHost !== host.replaceAll(':', '_')) return false;
-  try {
-    process.kill(Number(pid), 0);
-    return false;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'ESRCH';
   }
 }
 

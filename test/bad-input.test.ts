@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Merchant } from '../billing/merchants/merchant.ts';
 import { paths } from '../web/paths.ts';
-import { startWeb, type WebServer } from '../web/server.ts';
+import type { WebServer } from '../web/server.ts';
 import { sealReturn } from '../web/visit.ts';
 import { type Visitor, visitor } from './visitor.ts';
-import { type Bill, type BillOptions, freePort, instant, type World, world } from './world.ts';
+import { type Bill, type BillOptions, instant, type World, webOf, world } from './world.ts';
 
 const visa = '4242424242424242';
 const japanese = { 'accept-language': 'ja' };
@@ -15,14 +15,7 @@ let gas: Merchant;
 
 beforeAll(async () => {
   here = await world();
-  const port = await freePort();
-  web = await startWeb({
-    webDb: here.webDb,
-    ports: here.ports,
-    baseUrl: `http://127.0.0.1:${port}`,
-    port,
-    gatewayOrigins: [here.simulator.url],
-  });
+  web = await webOf(here);
   gas = await here.merchant('minato-gas');
 });
 afterAll(async () => {

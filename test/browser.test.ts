@@ -8,9 +8,9 @@ import { outboxCarrier } from '../billing/carriers/outbox.ts';
 import type { Merchant } from '../billing/merchants/merchant.ts';
 import { startAdmin } from '../web/admin.ts';
 import { paths } from '../web/paths.ts';
-import { startWeb, type WebServer } from '../web/server.ts';
+import type { WebServer } from '../web/server.ts';
 import { desktop, launchBrowser, phone } from './browser.ts';
-import { type Bill, freePort, type World, world } from './world.ts';
+import { type Bill, type World, webOf, world } from './world.ts';
 
 const cards = { challenge: '4000002760003184', fine: '4242424242424242', poor: '4000000000009995' };
 
@@ -25,14 +25,7 @@ let gas: Merchant;
 beforeAll(async () => {
   mkdirSync(pictures, { recursive: true });
   here = await world();
-  const port = await freePort();
-  web = await startWeb({
-    webDb: here.webDb,
-    ports: here.ports,
-    baseUrl: `http://127.0.0.1:${port}`,
-    port,
-    gatewayOrigins: [here.simulator.url],
-  });
+  web = await webOf(here);
   gas = await here.merchant('minato-gas');
   browser = await launchBrowser();
 });

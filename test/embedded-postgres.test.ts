@@ -7,6 +7,7 @@ import { afterAll, afterEach, describe, expect, test } from 'vitest';
 import { openDatabase } from '../billing/db.ts';
 import type { Log } from '../billing/ports.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../cli/embedded/postgres.ts';
+import { processLives } from '../cli/process-lives.ts';
 
 const checkout = join(import.meta.dirname, '..');
 const isRoot = process.getuid?.() === 0;
@@ -210,7 +211,7 @@ describe('the embedded PostgreSQL', () => {
     const pidFile = join(home, 'postgres', 'data', 'postmaster.pid');
     const text = fs.readFileSync(pidFile, 'utf8');
     process.kill(postmasterPid(home) ?? 0, 'SIGKILL');
-    await expect.poll(() => isAlive(Number(text.split('\n')[0]))).toBe(false);
+    await expect.poll(() => processLives(Number(text.split('\n')[0]))).toBe(false);
     // The number of the dead server went to this very process, which is no PostgreSQL.
     fs.writeFileSync(pidFile, text.replace(/^\d+/, String(process.pid)));
     fs.writeFileSync(join(home, 'postgres.lock'), '999999999 1\n');
@@ -295,18 +296,9 @@ describe('the embedded PostgreSQL', () => {
       const server = await start(home);
       expect(server.adopted).toBe(false);
       expect(fs.realpathSync(join(home, 'postgres'))).not.toBe(left);
-      await expect.poll(() => isAlive(pid), { timeout: 20_000 }).toBe(false);
+      await expect.poll(() => processLives(pid), { timeout: 20_000 }).toBe(false);
       await server.stop();
       fs.rmSync(left, { recursive: true });
     },
   );
 });
-
-const isAlive = (pid: number): boolean => {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
-};

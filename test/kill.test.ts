@@ -1,85 +1,35 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { Temporal } from 'temporal-polyfill';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { learnFromGateway } from '../billing/checkout/learn.ts';
-import { type VirtualClock, virtualClock } from '../billing/clock.ts';
-import { simulatorGateway } from '../billing/gateways/simulator.ts';
 import type { Merchant } from '../billing/merchants/merchant.ts';
-import { type GatewaySimulator, startGatewaySimulator } from '../cli/demo/gateway-simulator/server.ts';
 import { charge } from '../jobs/charge.ts';
 import type { Job } from '../jobs/job.ts';
-import type { Ports } from '../jobs/ports.ts';
 import { runJob } from '../jobs/run.ts';
 import { trace } from '../jobs/trace.ts';
-import { expectInvariants, makeBills, makeMerchant } from './bills.ts';
-import { type TestDatabase, testDatabase } from './database.ts';
-import { portsFor } from './ports.ts';
+import { expectInvariants } from './bills.ts';
+import { apiKey, openSimulatorOffice, type SimulatorOffice } from './simulator-office.ts';
 
 /**
  * kill -9 against the real simulator in another process: whatever dies wherever, the gateway's own books show one capture
  * for each bill, and every bill comes to its end.
  */
-const apiKey = 'a key for this test only';
 const today = '2026-12-01';
 const billCount = 40;
 
-let ours: TestDatabase;
-let theirs: TestDatabase;
-let simulator: GatewaySimulator;
-let gateway: ReturnType<typeof simulatorGateway>;
-let clock: VirtualClock;
-let ports: Ports;
-let merchants = 0;
-
+let office: SimulatorOffice;
 beforeAll(async () => {
-  ours = await testDatabase();
-  theirs = await testDatabase();
-  clock = virtualClock(ours.db);
-  await clock.set(Temporal.Instant.from('2026-12-01T01:00:00Z'));
-  simulator = await startGatewaySimulator({
-    databaseUrl: theirs.url,
-    secret: apiKey,
-    clockUrl: ours.url,
-    holdMs: 300,
-  });
-  gateway = simulatorGateway({ baseUrl: simulator.url, apiKey, webhookSecret: apiKey });
-  ports = portsFor(ours.db, clock, gateway, '/nonexistent');
+  office = await openSimulatorOffice();
 });
+afterAll(() => office?.close());
 
-afterAll(async () => {
-  await gateway?.close();
-  await simulator?.close();
-  await ours?.drop();
-  await theirs?.drop();
-});
-
-async function cards(account: string, names: string[]): Promise<string[]> {
-  const response = await fetch(`${simulator.url}/control/saved-methods`, {
-    method: 'POST',
-    headers: { authorization: `Bearer ${apiKey}`, 'content-type': 'application/json' },
-    body: JSON.stringify({ account, cards: names }),
-  });
-  const { methods } = (await response.json()) as { methods: { token: string }[] };
-  return methods.map((method) => method.token);
-}
-
-async function world(): Promise<Merchant> {
-  merchants += 1;
-  await clock.set(Temporal.Instant.from('2026-12-01T01:00:00Z'));
-  const merchant = await makeMerchant(ports, `power-${merchants}`, '');
-  const names = Array.from({ length: billCount }, (_, index) =>
-    index % 10 === 3 ? 'timeout-after-effect' : index % 10 === 7 ? 'error-after-effect' : 'visa',
+const world = (): Promise<Merchant> =>
+  office.merchantWith(
+    Array.from({ length: billCount }, (_, index) =>
+      index % 10 === 3 ? 'timeout-after-effect' : index % 10 === 7 ? 'error-after-effect' : 'visa',
+    ),
   );
-  const tokens = await cards(merchant.code, names);
-  await makeBills(
-    ports,
-    merchant,
-    tokens.map((card, index) => ({ number: `B${index}`, amount: 1_000 + index, card })),
-  );
-  return merchant;
-}
 
 /** Runs a job in its own process; resolves with the signal that ended it. */
 async function inProcess(
@@ -94,7 +44,7 @@ async function inProcess(
       '--import',
       'tsx',
       join(import.meta.dirname, 'charge-process.ts'),
-      ...[job, ours.url, simulator.url, apiKey, merchant.code, today, killAt, String(nth)],
+      ...[job, office.ours.url, office.simulator.url, apiKey, merchant.code, today, killAt, String(nth)],
     ],
     { stdio: ['ignore', 'inherit', 'inherit'] },
   );
@@ -103,7 +53,7 @@ async function inProcess(
 }
 
 const run = (job: unknown, merchant: Merchant) =>
-  runJob(ports, job as Job, {
+  runJob(office.ports, job as Job, {
     merchant,
     businessDate: today,
     worker: { owner: `parent:${process.pid}`, isDead: () => true, codeVersion: 'test' },
@@ -112,16 +62,16 @@ const run = (job: unknown, merchant: Merchant) =>
 /** The rest of the day in this process, until nothing is open. */
 async function othersGoOn(merchant: Merchant): Promise<void> {
   for (let round = 0; round < 3; round += 1) {
-    await clock.advance(180_000);
+    await office.clock.advance(180_000);
     await run(trace, merchant);
     await run(charge, merchant);
   }
-  await clock.advance(180_000);
+  await office.clock.advance(180_000);
   await run(trace, merchant);
 }
 
 async function expectOnceEach(merchant: Merchant): Promise<void> {
-  const truth = await theirs.db.query<{ reference: string; amount: number }>(
+  const truth = await office.theirs.db.query<{ reference: string; amount: number }>(
     `select reference, amount from gateway_simulator.charges where account = $1 and state = 'succeeded'`,
     [merchant.code],
   );
@@ -132,7 +82,7 @@ async function expectOnceEach(merchant: Merchant): Promise<void> {
   );
   expect(taken).toBe(due);
   const count = async (sql: string) =>
-    (await ours.db.query<{ n: number }>(`select count(*) as n from ${sql}`, [merchant.id]))[0]?.n;
+    (await office.ours.db.query<{ n: number }>(`select count(*) as n from ${sql}`, [merchant.id]))[0]?.n;
   expect(await count(`invoices where merchant_id = $1 and state = 'paid'`)).toBe(billCount);
   expect(await count(`payments where merchant_id = $1`)).toBe(billCount);
   expect(await count(`credits where merchant_id = $1`)).toBe(0);
@@ -140,12 +90,12 @@ async function expectOnceEach(merchant: Merchant): Promise<void> {
   expect(await count(`collection_locks where merchant_id = $1`)).toBe(0);
   expect(await count(`agenda where merchant_id = $1`)).toBe(0);
   expect(await count(`charges where merchant_id = $1 and state in ('processing', 'unknown')`)).toBe(0);
-  const [books] = await ours.db.query<{ paid: number }>(
+  const [books] = await office.ours.db.query<{ paid: number }>(
     `select sum(amount)::bigint as paid from transfers where merchant_id = $1 and debit = 'gateway_clearing'`,
     [merchant.id],
   );
   expect(books?.paid).toBe(taken);
-  await expectInvariants(ours.db);
+  await expectInvariants(office.ours.db);
 }
 
 describe('kill -9', () => {
@@ -164,7 +114,7 @@ describe('kill -9', () => {
   test('trace itself is killed after it asked', async () => {
     const merchant = await world();
     await inProcess('charge', merchant, 'charge.after_gateway');
-    await clock.advance(180_000);
+    await office.clock.advance(180_000);
     expect(await inProcess('trace', merchant, 'trace.after_lookup')).toMatchObject({ signal: 'SIGKILL' });
     await othersGoOn(merchant);
     await expectOnceEach(merchant);
@@ -175,7 +125,7 @@ describe('kill -9', () => {
     async (times) => {
       const merchant = await world();
       await inProcess('charge', merchant, 'charge.after_gateway');
-      const open = await ours.db.query<{ id: string }>(
+      const open = await office.ours.db.query<{ id: string }>(
         `select id from charges where merchant_id = $1 and state = 'processing'`,
         [merchant.id],
       );
@@ -183,8 +133,8 @@ describe('kill -9', () => {
       expect(open.length).toBe(40);
       for (let time = 0; time < times; time += 1) {
         await learnFromGateway(
-          ours.db,
-          ports,
+          office.ours.db,
+          office.ports,
           merchant,
           open.map((row) => row.id),
           'webhook',

@@ -4,9 +4,9 @@ import { learnFromGateway } from '../billing/checkout/learn.ts';
 import { methodsOffered } from '../billing/checkout/methods.ts';
 import { idBehind } from '../billing/ids.ts';
 import type { Merchant } from '../billing/merchants/merchant.ts';
-import { startWeb, type WebServer } from '../web/server.ts';
+import type { WebServer } from '../web/server.ts';
 import { type Visitor, visitor } from './visitor.ts';
-import { type Bill, freePort, type World, world } from './world.ts';
+import { type Bill, type World, webOf, world } from './world.ts';
 
 /** Ways to pay beside the card: the page, the simulator's wallet and its registers, over HTTP as a browser goes. */
 
@@ -21,14 +21,7 @@ let power: Merchant;
 
 beforeAll(async () => {
   here = await world();
-  const port = await freePort();
-  web = await startWeb({
-    webDb: here.webDb,
-    ports: here.ports,
-    baseUrl: `http://127.0.0.1:${port}`,
-    port,
-    gatewayOrigins: [here.simulator.url],
-  });
+  web = await webOf(here);
   gas = await here.merchant('minato-gas');
   water = await here.merchant('sakura-suido');
   power = await here.merchant('kita-denryoku');

@@ -6,11 +6,11 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Merchant } from '../billing/merchants/merchant.ts';
 import { beginRestore } from '../billing/restores/begin.ts';
 import { paths } from '../web/paths.ts';
-import { startWeb, type WebServer } from '../web/server.ts';
+import type { WebServer } from '../web/server.ts';
 import type { Language } from '../web/texts.ts';
 import { desktop, launchBrowser, phone } from './browser.ts';
 import { withPalette } from './png.ts';
-import { type Bill, type BillOptions, freePort, type World, world } from './world.ts';
+import { type Bill, type BillOptions, type World, webOf, world } from './world.ts';
 
 /** Set by `npm run screens`: where a picture of every state goes. */
 const pictures = process.env.SEIKYU_SCREENS;
@@ -36,22 +36,11 @@ let power: Merchant;
 beforeAll(async () => {
   if (pictures !== undefined) mkdirSync(pictures, { recursive: true });
   here = await world();
-  const start = async (change: Partial<Parameters<typeof startWeb>[0]> = {}) => {
-    const port = await freePort();
-    return startWeb({
-      webDb: here.webDb,
-      ports: here.ports,
-      baseUrl: `http://127.0.0.1:${port}`,
-      port,
-      gatewayOrigins: [here.simulator.url],
-      ...change,
-    });
-  };
   const failing = (error: Error) =>
     ({ ...here.webDb, query: () => Promise.reject(error) }) as typeof here.webDb;
   servers = {
-    web: await start(),
-    gatewayDown: await start({
+    web: await webOf(here),
+    gatewayDown: await webOf(here, {
       ports: {
         ...here.ports,
         gateway: {
@@ -60,8 +49,8 @@ beforeAll(async () => {
         },
       },
     }),
-    away: await start({ webDb: failing(Object.assign(new Error('away'), { code: 'ECONNREFUSED' })) }),
-    broken: await start({ webDb: failing(new Error('a fault of ours')) }),
+    away: await webOf(here, { webDb: failing(Object.assign(new Error('away'), { code: 'ECONNREFUSED' })) }),
+    broken: await webOf(here, { webDb: failing(new Error('a fault of ours')) }),
   };
   gas = await here.merchant('minato-gas');
   power = await here.merchant('kita-denryoku', (settings) => ({

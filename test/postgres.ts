@@ -7,6 +7,7 @@ import { openDatabase } from '../billing/db.ts';
 import { type Migration, migrateDatabase } from '../billing/migrate.ts';
 import type { Log } from '../billing/ports.ts';
 import { startEmbeddedPostgres } from '../cli/embedded/postgres.ts';
+import { processLives } from '../cli/process-lives.ts';
 
 export interface TestServer {
   /** Superuser, database postgres. */
@@ -61,7 +62,8 @@ export default async function setup(project: TestProject): Promise<() => Promise
   );
   for (const { name } of old) {
     const pid = Number(name.split('_')[1]);
-    if (pid === process.pid || !isAlive(pid)) await admin.run(`drop database if exists ${name} with (force)`);
+    if (pid === process.pid || !processLives(pid))
+      await admin.run(`drop database if exists ${name} with (force)`);
   }
   await admin.run(`create database ${template} owner seikyu template template0`);
   const db = openDatabase(server.urlFor(template, 'seikyu'), { applicationName: 'test setup' });
@@ -84,12 +86,3 @@ export default async function setup(project: TestProject): Promise<() => Promise
     await server.stop();
   };
 }
-
-const isAlive = (pid: number): boolean => {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
-};

@@ -5,7 +5,7 @@ import { merchantByCode } from '../billing/merchants/queries.ts';
 import type { Ports } from '../jobs/ports.ts';
 import { trace } from '../jobs/trace.ts';
 import { paths } from '../web/paths.ts';
-import { startWeb, type WebServer } from '../web/server.ts';
+import type { WebServer } from '../web/server.ts';
 import type { StripeEvent } from './stand-ins/stripe.ts';
 import {
   lifeOf as lifeIn,
@@ -15,7 +15,7 @@ import {
   type StripeOffice,
 } from './stripe-office.ts';
 import { visitor } from './visitor.ts';
-import { freePort, type World, world } from './world.ts';
+import { type World, webOf, world } from './world.ts';
 
 const minute = 60_000;
 
@@ -45,14 +45,7 @@ const lifeOf = (merchant: Merchant, number: string) => lifeIn(here.db, merchant,
 describe('a customer pays on Stripe’s page', () => {
   let web: WebServer;
   beforeAll(async () => {
-    const port = await freePort();
-    web = await startWeb({
-      webDb: here.webDb,
-      ports: { ...ports, log: here.log },
-      baseUrl: `http://127.0.0.1:${port}`,
-      port,
-      gatewayOrigins: [stripe.url],
-    });
+    web = await webOf(here, { ports: { ...ports, log: here.log }, gatewayOrigins: [stripe.url] });
   });
   afterAll(() => web?.close());
 

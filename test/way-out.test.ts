@@ -9,9 +9,9 @@ import { planSteps } from '../billing/messages/plan.ts';
 import { claimMessages, dueTexts, stepSubjects } from '../billing/messages/queries.ts';
 import { networkOf } from '../web/network.ts';
 import { paths } from '../web/paths.ts';
-import { startWeb, type WebServer } from '../web/server.ts';
+import type { WebServer } from '../web/server.ts';
 import { type Visitor, visitor } from './visitor.ts';
-import { type Bill, type BillOptions, freePort, type World, world } from './world.ts';
+import { type Bill, type BillOptions, type World, webOf, world } from './world.ts';
 
 const japanese = { 'accept-language': 'ja' };
 
@@ -21,14 +21,7 @@ let gas: Merchant;
 
 beforeAll(async () => {
   here = await world();
-  const port = await freePort();
-  web = await startWeb({
-    webDb: here.webDb,
-    ports: here.ports,
-    baseUrl: `http://127.0.0.1:${port}`,
-    port,
-    gatewayOrigins: [here.simulator.url],
-  });
+  web = await webOf(here);
   gas = await here.merchant('minato-gas', (settings) => ({
     ...settings,
     checkout: { ...settings.checkout, failureBudget: 70 },

@@ -9,7 +9,7 @@ import { paths } from '../web/paths.ts';
 import { startWeb, type WebServer } from '../web/server.ts';
 import { clockTime, languageFor, longDate, longMonth, money } from '../web/texts.ts';
 import { type Answer, type Visitor, visitor } from './visitor.ts';
-import { type Bill, freePort, type World, world } from './world.ts';
+import { type Bill, type World, webOf, world } from './world.ts';
 
 const visa = '4242424242424242';
 const japanese = { 'accept-language': 'ja' };
@@ -22,14 +22,7 @@ let power: Merchant;
 
 beforeAll(async () => {
   here = await world();
-  const port = await freePort();
-  web = await startWeb({
-    webDb: here.webDb,
-    ports: here.ports,
-    baseUrl: `http://127.0.0.1:${port}`,
-    port,
-    gatewayOrigins: [here.simulator.url],
-  });
+  web = await webOf(here);
   gas = await here.merchant('minato-gas');
   water = await here.merchant('sakura-suido');
   power = await here.merchant('kita-denryoku', (settings) => ({

@@ -1,53 +1,29 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { Temporal } from 'temporal-polyfill';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
-import { type VirtualClock, virtualClock } from '../billing/clock.ts';
-import { simulatorGateway } from '../billing/gateways/simulator.ts';
 import type { Merchant } from '../billing/merchants/merchant.ts';
 import { requestRun } from '../billing/runs/queries.ts';
-import { type GatewaySimulator, startGatewaySimulator } from '../cli/demo/gateway-simulator/server.ts';
 import { openWakeQueue } from '../cli/wake.ts';
 import { charge } from '../jobs/charge.ts';
 import type { Job } from '../jobs/job.ts';
-import type { Ports } from '../jobs/ports.ts';
 import { runJob } from '../jobs/run.ts';
 import { trace } from '../jobs/trace.ts';
-import { expectInvariants, makeBills, makeMerchant } from './bills.ts';
-import { type TestDatabase, testDatabase } from './database.ts';
-import { portsFor } from './ports.ts';
+import { expectInvariants } from './bills.ts';
+import { apiKey, openSimulatorOffice, type SimulatorOffice } from './simulator-office.ts';
 
 /**
  * Two workers in processes of their own share one run, and one of them is killed in the middle: the gateway's own books
  * show one capture for each bill, and every bill comes to its end.
  */
-const apiKey = 'a key for this test only';
 const today = '2026-12-01';
 const billCount = 1_600;
 
-let ours: TestDatabase;
-let theirs: TestDatabase;
-let simulator: GatewaySimulator;
-let gateway: ReturnType<typeof simulatorGateway>;
-let clock: VirtualClock;
-let ports: Ports;
-let merchants = 0;
+let office: SimulatorOffice;
 const workers: ChildProcess[] = [];
 
 beforeAll(async () => {
-  ours = await testDatabase();
-  theirs = await testDatabase();
-  clock = virtualClock(ours.db);
-  await clock.set(Temporal.Instant.from('2026-12-01T01:00:00Z'));
-  simulator = await startGatewaySimulator({
-    databaseUrl: theirs.url,
-    secret: apiKey,
-    clockUrl: ours.url,
-    holdMs: 300,
-  });
-  gateway = simulatorGateway({ baseUrl: simulator.url, apiKey, webhookSecret: apiKey });
-  ports = portsFor(ours.db, clock, gateway, '/nonexistent');
+  office = await openSimulatorOffice();
 });
 afterEach(async () => {
   for (const worker of workers.splice(0)) {
@@ -57,49 +33,23 @@ afterEach(async () => {
     await ended;
   }
 });
-afterAll(async () => {
-  await gateway?.close();
-  await simulator?.close();
-  await ours?.drop();
-  await theirs?.drop();
-});
-
-const control = async (path: string, body: unknown) =>
-  (
-    await fetch(`${simulator.url}/control${path}`, {
-      method: 'POST',
-      headers: { authorization: `Bearer ${apiKey}`, 'content-type': 'application/json' },
-      body: JSON.stringify(body),
-    })
-  ).json();
-
-async function world(): Promise<Merchant> {
-  merchants += 1;
-  await clock.set(Temporal.Instant.from('2026-12-01T01:00:00Z'));
-  const merchant = await makeMerchant(ports, `power-${merchants}`, '');
-  const { methods } = (await control('/saved-methods', {
-    account: merchant.code,
-    cards: Array.from({ length: billCount }, () => 'visa'),
-  })) as { methods: { token: string }[] };
-  await makeBills(
-    ports,
-    merchant,
-    methods.map(({ token }, index) => ({ number: `B${index}`, amount: 1_000 + index, card: token })),
-  );
-  return merchant;
-}
+afterAll(() => office?.close());
 
 async function startWorker(): Promise<ChildProcess> {
-  const worker = fork(join(import.meta.dirname, 'work-process.ts'), [ours.url, simulator.url, apiKey], {
-    execArgv: ['--import', 'tsx'],
-  });
+  const worker = fork(
+    join(import.meta.dirname, 'work-process.ts'),
+    [office.ours.url, office.simulator.url, apiKey],
+    {
+      execArgv: ['--import', 'tsx'],
+    },
+  );
   workers.push(worker);
   await once(worker, 'message');
   return worker;
 }
 
 const first = async <Row>(sql: string, merchant: Merchant): Promise<Row> =>
-  (await ours.db.query<Row & Record<string, unknown>>(sql, [merchant.id]))[0] as Row;
+  (await office.ours.db.query<Row & Record<string, unknown>>(sql, [merchant.id]))[0] as Row;
 const holders = async (merchant: Merchant): Promise<{ owner: string | null; helper: string | null }> =>
   first(
     `select (select lease_owner from runs where merchant_id = $1 and job = 'charge') as owner,
@@ -108,15 +58,15 @@ const holders = async (merchant: Merchant): Promise<{ owner: string | null; help
     merchant,
   );
 const run = (job: unknown, merchant: Merchant) =>
-  runJob(ports, job as Job, {
+  runJob(office.ports, job as Job, {
     merchant,
     businessDate: today,
     worker: { owner: `parent:${process.pid}:x`, isDead: () => false, codeVersion: 'test' },
   });
 
 test('who waits for work is woken over the queue', async () => {
-  const queue = openWakeQueue(ours.url, ports.log);
-  const asking = openWakeQueue(ours.url, ports.log);
+  const queue = openWakeQueue(office.ours.url, office.ports.log);
+  const asking = openWakeQueue(office.ours.url, office.ports.log);
   try {
     let woken = 0;
     await queue.listen(() => {
@@ -133,13 +83,13 @@ test('who waits for work is woken over the queue', async () => {
 test.each(['owner', 'helper'] as const)(
   'kill -9 of the %s in the middle of a run of two workers: every bill is charged once',
   async (whom) => {
-    const merchant = await world();
+    const merchant = await office.merchantWith(Array.from({ length: billCount }, () => 'visa'));
     const started = [await startWorker(), await startWorker()];
-    await control('', { latencyMs: 20 });
+    await office.control('', { latencyMs: 20 });
     await requestRun(
-      ours.db,
+      office.ours.db,
       { merchantId: merchant.id, job: 'charge', businessDate: today },
-      clock.now(),
+      office.clock.now(),
       true,
     );
     await expect
@@ -151,7 +101,7 @@ test.each(['owner', 'helper'] as const)(
     if (victim?.signalCode === null) await once(victim, 'exit');
     expect(victim?.signalCode).toBe('SIGKILL');
     // Past its lease: whoever is left takes up what it had.
-    await clock.advance(60_000);
+    await office.clock.advance(60_000);
     await expect
       .poll(
         async () =>
@@ -164,15 +114,15 @@ test.each(['owner', 'helper'] as const)(
         { timeout: 120_000, interval: 100 },
       )
       .toBe('done');
-    await control('', { latencyMs: 0 });
+    await office.control('', { latencyMs: 0 });
     // What the killed one had called for is asked about.
-    await clock.advance(180_000);
+    await office.clock.advance(180_000);
     await run(trace, merchant);
     await run(charge, merchant);
-    await clock.advance(180_000);
+    await office.clock.advance(180_000);
     await run(trace, merchant);
 
-    const captured = await theirs.db.query<{ captures: number; bills: number; amount: number }>(
+    const captured = await office.theirs.db.query<{ captures: number; bills: number; amount: number }>(
       `select count(*) as captures, count(distinct invoice_id) as bills, sum(amount)::bigint as amount
        from gateway_simulator.charges where account = $1 and state = 'succeeded'`,
       [merchant.code],
@@ -185,7 +135,7 @@ test.each(['owner', 'helper'] as const)(
         merchant,
       ),
     ).toEqual({ paid: billCount, bills: billCount });
-    await expectInvariants(ours.db);
+    await expectInvariants(office.ours.db);
   },
   240_000,
 );

@@ -24,6 +24,7 @@ import { type GatewaySimulator, startGatewaySimulator } from '../cli/demo/gatewa
 import { signWebhook } from '../cli/demo/gateway-simulator/webhooks.ts';
 import { layoutBeside } from '../cli/layout-file.ts';
 import { includedTax } from '../files/standard/validate.ts';
+import { startWeb, type WebServer } from '../web/server.ts';
 import { type TestDatabase, testDatabase } from './database.ts';
 
 /** A morning on which bills are out, at 10:00 in Japan. */
@@ -317,6 +318,22 @@ export async function world(): Promise<World> {
       await database.drop();
     },
   };
+}
+
+/** The public server of a world, as a browser reaches it. */
+export async function webOf(
+  here: World,
+  change: Partial<Parameters<typeof startWeb>[0]> = {},
+): Promise<WebServer> {
+  const port = await freePort();
+  return startWeb({
+    webDb: here.webDb,
+    ports: here.ports,
+    baseUrl: `http://127.0.0.1:${port}`,
+    port,
+    gatewayOrigins: [here.simulator.url],
+    ...change,
+  });
 }
 
 /** A port that was free a moment ago. */

@@ -1,4 +1,5 @@
 import type { Temporal } from 'temporal-polyfill';
+import type { Clock, Ids } from '../ports.ts';
 
 /** Who or what changes something: a job's chunk, a visit to the pay page, a webhook, a command. */
 export interface Act {
@@ -8,6 +9,16 @@ export interface Act {
   /** `charge 2026-12-28 pass 1 chunk 3`, `checkout session <id>`, `operator@host`; never personal data. */
   actor: string;
   at: Temporal.Instant;
+}
+
+/** What an operator does now. */
+export async function commandAct(
+  ports: { clock: Clock; ids: Ids },
+  merchantId: number,
+  actor: string,
+): Promise<Act> {
+  await ports.clock.refresh();
+  return { merchantId, id: ports.ids.uuid(), kind: 'command', actor, at: ports.clock.now() };
 }
 
 /** First day of the instant's month in UTC: the partition key of everything that is only appended. */

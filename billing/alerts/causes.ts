@@ -6,6 +6,8 @@ export interface Cause {
   next: string;
   /** How it closes by itself: where the program has proof. Without this a person closes it. */
   over?: string;
+  /** The reason of parked or held rows: over when none of them waits any more. */
+  parked?: true;
 }
 
 /** By the first word of an alert's cause. `docs/alerts.md` shows this table. */
@@ -123,6 +125,7 @@ export const causes: Readonly<Record<string, Cause>> = {
     level: 'now',
     next: 'after a restore bills are open here of which the merchant was told that they are paid, unpaid or cancelled: they are parked, so that nobody is charged again. Once the gateway and the archive can be read, `seikyu restore reconcile` may still learn what became of them; clear up the rest with the merchant, then `seikyu parked return` or `seikyu parked release`',
     over: 'no bill is parked for it',
+    parked: true,
   },
   AUDIT_UNSEALED: {
     level: 'now',
@@ -172,36 +175,43 @@ export const causes: Readonly<Record<string, Cause>> = {
     level: 'now',
     next: 'counts or amounts of a file do not close. Nothing of it goes out until they do: `seikyu parked`',
     over: 'no file is parked for it',
+    parked: true,
   },
   F_SEQUENCE_GAP: {
     level: 'now',
     next: 'a file is held because one with a lower number has not come. Ask the merchant for the missing one; it then loads by itself. If there is none: `seikyu parked release --file <name>`',
     over: 'no file is held for it',
+    parked: true,
   },
   F_LOOKS_RESENT: {
     level: 'now',
     next: 'a file is held because it looks like one that was loaded, with other bytes. Ask the merchant which is meant, then `seikyu parked release --file <name>` or `seikyu parked return --file <name>`',
     over: 'no file is held for it',
+    parked: true,
   },
   F_UNUSUAL: {
     level: 'now',
     next: 'a file is held because it has far more bills or money than the merchant’s usual one. Ask the merchant, then `seikyu parked release --file <name>` or `seikyu parked return --file <name>`',
     over: 'no file is held for it',
+    parked: true,
   },
   AMOUNT_UNUSUAL: {
     level: 'daily',
     next: 'bills are parked because their amount is far above what the contract is usually billed; nobody was told of them. Show them to the merchant, then `seikyu parked release` or `seikyu parked return`',
     over: 'no bill is parked for it',
+    parked: true,
   },
   BILLED_TWICE: {
     level: 'daily',
     next: 'bills are parked because their contract has one for the same billing period already; nobody was told of them. Show them to the merchant, then `seikyu parked release` or `seikyu parked return`',
     over: 'no bill is parked for it',
+    parked: true,
   },
   REPLACED_TOO_LATE: {
     level: 'now',
     next: 'a bill was paid, or began to be, while its correction was loaded: the correction is parked. Ask the merchant whether the difference is owed, then `seikyu parked release` or `seikyu parked return`',
     over: 'no bill is parked for it',
+    parked: true,
   },
   BANK_BY_LINK: {
     level: 'daily',
@@ -211,16 +221,19 @@ export const causes: Readonly<Record<string, Cause>> = {
     level: 'now',
     next: 'another file lies under the name of ours, which was not uploaded: `seikyu parked`; ask the merchant who wrote it',
     over: 'no file is parked for it',
+    parked: true,
   },
   OUTWARD_FILE_GONE: {
     level: 'now',
     next: 'a file may have been taken before its delivery was confirmed: `seikyu parked`; ask the merchant, then `file confirm` or `parked release`',
     over: 'no file is parked for it',
+    parked: true,
   },
   ARCHIVE_DAMAGED: {
     level: 'now',
     next: 'an archived file cannot be read. Restore the archive folder from a backup, or ask the merchant for the file',
     over: 'no file is parked for it',
+    parked: true,
   },
   MESSAGES_SENDING: {
     level: 'now',
@@ -241,6 +254,7 @@ export const causes: Readonly<Record<string, Cause>> = {
     level: 'now',
     next: 'the carrier does not say whether it took a message, which is not sent again: `seikyu parked`; ask the carrier',
     over: 'no message is parked for it',
+    parked: true,
   },
   CARRIER_BUSY: {
     level: 'none',

@@ -1,4 +1,5 @@
 import { Temporal } from 'temporal-polyfill';
+import { commandAct } from '../acts/act.ts';
 import { recordAct } from '../acts/queries.ts';
 import { resolveAlerts } from '../alerts/queries.ts';
 import type { Db } from '../db.ts';
@@ -32,9 +33,8 @@ export async function approveCharges(
   typed: TypedBack,
   actor: string,
 ): Promise<ApprovedPlan> {
-  await ports.clock.refresh();
-  const at = ports.clock.now();
-  const act = { merchantId: merchant.id, id: ports.ids.uuid(), kind: 'command' as const, actor, at };
+  const act = await commandAct(ports, merchant.id, actor);
+  const { at } = act;
   return ports.db.transaction(async (tx) => {
     await lockMerchant(tx, merchant.id);
     const approved = await approvePlanned(tx, planFor(merchant, gateway, businessDate), act);

@@ -1,4 +1,4 @@
-import type { Act } from '../acts/act.ts';
+import { type Act, commandAct } from '../acts/act.ts';
 import { recordAct } from '../acts/queries.ts';
 import { contractsOf } from '../customers/queries.ts';
 import type { Db, Tx } from '../db.ts';
@@ -72,10 +72,8 @@ export async function changeHoldByHand(
   hold: HoldByHand,
   actor: string,
 ): Promise<void> {
-  await ports.clock.refresh();
-  const at = ports.clock.now();
-  const today = at.toZonedDateTimeISO(merchant.settings.timezone).toPlainDate().toString();
-  const act: Act = { merchantId: merchant.id, id: ports.ids.uuid(), kind: 'command', actor, at };
+  const act = await commandAct(ports, merchant.id, actor);
+  const today = act.at.toZonedDateTimeISO(merchant.settings.timezone).toPlainDate().toString();
   await ports.db.transaction(async (tx) => {
     const [subject] = await contractsOf(tx, merchant.id, [hold]);
     if (!subject?.customer_id || !subject.contract_id) {

@@ -1,3 +1,4 @@
+import { commandAct } from '../acts/act.ts';
 import { recordAct } from '../acts/queries.ts';
 import type { Db } from '../db.ts';
 import type { Merchant } from '../merchants/merchant.ts';
@@ -16,14 +17,7 @@ export async function confirmFile(
   name: string,
   actor: string,
 ): Promise<void> {
-  await ports.clock.refresh();
-  const act = {
-    merchantId: merchant.id,
-    id: ports.ids.uuid(),
-    kind: 'command' as const,
-    actor,
-    at: ports.clock.now(),
-  };
+  const act = await commandAct(ports, merchant.id, actor);
   await ports.db.transaction(async (tx) => {
     const [file] = await parkedFiles(tx, merchant.id, [name]);
     if (file?.reason === 'OUTWARD_FILE_GONE') {

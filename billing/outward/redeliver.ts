@@ -1,3 +1,4 @@
+import { commandAct } from '../acts/act.ts';
 import { recordAct } from '../acts/queries.ts';
 import type { Db } from '../db.ts';
 import type { Merchant } from '../merchants/merchant.ts';
@@ -15,14 +16,7 @@ export async function redeliverFile(
   name: string,
   actor: string,
 ): Promise<void> {
-  await ports.clock.refresh();
-  const act = {
-    merchantId: merchant.id,
-    id: ports.ids.uuid(),
-    kind: 'command' as const,
-    actor,
-    at: ports.clock.now(),
-  };
+  const act = await commandAct(ports, merchant.id, actor);
   await ports.db.transaction(async (tx) => {
     await recordAct(tx, act);
     if (await deliverAgain(tx, act, name)) return;

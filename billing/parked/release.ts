@@ -1,4 +1,4 @@
-import type { Act } from '../acts/act.ts';
+import { type Act, commandAct } from '../acts/act.ts';
 import { recordAct } from '../acts/queries.ts';
 import type { Db, Tx } from '../db.ts';
 import { fallBackToLink } from '../dunning/queries.ts';
@@ -43,10 +43,8 @@ export async function releaseParked(
   what: ReleaseWhat,
   actor: string,
 ): Promise<ReleasedParked> {
-  await ports.clock.refresh();
-  const at = ports.clock.now();
-  const today = at.toZonedDateTimeISO(merchant.settings.timezone).toPlainDate().toString();
-  const act: Act = { merchantId: merchant.id, id: ports.ids.uuid(), kind: 'command', actor, at };
+  const act = await commandAct(ports, merchant.id, actor);
+  const today = act.at.toZonedDateTimeISO(merchant.settings.timezone).toPlainDate().toString();
   return ports.db.transaction(async (tx) => {
     const released: ReleasedParked = { bills: [], files: [], kept: [] };
     await recordAct(tx, act);

@@ -1,3 +1,4 @@
+import { commandAct } from '../acts/act.ts';
 import { recordAct } from '../acts/queries.ts';
 import type { Db } from '../db.ts';
 import { refuseFile } from '../exchanges/refuse.ts';
@@ -71,14 +72,7 @@ export async function returnHeldFiles(
   names: readonly string[],
   actor: string,
 ): Promise<ReturnedFiles> {
-  await ports.clock.refresh();
-  const act = {
-    merchantId: merchant.id,
-    id: ports.ids.uuid(),
-    kind: 'command' as const,
-    actor,
-    at: ports.clock.now(),
-  };
+  const act = await commandAct(ports, merchant.id, actor);
   return ports.db.transaction(async (tx) => {
     const held = await heldFiles(tx, merchant.id, names);
     for (const file of held) await refuseFile(tx, act, file.id, file.file_code, null);

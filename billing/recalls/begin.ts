@@ -1,3 +1,4 @@
+import { commandAct } from '../acts/act.ts';
 import { recordAct } from '../acts/queries.ts';
 import type { Db } from '../db.ts';
 import { lockFile } from '../exchanges/queries.ts';
@@ -67,14 +68,7 @@ export async function beginRecall(ports: RecallPorts, input: BeginRecall): Promi
       exitCode: 2,
     });
   }
-  await ports.clock.refresh();
-  const act = {
-    merchantId: merchant.id,
-    id: ports.ids.uuid(),
-    kind: 'command' as const,
-    actor: by,
-    at: ports.clock.now(),
-  };
+  const act = await commandAct(ports, merchant.id, by);
   return ports.db.transaction(async (tx) => {
     await lockFile(tx, merchant.id, file.id);
     const before = await recallOfFile(tx, merchant.id, file.id);

@@ -39,9 +39,8 @@ const closedElsewhere = new Set([
   'CHARGES_WAIT',
 ]);
 
-/** Causes that are the reasons of parked or held rows, and over when no row waits for a person any more. */
 const parkedFor = Object.entries(causes)
-  .filter(([, { over }]) => /(parked|held) for it$/.test(over ?? ''))
+  .filter(([, { parked }]) => parked)
   .map(([word]) => word);
 
 /** Told and closed elsewhere, or by a person alone. */

@@ -8,6 +8,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import pg from 'pg';
 import type { Log } from '../../billing/ports.ts';
 import { Refusal } from '../../billing/refusal.ts';
+import { processLives } from '../process-lives.ts';
 
 export type EmbeddedRole = 'postgres' | 'seikyu' | 'seikyu_web_login' | 'seikyu_simulator';
 
@@ -662,7 +663,7 @@ class Server {
         const isOver = performance.now() > giveUpAt;
         if (isOver || (refusedSince !== undefined && performance.now() - refusedSince > 10_000)) return false;
         const postmaster = this.#postmaster();
-        if (!postmaster || !isAlive(postmaster.pid)) return false;
+        if (!postmaster || !processLives(postmaster.pid)) return false;
       } finally {
         client
           .end()
@@ -701,24 +702,15 @@ const samePath = (one: string, other: string): boolean => {
   }
 };
 
-const isAlive = (pid: number): boolean => {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return codeOf(error) === 'EPERM';
-  }
-};
-
 /** Whether this process is a server on that data directory. Where /proc is missing, living has to be enough. */
 function isPostgres(pid: number, data: string): boolean {
-  if (!isAlive(pid)) return false;
+  if (!processLives(pid)) return false;
   try {
     const command = fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
     return command.includes('-D') && command.some((part) => part !== '' && samePath(part, data));
   } catch {
     // No /proc here, or the process ended just now: the trial connection decides.
-    return isAlive(pid);
+    return processLives(pid);
   }
 }
 
@@ -842,7 +834,7 @@ function readIdentity(file: string): Identity | undefined {
 }
 
 const isSameAndAlive = ({ pid, startedAt }: Identity): boolean =>
-  Number.isInteger(pid) && pid > 0 && isAlive(pid) && (startedAt === '' || startOf(pid) === startedAt);
+  Number.isInteger(pid) && pid > 0 && processLives(pid) && (startedAt === '' || startOf(pid) === startedAt);
 
 /** Files written complete: a reader never sees half a line. */
 function writeIdentity(file: string): void {

@@ -2,6 +2,7 @@ import { type Db, openDatabase } from '../../billing/db.ts';
 import { migrateDatabase } from '../../billing/migrate.ts';
 import type { Log } from '../../billing/ports.ts';
 import { migrations } from '../../migrations/index.ts';
+import { processLives } from '../process-lives.ts';
 import { databasesBeginningWith, tableNames } from './queries.ts';
 
 /** Where databases of the simulation are made. */
@@ -76,15 +77,6 @@ export async function openSimulationDatabases(
 async function dropLeftBehind(admin: Db): Promise<void> {
   for (const name of await databasesBeginningWith(admin, 'simulation_')) {
     const pid = Number(name.split('_')[1]);
-    if (!lives(pid)) await admin.run(`drop database if exists ${name} with (force)`);
-  }
-}
-
-function lives(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
+    if (!processLives(pid)) await admin.run(`drop database if exists ${name} with (force)`);
   }
 }

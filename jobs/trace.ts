@@ -1,5 +1,6 @@
 import { instantText } from '../billing/acts/act.ts';
 import { sendDueAlerts } from '../billing/alerts/send.ts';
+import { creditsWait, settleCredits } from '../billing/credits/settle.ts';
 import { watchExpectedFiles } from '../billing/exchanges/expected.ts';
 import { carryOnRecalls } from '../billing/recalls/carry-on.ts';
 import { runningRecalls } from '../billing/recalls/queries.ts';
@@ -22,7 +23,13 @@ import type { ChunkContext, Counts, Job } from './job.ts';
 import { sweepArchive } from './sweep-archive.ts';
 
 type Payload = Record<string, unknown> &
-  (({ what: 'charges' } & ChargeRange) | { what: 'webhooks' } | { what: 'recalls' } | { what: 'stuck' });
+  (
+    | ({ what: 'charges' } & ChargeRange)
+    | { what: 'webhooks' }
+    | { what: 'recalls' }
+    | { what: 'credits' }
+    | { what: 'stuck' }
+  );
 
 const chargesPerChunk = 200;
 const chargesPerBatch = 32;
@@ -31,7 +38,7 @@ const asksAtOnce = 16;
 /** Finds out what nobody recorded. Never guesses: what the gateway does not prove is asked about again. */
 export const trace: Job<Payload> = {
   name: 'trace',
-  does: 'asks the gateway about charges with an unknown outcome, handles waiting webhooks, carries on recalls and their refunds, finds what stands still, sends alerts',
+  does: 'asks the gateway about charges with an unknown outcome, handles waiting webhooks, carries on recalls, refunds and credits, finds what stands still, sends alerts',
   attention: [
     'differs',
     'refunds_refused',
@@ -40,7 +47,7 @@ export const trace: Job<Payload> = {
     ...processes.flatMap(({ count }) => count ?? []),
   ],
 
-  async plan({ ports, merchant }) {
+  async plan({ ports, merchant, businessDate }) {
     await ports.clock.refresh();
     const ranges = await rangesToAsk(ports.db, merchant.id, instantText(ports.clock.now()), chargesPerChunk);
     const waiting =
@@ -53,6 +60,7 @@ export const trace: Job<Payload> = {
       ...((await runningRecalls(ports.db, merchant.id)).length > 0
         ? [{ what: 'recalls' } satisfies Payload]
         : []),
+      ...((await creditsWait(ports, merchant, businessDate)) ? [{ what: 'credits' } satisfies Payload] : []),
       { what: 'stuck' },
     ];
   },
@@ -65,6 +73,8 @@ export const trace: Job<Payload> = {
         return handleWaiting(context);
       case 'recalls':
         return carryOnRecalls(context.ports, context);
+      case 'credits':
+        return settleCredits(context.ports, context);
       case 'stuck':
         return findStuck(context);
     }

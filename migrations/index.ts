@@ -16,6 +16,7 @@ import * as loadInSteps from './0014-load-in-steps.ts';
 import * as toldFiles from './0015-told-files.ts';
 import * as rowsByFile from './0016-rows-by-file.ts';
 import * as recallsTakenUp from './0017-recalls-taken-up.ts';
+import * as creditsUsed from './0018-credits-used.ts';
 
 export interface Migration {
   name: string;
@@ -41,4 +42,5 @@ export const migrations: readonly Migration[] = [
   toldFiles,
   rowsByFile,
   recallsTakenUp,
+  creditsUsed,
 ];

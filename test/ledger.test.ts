@@ -86,6 +86,7 @@ describe('the chart', () => {
     ['returned_unpaid', 'returned', 'receivable'],
     ['paid_after_return', 'gateway_clearing', 'returned'],
     ['credit_used', 'customer_credit', 'receivable'],
+    ['credit_returned', 'receivable', 'customer_credit'],
     ['credit_refunded', 'customer_credit', 'gateway_clearing'],
     ['refunded', 'receivable', 'gateway_clearing'],
     ['chargeback', 'receivable', 'gateway_clearing'],

@@ -545,14 +545,50 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
       where r.amount is distinct from t.amount
       union all
       select b.merchant_id, 'invoice', b.invoice_id::text,
-             'recalled as ' || b.outcome || ', the bill is ' || i.state || ', ' || coalesce(sum(p.amount - p.refunded), 0) || ' kept'
+             'recalled as ' || b.outcome || ', the bill is ' || i.state || ', '
+               || coalesce(sum(p.amount - p.refunded - p.reused), 0) || ' kept'
       from recall_bills b
       join invoices i on i.merchant_id = b.merchant_id and i.id = b.invoice_id
       left join payments p on p.merchant_id = b.merchant_id and p.invoice_id = b.invoice_id
       where b.state = 'done'
       group by b.merchant_id, b.invoice_id, b.outcome, i.state
       having i.state not in ${finalStates} or (b.outcome = 'cancelled' and i.state <> 'cancelled')
-          or (b.outcome = 'refunded' and coalesce(sum(p.amount - p.refunded), 0) > 0)`,
+          or (b.outcome = 'refunded' and coalesce(sum(p.amount - p.refunded - p.reused), 0) > 0)
+      union all
+      select u.merchant_id, 'invoice', u.invoice_id::text, 'recalled, and still paid by the credit ' || u.payment_id
+      from credit_uses u
+      join recall_bills b on b.merchant_id = u.merchant_id and b.invoice_id = u.invoice_id and b.state = 'done'
+      where u.returned_at is null`,
+    },
+    {
+      violations: `
+      select p.merchant_id, 'charge' as kind, p.id::text as subject,
+             p.reused || ' counts as put on later bills, uses are over ' || coalesce(sum(u.amount), 0) || ' of ' || p.amount as detail
+      from payments p
+      left join credit_uses u on u.merchant_id = p.merchant_id and u.payment_id = p.id and u.returned_at is null
+      where p.reused > 0 or u.id is not null
+      group by p.merchant_id, p.id, p.reused, p.refunded, p.amount
+      having p.reused <> coalesce(sum(u.amount), 0)::bigint or p.reused + p.refunded > p.amount
+      union all
+      select coalesce(u.merchant_id, t.merchant_id), 'entry', coalesce(u.id, t.entry_id)::text,
+             'a credit over ' || coalesce(u.amount, 0) || ' is put on a bill, in the ledger ' || coalesce(t.used, 0)
+               || ', taken back ' || coalesce(t.returned, 0)
+      from credit_uses u
+      full join (
+        select merchant_id, entry_id,
+               sum(case when event = 'credit_used' then amount else 0 end) as used,
+               sum(case when event = 'credit_returned' then amount else 0 end) as returned
+        from transfers where event in ('credit_used', 'credit_returned') group by merchant_id, entry_id
+      ) t on t.merchant_id = u.merchant_id and t.entry_id = u.id
+      where (t.used, t.returned) is distinct from (u.amount::numeric, case when u.returned_at is null then 0 else u.amount end::numeric)
+      union all
+      select u.merchant_id, 'invoice', u.invoice_id::text,
+             sum(u.amount) || ' of credit on a bill over ' || i.amount || ', which is ' || i.state
+      from credit_uses u
+      join invoices i on i.merchant_id = u.merchant_id and i.id = u.invoice_id
+      where u.returned_at is null
+      group by u.merchant_id, u.invoice_id, i.amount, i.state
+      having sum(u.amount) <> i.amount or i.state <> 'paid'`,
     },
   ],
   14: [
@@ -568,10 +604,13 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
       where coalesce(r.told, 0) <> case when i.state in ${finalStates} then 1 else 0 end or r.outcome <> i.state
       union all
       select r.merchant_id, 'invoice', r.invoice_id::text,
-             'told as paid with ' || r.amount_received || ', allocated is ' || coalesce(a.amount, 0)
+             'told as paid with ' || r.amount_received || ', allocated is ' || coalesce(a.amount, u.amount, 0)
       from result_rows r
       left join allocations a on a.merchant_id = r.merchant_id and a.payment_id = r.cause_id and a.invoice_id = r.invoice_id
-      where r.outcome = 'paid' and a.amount is distinct from r.amount_received
+      left join (
+        select merchant_id, invoice_id, sum(amount) as amount from credit_uses group by merchant_id, invoice_id
+      ) u on u.merchant_id = r.merchant_id and u.invoice_id = r.invoice_id and r.cause_id = r.invoice_id
+      where r.outcome = 'paid' and coalesce(a.amount, u.amount) is distinct from r.amount_received
       union all
       select r.merchant_id, 'invoice', r.invoice_id::text, 'told as unpaid though charge ' || p.id || ' was known to have paid it'
       from result_rows r join payments p on p.merchant_id = r.merchant_id and p.invoice_id = r.invoice_id
@@ -608,11 +647,14 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
       union all
       select coalesce(t.merchant_id, a.merchant_id), 'charge', coalesce(t.entry_id, a.cause_id)::text,
              'in the ledger ' || coalesce(t.event, 'nothing') || ', told as ' || coalesce(a.kind, 'nothing')
-      from (select merchant_id, entry_id, event, amount from transfers where event in ('overpaid', 'paid_after_return')) t
-      full join (select * from adjustment_rows where kind in ('late_payment', 'overpayment')) a
-        on a.merchant_id = t.merchant_id and a.cause_id = t.entry_id
-      where (a.kind, a.amount) is distinct from
-            (case t.event when 'overpaid' then 'overpayment' when 'paid_after_return' then 'late_payment' end, t.amount)`,
+      from (
+        select merchant_id, entry_id, event, amount,
+               case event when 'paid_after_return' then 'late_payment' when 'credit_used' then 'reversal' else 'overpayment' end as kind
+        from transfers where event in ('overpaid', 'paid_after_return', 'credit_used', 'credit_returned')
+      ) t
+      full join (select * from adjustment_rows where kind in ('late_payment', 'overpayment', 'reversal')) a
+        on a.merchant_id = t.merchant_id and a.cause_id = t.entry_id and a.kind = t.kind
+      where a.amount is distinct from t.amount`,
     },
   ],
   15: [
@@ -727,7 +769,7 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
                sum(case when debit = 'returned' then amount when credit = 'returned' then -amount else 0 end) as returned,
                sum(case when debit = 'preliminary' then amount when credit = 'preliminary' then -amount else 0 end) as preliminary,
                sum(case when credit = 'billed' then amount when debit = 'billed' then -amount else 0 end) as billed,
-               bool_or(event = 'refunded') as recalled,
+               sum(case when event in ('refunded', 'credit_returned') then amount else 0 end) as given_back,
                currency
         from transfers group by merchant_id, invoice_id, currency
       ) b on b.merchant_id = i.merchant_id and b.invoice_id = i.id
@@ -740,7 +782,7 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
          -- A shop's word stands on the preliminary account exactly while it holds the bill.
          or coalesce(b.preliminary, 0) <> case when k.invoice_id is null then 0 else i.amount end
          -- What was given back was never owed.
-         or coalesce(b.billed, 0) <> case when i.state = 'cancelled' or b.recalled then 0 else i.amount end
+         or coalesce(b.billed, 0) <> case when i.state = 'cancelled' then 0 else i.amount - coalesce(b.given_back, 0) end
          or (i.state <> 'unpaid' and coalesce(b.returned, 0) <> 0)
          or b.currency <> i.currency`,
     },

@@ -116,6 +116,13 @@ export async function explainBill(
              left join outward_files o on o.merchant_id = r.merchant_id and o.id = r.outward_file_id
              where r.merchant_id = $1 and r.invoice_id = $2::uuid
              union all
+             select u.used_at, 7, 'credit', u.amount || ' ' || p.currency || ' of what was left of ' || o.billing_number
+                      || ', collected on ' || p.collected_on || coalesce('; given back to the credit at ' || u.returned_at, '')
+             from credit_uses u
+             join payments p on p.merchant_id = u.merchant_id and p.id = u.payment_id
+             join invoices o on o.merchant_id = p.merchant_id and o.id = p.invoice_id
+             where u.merchant_id = $1 and u.invoice_id = $2::uuid
+             union all
              select f.found_at, 11, 'finding', f.kind || ' in the report of ' || f.report_date || coalesce(': ours ' || f.ours, '')
                       || coalesce(', theirs ' || f.theirs, '') || ' (' || f.id || ')'
              from findings f where f.merchant_id = $1 and f.invoice_id = $2::uuid
@@ -201,7 +208,8 @@ export async function explainCharge(
                  'verdict ' || x.verdict || coalesce(', not before ' || x.retry_not_before, ''),
                  'brought ' || p.amount || ' ' || p.currency || ' by ' || p.method || ' on ' || p.collected_on,
                  'allocated to the bill: ' || a.amount,
-                 'kept as the customer’s credit: ' || k.amount || ' (' || k.reason || ')'], null) as facts
+                 'kept as the customer’s credit: ' || k.amount || ' (' || k.reason || '), of it on later bills: ' || p.reused,
+                 'given back, or perhaps given back: ' || nullif(p.refunded, 0)], null) as facts
         from charges x ${ofMerchant}
         join invoices i on i.merchant_id = x.merchant_id and i.id = x.invoice_id
         left join collection_locks l on l.merchant_id = x.merchant_id and l.charge_id = x.id
@@ -391,8 +399,10 @@ export async function explainCustomer(
        from wrong_persons w join invoices i on i.merchant_id = w.merchant_id and i.id = w.invoice_id
        where w.merchant_id = $1 and w.customer_id = $2::uuid
        union all
-       select k.created_at, 4, 'credit', k.amount || ' (' || k.reason || '), charge ' || k.payment_id
-       from credits k where k.merchant_id = $1 and k.customer_id = $2::uuid
+       select k.created_at, 4, 'credit', k.amount || ' (' || k.reason || '), ' || p.amount - p.refunded - p.reused || ' left, charge '
+                || k.payment_id
+       from credits k join payments p on p.merchant_id = k.merchant_id and p.id = k.payment_id
+       where k.merchant_id = $1 and k.customer_id = $2::uuid
      ) life order by at, n`,
   );
 }

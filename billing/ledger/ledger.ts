@@ -26,6 +26,8 @@ export const events = {
   returned_unpaid: { debit: 'returned', credit: 'receivable' },
   paid_after_return: { debit: 'gateway_clearing', credit: 'returned' },
   credit_used: { debit: 'customer_credit', credit: 'receivable' },
+  // The bill that it paid was taken back.
+  credit_returned: { debit: 'receivable', credit: 'customer_credit' },
   credit_refunded: { debit: 'customer_credit', credit: 'gateway_clearing' },
   // The bill is owed again.
   refunded: { debit: 'receivable', credit: 'gateway_clearing' },

@@ -324,7 +324,7 @@ export const billBalanceViolations = `
            sum(case when debit = 'returned' then amount when credit = 'returned' then -amount else 0 end) as returned,
            sum(case when debit = 'preliminary' then amount when credit = 'preliminary' then -amount else 0 end) as preliminary,
            sum(case when credit = 'billed' then amount when debit = 'billed' then -amount else 0 end) as billed,
-           bool_or(event = 'refunded') as recalled
+           sum(case when event in ('refunded', 'credit_returned') then amount else 0 end) as given_back
     from transfers where invoice_id is not null group by merchant_id, invoice_id
   ) b on b.merchant_id = i.merchant_id and b.invoice_id = i.id
   left join (
@@ -333,10 +333,10 @@ export const billBalanceViolations = `
   where coalesce(b.receivable, 0) + coalesce(b.preliminary, 0)
           <> case when i.state in ('open', 'parked') then i.amount else 0 end
      -- What was given back was never owed.
-     or coalesce(b.billed, 0) <> case when i.state = 'cancelled' or b.recalled then 0 else i.amount end
+     or coalesce(b.billed, 0) <> case when i.state = 'cancelled' then 0 else i.amount - coalesce(b.given_back, 0) end
      or coalesce(b.returned, 0) <> case when i.state = 'unpaid' then i.amount - coalesce(p.amount, 0) else 0 end`;
 
-/** Of each customer: the credit in the ledger, and the surplus that was written down when it came. */
+/** Of each customer: the credit in the ledger, the surplus that was written down when it came, and what is left of it. */
 export const customerCreditViolations = `
   select coalesce(b.merchant_id, k.merchant_id) as merchant_id,
          coalesce(u.customer_number, coalesce(b.customer_id, k.customer_id)::text) as subject,
@@ -355,10 +355,23 @@ export const customerCreditViolations = `
     and u.id = coalesce(b.customer_id, k.customer_id)
   where coalesce(b.credit, 0) <> coalesce(k.credit, 0)
   union all
-  select t.merchant_id, t.customer_id::text, 'more credit used or refunded than there was'
-  from transfers t where t.credit = 'customer_credit' or t.debit = 'customer_credit'
-  group by t.merchant_id, t.customer_id
-  having sum(case when t.credit = 'customer_credit' then t.amount else -t.amount end) < 0`;
+  select coalesce(t.merchant_id, k.merchant_id), coalesce(t.customer_id, k.customer_id)::text,
+         coalesce(t.amount, 0) || ' of credit left in the ledger, ' || coalesce(k.amount, 0) || ' in payments'
+  from (
+    select merchant_id, customer_id,
+           sum(case when credit = 'customer_credit' then amount else -amount end) as amount
+    from transfers where credit = 'customer_credit' or debit = 'customer_credit' group by merchant_id, customer_id
+  ) t
+  full join (
+    select k.merchant_id, k.customer_id, sum(k.amount - p.reused - coalesce(r.amount, 0)) as amount
+    from credits k
+    join payments p on p.merchant_id = k.merchant_id and p.id = k.payment_id
+    left join (
+      select merchant_id, charge_id, sum(amount) as amount from refunds where state = 'succeeded' group by merchant_id, charge_id
+    ) r on r.merchant_id = k.merchant_id and r.charge_id = k.payment_id
+    group by k.merchant_id, k.customer_id
+  ) k on k.merchant_id = t.merchant_id and k.customer_id = t.customer_id
+  where coalesce(t.amount, 0) <> coalesce(k.amount, 0) or t.amount < 0`;
 
 /**
  * Of each merchant: what lies at the gateway by the ledger, and the payments that no payout has taken. Events whose causes

@@ -14,6 +14,7 @@ import {
   parseCountedOffset,
   parseOffset,
 } from '../calendar/offsets.ts';
+import { type CreditPolicy, creditPolicies } from '../credits/credit.ts';
 import type { DunningPolicy } from '../dunning/decide.ts';
 import type { GatewayLimits } from '../gateway-states/state.ts';
 import { Refusal } from '../refusal.ts';
@@ -79,6 +80,12 @@ export interface MerchantSettings {
   };
   /** Absent where nothing was said: nobody is asked before charging. */
   charge?: { approve: boolean };
+  /** Absent where nothing was said: `creditPolicyOf` fills in. */
+  credit?: CreditPolicy;
+}
+
+export function creditPolicyOf({ credit }: Pick<MerchantSettings, 'credit'>): CreditPolicy {
+  return credit ?? 'keep';
 }
 
 export function limitsOf({ gateway }: Pick<MerchantSettings, 'gateway'>): GatewayLimits {
@@ -457,6 +464,7 @@ const settingsSchema = z.strictObject({
     })
     .prefault({}),
   charge: z.strictObject({ approve: z.boolean({ error: 'must be true or false' }) }).optional(),
+  credit: z.enum(creditPolicies).optional(),
 });
 
 type Read = z.infer<typeof settingsSchema>;
@@ -984,5 +992,6 @@ function settingsFrom(read: Read, layout: LayoutFile | null): MerchantSettings {
       ...(read.gateway.concurrency === undefined ? {} : { concurrency: read.gateway.concurrency }),
     },
     ...(read.charge === undefined ? {} : { charge: read.charge }),
+    ...(read.credit === undefined ? {} : { credit: read.credit }),
   };
 }

@@ -1,28 +1,22 @@
-import { type Act, instantText } from '../acts/act.ts';
-import { recordAct } from '../acts/queries.ts';
-import { raiseStanding, resolveAlerts } from '../alerts/queries.ts';
+import type { Act } from '../acts/act.ts';
 import { businessDateOf } from '../calendar/hours.ts';
-import type { Db, Tx } from '../db.ts';
-import type { Gateway } from '../gateways/gateway.ts';
+import { giveCreditsBack } from '../credits/use.ts';
+import type { Tx } from '../db.ts';
 import { cancelInvoices } from '../invoices/cancel.ts';
 import { isFinal } from '../invoices/invoice.ts';
 import { lockInvoices } from '../invoices/queries.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import { insertMessages } from '../messages/queries.ts';
-import type { Clock, Crash, Ids } from '../ports.ts';
-import { askAboutRefunds, callRefunds } from '../refunds/call.ts';
 import {
-  countLongUnknown,
-  insertRefunds,
-  lockRefundable,
-  refundsById,
-  refundsToAsk,
-} from '../refunds/queries.ts';
-import { recordRefunds } from '../refunds/record-refunds.ts';
-import type { LearnedRefund, OpenRefund } from '../refunds/refund.ts';
+  askAboutUnknown,
+  type GiveBackPorts,
+  type GiveBackWork,
+  giveBack,
+  inTransaction,
+  tellOfUnknown,
+} from '../refunds/give-back.ts';
+import { lockRefundable } from '../refunds/queries.ts';
 import { refuseInSafeMode } from '../restores/queries.ts';
-import type { Fence } from '../runs/fence.ts';
-import { holdFence } from '../runs/queries.ts';
 import {
   enterBills,
   finishRecall,
@@ -35,40 +29,16 @@ import {
 } from './queries.ts';
 import { type Recall, recallNotice } from './recall.ts';
 
-export interface CarryOnPorts {
-  db: Db;
-  clock: Clock;
-  ids: Ids;
-  crash: Crash;
-  gateway: Gateway;
-}
-
-export interface CarryOnWork {
-  merchant: Merchant;
-  fence: Fence;
-  act: Act;
-  stop: AbortSignal;
-  progress(done: number, total: number | null, what: string): void;
-}
-
 export type CarriedOn = Record<string, number>;
 
 const billsAtOnce = 2_000;
-/** Open refunds never exceed this: so many unknowns a killed process leaves at most. */
-const refundsAtOnce = 32;
-/** No call starts later than this after its intent was committed. */
-const intentLivesMs = 60_000;
-/** So many batches in a row that the gateway took nothing of: the next pass tries again. */
-const busyBatchesAtMost = 3;
-/** After so many questions about one refund a person should know. */
-const asksUntilAlert = 10;
 
 /**
  * Carries on every recall of a merchant as far as it goes now: takes bills in, cancels what is untouched, asks about refunds
  * without an outcome, gives money back. Each step is a transaction of its own that finds its work by what is left, so it may
  * be killed anywhere and run again. What waits for a charge or a refund without an outcome is left for the next time.
  */
-export async function carryOnRecalls(ports: CarryOnPorts, work: CarryOnWork): Promise<CarriedOn> {
+export async function carryOnRecalls(ports: GiveBackPorts, work: GiveBackWork): Promise<CarriedOn> {
   const counts: CarriedOn = {};
   const add = (name: string, count: number) => {
     if (count > 0) counts[name] = (counts[name] ?? 0) + count;
@@ -81,7 +51,15 @@ export async function carryOnRecalls(ports: CarryOnPorts, work: CarryOnWork): Pr
   for (const recall of recalls) {
     await takeIn(ports, work, recall);
     add('cancelled', await judgeWaiting(ports, work, recall));
-    await giveBack(ports, work, recall, add);
+    await giveBack(
+      ports,
+      work,
+      {
+        askedFor: { recallId: recall.id },
+        lock: (tx, limit) => lockRefundable(tx, work.merchant.id, recall.id, limit),
+      },
+      add,
+    );
     await inTransaction(ports, work, async (tx, act) => {
       await finishRefunded(tx, act.merchantId, recall.id);
       if (await finishRecall(tx, act, recall.id)) add('recalls_done', 1);
@@ -92,7 +70,7 @@ export async function carryOnRecalls(ports: CarryOnPorts, work: CarryOnWork): Pr
   return counts;
 }
 
-async function takeIn(ports: CarryOnPorts, work: CarryOnWork, recall: Recall): Promise<void> {
+async function takeIn(ports: GiveBackPorts, work: GiveBackWork, recall: Recall): Promise<void> {
   let taken = 0;
   while (!recall.all_entered) {
     work.stop.throwIfAborted();
@@ -101,7 +79,7 @@ async function takeIn(ports: CarryOnPorts, work: CarryOnWork, recall: Recall): P
   }
 }
 
-async function judgeWaiting(ports: CarryOnPorts, work: CarryOnWork, recall: Recall): Promise<number> {
+async function judgeWaiting(ports: GiveBackPorts, work: GiveBackWork, recall: Recall): Promise<number> {
   let cancelled = 0;
   let judged = 0;
   for (let after: string | null = null; ; ) {
@@ -116,18 +94,17 @@ async function judgeWaiting(ports: CarryOnPorts, work: CarryOnWork, recall: Reca
 }
 
 /** Bills that nobody can pay any more: cancelled if owed, given back if paid; a charge under way is waited for. */
-async function judge(tx: Tx, act: Act, merchant: Merchant, ids: readonly string[]): Promise<number> {
-  const bills = (await lockInvoices(tx, merchant.id, ids)).filter(
+async function judge(tx: Tx, act: Act, merchant: Merchant, waiting: readonly string[]): Promise<number> {
+  const bills = (await lockInvoices(tx, merchant.id, waiting)).filter(
     (bill) => isFinal(bill.state) || bill.locked_by === null,
   );
-  const money = await withMoney(
-    tx,
-    merchant.id,
-    bills.map((bill) => bill.id),
-  );
-  const owed = bills.filter((bill) => !isFinal(bill.state));
   const { timezone } = merchant.settings;
   const today = businessDateOf(act.at, timezone).toString();
+  const ids = bills.map((bill) => bill.id);
+  // First: what comes free may be money of another of these bills.
+  const uncredited = await giveCreditsBack(tx, act, today, ids);
+  const money = await withMoney(tx, merchant.id, ids);
+  const owed = bills.filter((bill) => !isFinal(bill.state));
   await cancelInvoices(
     tx,
     act,
@@ -140,6 +117,7 @@ async function judge(tx: Tx, act: Act, merchant: Merchant, ids: readonly string[
     merchant.id,
     bills.map(({ id, state }) => {
       if (money.has(id)) return { invoiceId: id, to: 'refunding', outcome: null };
+      if (uncredited.has(id)) return { invoiceId: id, to: 'done', outcome: 'refunded' };
       return { invoiceId: id, to: 'done', outcome: isFinal(state) ? 'untouched' : 'cancelled' };
     }),
   );
@@ -163,114 +141,4 @@ async function judge(tx: Tx, act: Act, merchant: Merchant, ids: readonly string[
     })),
   );
   return owed.length;
-}
-
-type Add = (name: string, count: number) => void;
-
-async function giveBack(ports: CarryOnPorts, work: CarryOnWork, recall: Recall, add: Add): Promise<void> {
-  let busy = 0;
-  let done = 0;
-  while (busy < busyBatchesAtMost) {
-    work.stop.throwIfAborted();
-    const refunds = await claim(ports, work, recall);
-    if (refunds.length === 0) return;
-    await ports.crash('refund.after_intent');
-    const learned = await callRefunds(ports, work.merchant.code, refunds);
-    await ports.crash('refund.after_gateway');
-    const recorded = await record(ports, work, learned, add);
-    await ports.crash('refund.after_outcome');
-    busy = recorded.canceled === refunds.length ? busy + 1 : 0;
-    done += recorded.refunded;
-    work.progress(done, null, 'refunds');
-    // A gateway that answers nothing is not asked the same of everybody.
-    if (recorded.unknown === refunds.length) return;
-  }
-}
-
-/** The intents of one batch, committed before any call. */
-async function claim(ports: CarryOnPorts, work: CarryOnWork, recall: Recall): Promise<OpenRefund[]> {
-  return inTransaction(ports, work, async (tx, act) => {
-    const refundable = await lockRefundable(tx, act.merchantId, recall.id, refundsAtOnce);
-    if (refundable.length === 0) {
-      // Nothing was to be had: because there is nothing, or because nothing may leave.
-      await refuseInSafeMode(tx);
-      return [];
-    }
-    const refunds = refundable.map((each) => ({ ...each, id: ports.ids.uuid() }));
-    const deadline = act.at.add({ milliseconds: intentLivesMs });
-    await insertRefunds(tx, act, recall.id, refunds, {
-      deadlineAt: instantText(deadline),
-      // Not before the call must be over.
-      askAt: instantText(deadline.add({ milliseconds: ports.gateway.semantics.callDeadlineMs })),
-    });
-    return refundsById(
-      tx,
-      act.merchantId,
-      refunds.map((refund) => refund.id),
-    );
-  });
-}
-
-async function askAboutUnknown(ports: CarryOnPorts, work: CarryOnWork, add: Add): Promise<void> {
-  for (;;) {
-    work.stop.throwIfAborted();
-    await ports.clock.refresh();
-    const now = instantText(ports.clock.now());
-    const refunds = await refundsToAsk(ports.db, work.merchant.id, now, refundsAtOnce);
-    if (refunds.length === 0) return;
-    await ports.crash('refund.before_lookup');
-    const learned = await askAboutRefunds(ports, work.merchant.code, refunds);
-    await ports.crash('refund.after_lookup');
-    await record(ports, work, learned, add);
-  }
-}
-
-async function record(ports: CarryOnPorts, work: CarryOnWork, learned: LearnedRefund[], add: Add) {
-  const recorded = await inTransaction(ports, work, async (tx, act) => {
-    const { timezone } = work.merchant.settings;
-    const outcome = await recordRefunds(tx, { act, ids: ports.ids, timezone, learned });
-    await moveBills(
-      tx,
-      act.merchantId,
-      outcome.refusedBills.map((invoiceId) => ({ invoiceId, to: 'refused', outcome: null })),
-    );
-    return outcome;
-  });
-  add('refunded', recorded.refunded);
-  add('refunds_refused', recorded.refused);
-  add('refunds_unknown', recorded.unknown);
-  return recorded;
-}
-
-async function tellOfUnknown(ports: CarryOnPorts, work: CarryOnWork): Promise<void> {
-  await inTransaction(ports, work, async (tx, { merchantId, at }) => {
-    const long = await countLongUnknown(tx, merchantId, asksUntilAlert);
-    if (long === 0) {
-      await resolveAlerts(tx, merchantId, at, ['REFUND_UNKNOWN'], 'no refund is unknown for so long');
-      return;
-    }
-    await raiseStanding(tx, merchantId, at, [
-      {
-        id: ports.ids.uuid(),
-        level: 'now',
-        cause: 'REFUND_UNKNOWN',
-        message: `${long} refunds have no conclusive outcome after ${asksUntilAlert} questions`,
-        occurrences: long,
-      },
-    ]);
-  });
-}
-
-async function inTransaction<T>(
-  ports: Pick<CarryOnPorts, 'db' | 'clock'>,
-  work: CarryOnWork,
-  write: (tx: Tx, act: Act) => Promise<T>,
-): Promise<T> {
-  await ports.clock.refresh();
-  return ports.db.transaction(async (tx) => {
-    await holdFence(tx, work.fence);
-    const act = { ...work.act, at: ports.clock.now() };
-    await recordAct(tx, act);
-    return write(tx, act);
-  });
 }

@@ -150,7 +150,7 @@ export async function withMoney(
 ): Promise<Set<string>> {
   const rows = await tx.query<{ invoice_id: string }>(
     `select distinct invoice_id from payments
-     where merchant_id = $1 and invoice_id = any($2::uuid[]) and refunded < amount`,
+     where merchant_id = $1 and invoice_id = any($2::uuid[]) and refunded + reused < amount`,
     [merchantId, invoiceIds],
   );
   return new Set(rows.map((row) => row.invoice_id));
@@ -201,7 +201,7 @@ export async function finishRefunded(tx: Tx, merchantId: number, recallId: strin
     `update recall_bills b set state = 'done', outcome = 'refunded'
      where b.merchant_id = $1 and b.recall_id = $2::uuid and b.state in ('refunding', 'refused')
        and not exists (select from payments p
-                       where p.merchant_id = b.merchant_id and p.invoice_id = b.invoice_id and p.refunded < p.amount)
+                       where p.merchant_id = b.merchant_id and p.invoice_id = b.invoice_id and p.refunded + p.reused < p.amount)
        and not exists (select from refunds r join charges c on c.merchant_id = r.merchant_id and c.id = r.charge_id
                        where r.merchant_id = b.merchant_id and c.invoice_id = b.invoice_id
                          and r.state in ('processing', 'unknown'))`,
@@ -292,8 +292,8 @@ export async function forecastOf(
 ): Promise<RecallProgress> {
   const [row] = await db.query<RecallProgress>(
     `select count(*) filter (where i.state in ('open', 'parked') and l.charge_id is null) as cancelled,
-            count(*) filter (where i.state in ('paid', 'unpaid', 'cancelled') and p.left > 0) as refunded,
-            count(*) filter (where i.state in ('paid', 'unpaid', 'cancelled') and coalesce(p.left, 0) = 0) as untouched,
+            count(*) filter (where i.state in ('paid', 'unpaid', 'cancelled') and (p.left > 0 or k.amount > 0)) as refunded,
+            count(*) filter (where i.state in ('paid', 'unpaid', 'cancelled') and coalesce(p.left, 0) = 0 and k.amount is null) as untouched,
             count(*) filter (where i.state in ('open', 'parked') and l.charge_id is not null) as waiting,
             0 as refunding, 0 as refunds_unknown, 0 as refused, 0 as not_entered,
             coalesce(sum(p.left), 0)::bigint as amount_refunded,
@@ -303,8 +303,11 @@ export async function forecastOf(
      from invoices i
      left join collection_locks l on l.merchant_id = i.merchant_id and l.invoice_id = i.id
      left join (
-       select merchant_id, invoice_id, sum(amount - refunded) as left from payments group by merchant_id, invoice_id
+       select merchant_id, invoice_id, sum(amount - refunded - reused) as left from payments group by merchant_id, invoice_id
      ) p on p.merchant_id = i.merchant_id and p.invoice_id = i.id
+     left join (
+       select merchant_id, invoice_id, sum(amount) as amount from credit_uses where returned_at is null group by merchant_id, invoice_id
+     ) k on k.merchant_id = i.merchant_id and k.invoice_id = i.id
      where i.merchant_id = $1 and i.file_id = $2::uuid`,
     [merchantId, fileId],
   );

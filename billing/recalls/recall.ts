@@ -24,7 +24,7 @@ export const recalled = 'recalled';
 export interface RecallProgress {
   /** Cancelled, or would be. */
   cancelled: number;
-  /** Paid and given back, or would be. */
+  /** Paid and given back, or would be: as money, or to the customer's credit that paid it. */
   refunded: number;
   /** Final before and nothing to give back. */
   untouched: number;

@@ -1,7 +1,7 @@
 import { type Act, instantText, monthOf } from '../acts/act.ts';
 import type { Db, Tx } from '../db.ts';
 import { notInSafeMode } from '../restores/queries.ts';
-import { type OpenRefund, type RefundState, statesBefore } from './refund.ts';
+import { type AskedFor, type OpenRefund, type RefundState, statesBefore } from './refund.ts';
 
 const openColumns = `r.id, r.charge_id, r.invoice_id, r.recall_id, r.gateway, c.gateway_charge_id, r.amount, r.currency, r.state,
   r.started_at, r.deadline_at, r.asks`;
@@ -23,9 +23,9 @@ export async function lockRefundable(
   limit: number,
 ): Promise<Refundable[]> {
   return tx.query<Refundable>(
-    `select p.id as charge_id, p.invoice_id, c.gateway, p.amount - p.refunded as amount, p.currency
+    `select p.id as charge_id, p.invoice_id, c.gateway, p.amount - p.refunded - p.reused as amount, p.currency
      from recall_bills b
-     join payments p on p.merchant_id = b.merchant_id and p.invoice_id = b.invoice_id and p.refunded < p.amount
+     join payments p on p.merchant_id = b.merchant_id and p.invoice_id = b.invoice_id and p.refunded + p.reused < p.amount
      join charges c on c.merchant_id = p.merchant_id and c.id = p.id
      where b.merchant_id = $1 and b.recall_id = $2::uuid and b.state = 'refunding' and ${notInSafeMode}
        and not exists (select from refunds r
@@ -40,7 +40,7 @@ export async function lockRefundable(
 export async function insertRefunds(
   tx: Tx,
   act: Act,
-  recallId: string,
+  askedFor: AskedFor,
   refunds: readonly (Refundable & { id: string })[],
   times: { deadlineAt: string; askAt: string },
 ): Promise<void> {
@@ -54,16 +54,16 @@ export async function insertRefunds(
        from new n where p.merchant_id = $1 and p.id = n.charge_id
      ), inserted as (
        insert into refunds (merchant_id, id, charge_id, invoice_id, recall_id, gateway, amount, currency, state, version,
-                            started_at, deadline_at, ask_at)
+                            started_at, deadline_at, ask_at, asked_by, reason)
        select $1, id, charge_id, invoice_id, $2::uuid, gateway, amount, currency, 'processing', 1,
-              $9::timestamptz, $10::timestamptz, $11::timestamptz
+              $9::timestamptz, $10::timestamptz, $11::timestamptz, $14, $15
        from new returning id
      )
      insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
      select $1, $12::date, 'refund', id, 1, null, 'processing', $9::timestamptz, $13::uuid from inserted`,
     [
       act.merchantId,
-      recallId,
+      'recallId' in askedFor ? askedFor.recallId : null,
       refunds.map((refund) => refund.id),
       refunds.map((refund) => refund.charge_id),
       refunds.map((refund) => refund.invoice_id),
@@ -75,6 +75,8 @@ export async function insertRefunds(
       times.askAt,
       monthOf(act.at),
       act.id,
+      'by' in askedFor ? askedFor.by : null,
+      'by' in askedFor ? askedFor.reason : null,
     ],
   );
 }

@@ -7,6 +7,7 @@ import type { Tx } from '../db.ts';
 import type { Posting } from '../ledger/ledger.ts';
 import { post } from '../ledger/queries.ts';
 import type { Ids } from '../ports.ts';
+import { moveBills } from '../recalls/queries.ts';
 import { findingsRefunded, settleFindings } from '../reconciliation/queries.ts';
 import { askRefundsLater, decideRefunds, type RefundDecision } from './queries.ts';
 import type { LearnedRefund, OpenRefund } from './refund.ts';
@@ -23,8 +24,6 @@ export interface RecordedRefunds {
   refused: number;
   canceled: number;
   unknown: number;
-  /** Bills whose refund the gateway will not make. */
-  refusedBills: string[];
 }
 
 /** Minutes to the next question by how many were asked. */
@@ -36,7 +35,7 @@ const backOffMinutes = [1, 2, 5, 15, 60];
  */
 export async function recordRefunds(tx: Tx, input: RecordRefunds): Promise<RecordedRefunds> {
   const { act, ids, learned, timezone } = input;
-  const recorded: RecordedRefunds = { refunded: 0, refused: 0, canceled: 0, unknown: 0, refusedBills: [] };
+  const recorded: RecordedRefunds = { refunded: 0, refused: 0, canceled: 0, unknown: 0 };
   if (learned.length === 0) return recorded;
   await recordAct(tx, act);
   const refundedOn = new Map<string, string>();
@@ -104,6 +103,14 @@ export async function recordRefunds(tx: Tx, input: RecordRefunds): Promise<Recor
   );
   await settleFindings(tx, act, told, false);
   const refused = await decideRefunds(tx, act, 'failed', of('failed'));
+  const ofRecalls = new Set(learned.flatMap(({ refund }) => (refund.recall_id === null ? [] : [refund.id])));
+  await moveBills(
+    tx,
+    act.merchantId,
+    refused
+      .filter(({ id }) => ofRecalls.has(id))
+      .map((refund) => ({ invoiceId: refund.invoice_id, to: 'refused', outcome: null })),
+  );
   const canceled = await decideRefunds(tx, act, 'canceled', of('canceled'));
   const unknown = await decideRefunds(tx, act, 'unknown', of('unknown'));
   const moved = new Set(unknown.map((refund) => refund.id));
@@ -136,7 +143,6 @@ export async function recordRefunds(tx: Tx, input: RecordRefunds): Promise<Recor
   recorded.refused = refused.length;
   recorded.canceled = canceled.length;
   recorded.unknown = of('unknown').length;
-  recorded.refusedBills = refused.map((refund) => refund.invoice_id);
   return recorded;
 }
 

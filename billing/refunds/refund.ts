@@ -15,11 +15,18 @@ export function statesBefore(to: RefundState): RefundState[] {
   return (Object.keys(transitions) as RefundState[]).filter((from) => transitions[from].includes(to));
 }
 
+/** Ways to pay by which a gateway can send money back: it knows the card. Who paid at a shop left it no account. */
+export const givableMethods: readonly string[] = ['card', 'wallet'];
+
+/** Whom a refund is for: a recall, or a person or policy with a reason. */
+export type AskedFor = { recallId: string } | { by: string; reason: string };
+
 export interface OpenRefund {
   id: string;
   charge_id: string;
   invoice_id: string;
-  recall_id: string;
+  /** Null: no recall asked for it. */
+  recall_id: string | null;
   gateway: string;
   gateway_charge_id: string | null;
   amount: number;

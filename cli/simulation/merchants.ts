@@ -100,6 +100,9 @@ function settingsOf(demo: DemoMerchant): MerchantSettings {
   document.setIn(['checkout', 'link_valid_days'], 30);
   // Bills come every eighth day: a second one in a month is usual, but to one merchant, whose operator looks each time.
   document.setIn(['gates', 'twice'], demo.code === 'minato-gas');
+  // The first merchant's surpluses pay later bills, the second's go back, the third's stay.
+  const policy = { 'minato-gas': 'next_bill', 'kita-denryoku': 'refund' }[demo.code];
+  if (policy !== undefined) document.setIn(['credit'], policy);
   document.setIn(['gateway', 'fee'], { rate_percent: 3.25, tax_percent: 10 });
   return parseMerchantSettings(document.toString(), {
     path: `${demo.code}.yaml`,

@@ -355,12 +355,12 @@ export async function bookedRefunds(
   );
 }
 
-/** Payments of bills whose recall is over. */
+/** Payments of bills whose recall is over, without what pays other bills. */
 export async function recalledAtRest(
   db: Pick<Db, 'query'>,
 ): Promise<{ merchant: string; charge_id: string; amount: number; billing_number: string }[]> {
   return db.query(
-    `select m.code as merchant, p.id as charge_id, p.amount, i.billing_number
+    `select m.code as merchant, p.id as charge_id, p.amount - p.reused as amount, i.billing_number
      from recall_bills b
      join payments p on p.merchant_id = b.merchant_id and p.invoice_id = b.invoice_id
      join invoices i on i.merchant_id = b.merchant_id and i.id = b.invoice_id

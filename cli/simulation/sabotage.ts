@@ -165,6 +165,18 @@ export const sabotages: readonly Sabotage[] = [
     ],
   },
   {
+    name: 'credits-without-sum',
+    without:
+      'no more of a credit is put on bills than there is: neither what was used, nor the check is looked at',
+    expects: ['I-13', 'I-20'],
+    faults: twiceAtShops,
+    schema: ['alter table payments drop constraint payments_spent_at_most'],
+    statements: [
+      ['p.refunded + p.reused < p.amount', 'true'],
+      ['p.amount - p.refunded - p.reused as amount', 'p.amount as amount'],
+    ],
+  },
+  {
     name: 'refund-without-intent',
     without: 'money is given back under the reference of a refund that was written down before',
     expects: ['I-18'],
@@ -183,10 +195,14 @@ export const sabotages: readonly Sabotage[] = [
       'no more is given back than was taken: neither the rest, nor an open refund, nor the check is looked at',
     expects: ['I-13'],
     faults: manyRecalls,
-    schema: ['alter table payments drop constraint payments_refunded_at_most', 'drop index refunds_one_open'],
+    schema: [
+      'alter table payments drop constraint payments_refunded_at_most',
+      'alter table payments drop constraint payments_spent_at_most',
+      'drop index refunds_one_open',
+    ],
     statements: [
-      ['p.refunded < p.amount', 'true'],
-      ['p.amount - p.refunded as amount', 'p.amount as amount'],
+      ['p.refunded + p.reused < p.amount', 'true'],
+      ['p.amount - p.refunded - p.reused as amount', 'p.amount as amount'],
       [`r.charge_id = p.id and r.state in ('processing', 'unknown')`, 'r.charge_id = p.id and false'],
     ],
   },

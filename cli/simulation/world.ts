@@ -2,6 +2,7 @@ import { Temporal } from 'temporal-polyfill';
 import { acknowledgeAlerts } from '../../billing/alerts/queries.ts';
 import { sendDueAlerts } from '../../billing/alerts/send.ts';
 import { crashPoints } from '../../billing/crash-points.ts';
+import { creditsWait } from '../../billing/credits/settle.ts';
 import { CommitOutcomeUnknown, type Db } from '../../billing/db.ts';
 import { unfinishedRemovals } from '../../billing/exchanges/queries.ts';
 import { applyMerchant } from '../../billing/merchants/apply.ts';
@@ -477,7 +478,10 @@ class World {
       // Its plan is never empty: it also looks for what is stuck, which need not be done every time.
       if (this.#chance.hits(0.08)) return false;
       const { db } = this.#livingLooker().ports;
-      return !(await somethingToAsk(db, merchant.id, this.#baton.now()));
+      const asks = await somethingToAsk(db, merchant.id, this.#baton.now());
+      return !(
+        asks || (await creditsWait({ db, clock: this.#livingLooker().ports.clock }, merchant, day.toString()))
+      );
     }
     const context = {
       ports: this.#livingLooker().ports,

@@ -771,6 +771,14 @@ const breaks: readonly Break[] = [
     'bill',
     /^LINK$/,
   ],
+  [
+    13,
+    'a credit that is said to pay a bill and pays none',
+    `update payments set reused = 1 where id in (select payment_id from credits)`,
+    'charge',
+    /^0/,
+    [20],
+  ],
   [20, 'a credit that the ledger does not know', `update credits set amount = 1`, 'charge', /^0/],
   [
     20,

@@ -141,7 +141,7 @@ export const invariants: readonly Invariant[] = [
     id: 13,
     name: 'the ledger gives back no more than was taken',
     looks:
-      'refunds and chargebacks in the ledger against what was taken, by bill, else by customer; refunds against payments and the ledger; recalled bills against what was kept of their money',
+      'refunds and chargebacks in the ledger against what was taken, by bill, else by customer; refunds and credits on later bills against payments and the ledger; recalled bills against what was kept of their money',
     elsewhere: 'what the gateway has given back: check --outside sees captures, the simulation all of it',
     matters: 'money is given away',
     breaks: 'a refund made twice after a lost answer',

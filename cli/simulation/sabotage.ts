@@ -172,8 +172,8 @@ export const sabotages: readonly Sabotage[] = [
     faults: twiceAtShops,
     schema: ['alter table payments drop constraint payments_spent_at_most'],
     statements: [
-      ['p.refunded + p.reused < p.amount', 'true'],
-      ['p.amount - p.refunded - p.reused as amount', 'p.amount as amount'],
+      ['p.refunded + p.reused < p.amount\n  join invoices b', 'true\n  join invoices b'],
+      ['p.amount - p.refunded - p.reused as amount\n  from credits', 'p.amount as amount\n  from credits'],
     ],
   },
   {

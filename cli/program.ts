@@ -13,6 +13,7 @@ import { addLayoutCommands } from './commands/layout.ts';
 import { addLedgerCommand } from './commands/ledger.ts';
 import { addMerchantCommands } from './commands/merchant.ts';
 import { addParkedCommands } from './commands/parked.ts';
+import { addRefundCommands } from './commands/refund.ts';
 import { addRestoreCommands } from './commands/restore.ts';
 import { addRunCommands } from './commands/run.ts';
 import { addRunsCommand } from './commands/runs.ts';
@@ -61,6 +62,7 @@ Examples:
   addParkedCommands(program);
   addHoldCommands(program);
   addFindingsCommands(program);
+  addRefundCommands(program);
   addRestoreCommands(program, process);
   addSimulateCommand(program, process);
   for (const command of everyCommand(program)) {

@@ -312,12 +312,12 @@ export const causes: Readonly<Record<string, Cause>> = {
   },
   REFUND_UNKNOWN: {
     level: 'now',
-    next: 'the gateway does not tell what became of a refund. Look it up there; `trace` goes on asking. Never refund it another way meanwhile: `seikyu file recall <name>` shows how far the recall is',
+    next: 'the gateway does not tell what became of a refund. Look it up there; `trace` goes on asking. Never refund it another way meanwhile: `seikyu refund list`, and `seikyu file recall <name>` for how far a recall is',
     over: 'no refund is unknown for so long',
   },
   REFUND_REFUSED: {
     level: 'now',
-    next: 'the gateway will not give money back for a recalled bill. Clear it up with the gateway; `seikyu file recall <name>` again tries once more',
+    next: 'the gateway will not give money back: `seikyu refund list`. Clear it up with the gateway; `seikyu refund`, or for a recalled file `seikyu file recall <name>`, tries once more',
   },
   REFUND_DIFFERS: {
     level: 'now',

@@ -741,7 +741,9 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
         union all
         select merchant_id, 'parked', subject || ' ' || subject_id, concat_ws(' ', reason, context, resolution) from parked_items
         union all
-        select merchant_id, 'charge', reference, result from webhook_events where result is not null)
+        select merchant_id, 'charge', reference, result from webhook_events where result is not null
+        union all
+        select merchant_id, 'charge', charge_id::text, reason from refunds where reason is not null)
       select t.merchant_id, t.kind, t.subject, 'a text of it holds ' || p.what as detail
       from texts t
       join (values ${personal.map(([what, pattern]) => `('${what}', '${pattern}')`).join(', ')}) as p(what, pattern)

@@ -191,3 +191,34 @@ export async function lockCreditsToGiveBack(
     [merchantId, givableMethods, limit],
   );
 }
+
+export interface StandingCredit {
+  merchant: string;
+  customer_number: string;
+  billing_number: string;
+  charge_id: string;
+  method: string;
+  collected_on: string;
+  amount: number;
+  left: number;
+}
+
+/** Credits of which something is left, the oldest first. */
+export async function standingCredits(
+  db: Pick<Db, 'query'>,
+  merchantId: number | null,
+  limit: number,
+): Promise<StandingCredit[]> {
+  return db.query<StandingCredit & Record<string, unknown>>(
+    `select m.code as merchant, c.customer_number, i.billing_number, p.id as charge_id, p.method, p.collected_on, p.amount,
+            p.amount - p.refunded - p.reused as left
+     from credits k
+     join payments p on p.merchant_id = k.merchant_id and p.id = k.payment_id and p.refunded + p.reused < p.amount
+     join merchants m on m.id = k.merchant_id
+     join invoices i on i.merchant_id = p.merchant_id and i.id = p.invoice_id
+     join customers c on c.merchant_id = k.merchant_id and c.id = k.customer_id
+     where $1::int is null or k.merchant_id = $1
+     order by p.collected_on, p.id limit $2`,
+    [merchantId, limit],
+  );
+}

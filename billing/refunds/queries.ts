@@ -4,7 +4,7 @@ import { notInSafeMode } from '../restores/queries.ts';
 import { type AskedFor, type OpenRefund, type RefundState, statesBefore } from './refund.ts';
 
 const openColumns = `r.id, r.charge_id, r.invoice_id, r.recall_id, r.gateway, c.gateway_charge_id, r.amount, r.currency, r.state,
-  r.started_at, r.deadline_at, r.asks`;
+  r.code, r.started_at, r.deadline_at, r.asks`;
 
 export interface Refundable {
   charge_id: string;
@@ -209,4 +209,120 @@ export async function countLongUnknown(
     [merchantId, asks],
   );
   return row?.long ?? 0;
+}
+
+/** A payment as a person sees it who wants to give it back. */
+export interface KnownPayment {
+  charge_id: string;
+  invoice_id: string;
+  billing_number: string;
+  gateway: string;
+  method: string;
+  collected_on: string;
+  amount: number;
+  currency: string;
+  /** Given back, or perhaps given back. */
+  refunded: number;
+  /** Put on other bills. */
+  reused: number;
+  left: number;
+  /** Too much: it is on no bill, or not on its own. */
+  is_credit: boolean;
+  recalled: boolean;
+}
+
+const known = `
+  select p.id as charge_id, p.invoice_id, i.billing_number, c.gateway, p.method, p.collected_on, p.amount, p.currency, p.refunded,
+         p.reused, p.amount - p.refunded - p.reused as left,
+         exists (select from credits k where k.merchant_id = p.merchant_id and k.payment_id = p.id) as is_credit,
+         exists (select from recall_bills r where r.merchant_id = p.merchant_id and r.invoice_id = p.invoice_id) as recalled
+  from payments p
+  join charges c on c.merchant_id = p.merchant_id and c.id = p.id
+  join invoices i on i.merchant_id = p.merchant_id and i.id = p.invoice_id`;
+
+/** Payments of a bill, or the one with this id. */
+export async function paymentsOf(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  by: { billingNumber: string; id: string | null },
+): Promise<KnownPayment[]> {
+  return db.query<KnownPayment & Record<string, unknown>>(
+    `${known} where p.merchant_id = $1 and (i.billing_number = $2 or p.id = $3::uuid) order by p.known_at, p.id`,
+    [merchantId, by.billingNumber, by.id],
+  );
+}
+
+/** Nobody else begins a refund of it, or puts it on a bill, until the transaction ends. */
+export async function lockPayment(
+  tx: Tx,
+  merchantId: number,
+  chargeId: string,
+): Promise<KnownPayment | undefined> {
+  await tx.query(`select 1 from payments where merchant_id = $1 and id = $2::uuid for update`, [
+    merchantId,
+    chargeId,
+  ]);
+  // A second statement: its snapshot is younger than the lock.
+  const [payment] = await tx.query<KnownPayment & Record<string, unknown>>(
+    `${known} where p.merchant_id = $1 and p.id = $2::uuid`,
+    [merchantId, chargeId],
+  );
+  return payment;
+}
+
+export interface RefundOfPayment {
+  id: string;
+  amount: number;
+  state: RefundState;
+  started_at: string;
+  /** Null: a recall. */
+  asked_by: string | null;
+  reason: string | null;
+}
+
+export async function refundsOfPayment(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  chargeId: string,
+): Promise<RefundOfPayment[]> {
+  return tx.query<RefundOfPayment & Record<string, unknown>>(
+    `select id, amount, state, started_at, asked_by, reason from refunds
+     where merchant_id = $1 and charge_id = $2::uuid order by started_at, id`,
+    [merchantId, chargeId],
+  );
+}
+
+export interface ListedRefund {
+  merchant: string;
+  id: string;
+  billing_number: string;
+  charge_id: string;
+  amount: number;
+  currency: string;
+  state: RefundState;
+  code: string | null;
+  started_at: string;
+  decided_at: string | null;
+  asked_by: string;
+  reason: string;
+}
+
+/** The newest first. */
+export async function listRefunds(
+  db: Pick<Db, 'query'>,
+  merchantId: number | null,
+  limit: number,
+): Promise<ListedRefund[]> {
+  return db.query<ListedRefund & Record<string, unknown>>(
+    `select m.code as merchant, r.id, i.billing_number, r.charge_id, r.amount, r.currency, r.state, r.code, r.started_at,
+            r.decided_at, coalesce(r.asked_by, l.begun_by) as asked_by, coalesce(r.reason, 'recall of ' || f.name) as reason
+     from refunds r
+     join merchants m on m.id = r.merchant_id
+     join invoices i on i.merchant_id = r.merchant_id and i.id = r.invoice_id
+     left join recalls l on l.merchant_id = r.merchant_id and l.id = r.recall_id
+     left join billing_files f on f.merchant_id = l.merchant_id and f.id = l.file_id
+     where $1::int is null or r.merchant_id = $1
+     order by r.started_at desc, r.id desc limit $2`,
+    [merchantId, limit],
+  );
 }

@@ -32,6 +32,7 @@ export interface OpenRefund {
   amount: number;
   currency: string;
   state: RefundState;
+  code: string | null;
   started_at: string;
   deadline_at: string;
   asks: number;

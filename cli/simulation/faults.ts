@@ -78,6 +78,8 @@ export interface FaultProfile {
     endings: number;
     /** Each day, that somebody notices that a file was wrong, and recalls it. */
     recallsFile: number;
+    /** Each day, that an operator gives a payment or a part of it back. */
+    refunds: number;
     /** Each day, that an operator pauses charging for some hours, or stops it for the day. */
     haltsCharging: number;
   };
@@ -143,6 +145,7 @@ export const wild: FaultProfile = {
     contacts: 0.2,
     endings: 0.2,
     recallsFile: 0.06,
+    refunds: 0.25,
     haltsCharging: 0.15,
   },
   skewMs: 400,
@@ -200,6 +203,7 @@ export const calm: FaultProfile = {
     contacts: 0,
     endings: 0,
     recallsFile: 0,
+    refunds: 0,
     haltsCharging: 0,
   },
   skewMs: 400,

@@ -384,3 +384,17 @@ export async function recallableNames(
   );
   return rows.map((row) => row.name);
 }
+
+/** Payments that an operator may give back, or a part of them. */
+export async function refundablePayments(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+): Promise<{ charge_id: string; left: number }[]> {
+  return db.query(
+    `select p.id as charge_id, p.amount - p.refunded - p.reused as left from payments p
+     where p.merchant_id = $1 and p.refunded + p.reused < p.amount and p.method <> 'barcode'
+       and not exists (select from recall_bills r where r.merchant_id = p.merchant_id and r.invoice_id = p.invoice_id)
+     order by p.id`,
+    [merchantId],
+  );
+}

@@ -14,6 +14,7 @@ import { releaseParked } from '../../billing/parked/release.ts';
 import { beginRecall, recallableFile } from '../../billing/recalls/begin.ts';
 import { listFindings } from '../../billing/reconciliation/queries.ts';
 import { settleFindingByHand } from '../../billing/reconciliation/settle.ts';
+import { refundByHand } from '../../billing/refunds/by-hand.ts';
 import { Refusal } from '../../billing/refusal.ts';
 import { FenceLost } from '../../billing/runs/fence.ts';
 import { changeHalt } from '../../billing/runs/halt.ts';
@@ -34,7 +35,7 @@ import { GatewayTruth, type WebhookToSend } from './gateway.ts';
 import { collect, mendGaps, planDay, type SimulatedMerchant, simulatedMerchants } from './merchants.ts';
 import { Oracle } from './oracle.ts';
 import { type ProcessWorld, type SimulatedProcess, startProcess } from './process.ts';
-import { recallableNames, somethingToAsk, tableDigest, tableNames } from './queries.ts';
+import { recallableNames, refundablePayments, somethingToAsk, tableDigest, tableNames } from './queries.ts';
 import type { ReceiverTruth } from './receiver.ts';
 import type { Sabotage } from './sabotage.ts';
 import type { StoreTruth } from './store.ts';
@@ -143,6 +144,7 @@ class World {
   /** A stream of its own: seeds found before there were recalls stay what they were until the first one. */
   readonly #recalls: Chance;
   readonly #halts: Chance;
+  readonly #refunds: Chance;
   #looker: SimulatedProcess | undefined;
   #started = 0;
   #noticesRead = 0;
@@ -156,6 +158,7 @@ class World {
     this.#kinds = chanceOf(seed, 'kinds');
     this.#recalls = chanceOf(seed, 'recalls');
     this.#halts = chanceOf(seed, 'halts');
+    this.#refunds = chanceOf(seed, 'refunds');
     this.#faults = new Faults(options.sabotage?.faults?.(wild) ?? wild, chanceOf(seed, 'faults'));
     const start = this.#firstDay().toZonedDateTime(zone);
     this.#baton = new Baton({
@@ -320,6 +323,15 @@ class World {
       );
     }
     for (const merchant of this.#merchants) {
+      if (isQuiet || !this.#refunds.hits(this.#faults.profile.merchant.refunds)) continue;
+      const atMs = midnight + this.#refunds.between(9, 18) * 3_600_000;
+      this.#baton.at(
+        atMs,
+        `operators of ${merchant.code} give money back`,
+        () => void this.#refund(merchant),
+      );
+    }
+    for (const merchant of this.#merchants) {
       if (isQuiet || !this.#halts.hits(this.#faults.profile.merchant.haltsCharging)) continue;
       // Mostly before the first slot of the day, where nearly all charges are.
       const before = this.#halts.hits(0.7);
@@ -401,6 +413,32 @@ class World {
     const { bills: count, amount: sum } = file;
     await beginRecall(ports, { merchant, file, count, sum, by: 'operator@simulation' });
     this.#count('files recalled');
+  }
+
+  /** Some of a payment, or all of it, by one operator or by two at once. */
+  async #refund(simulated: SimulatedMerchant): Promise<void> {
+    const merchant = this.#appliedOf(simulated);
+    const payments = await refundablePayments(this.#livingLooker().ports.db, merchant.id);
+    if (payments.length === 0) return;
+    const { charge_id: chargeId, left } = this.#refunds.oneOf(payments);
+    const parts = this.#refunds.between(1, 3);
+    for (const no of this.#refunds.hits(0.3) ? [0, 1] : [0]) {
+      const wish = {
+        chargeId,
+        amount: Math.ceil(left / parts),
+        reason: `ticket ${no}`,
+        by: `operator-${no}@simulation`,
+      };
+      const operator = this.#start(`operator-${no}`);
+      void refundByHand(operator.ports, merchant, { ...wish, again: false }).then(
+        ({ state }) => this.#count(`refunds by hand ${state}`),
+        (error) => {
+          if (error instanceof Refusal && error.code.startsWith('REFUND_'))
+            this.#count('refunds by hand refused');
+          else this.#judgeFailure('a refund by hand', error);
+        },
+      );
+    }
   }
 
   async #halt(

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { payByCredit } from '../billing/credits/use.ts';
+import type { Tx } from '../billing/db.ts';
 import { explainBill, explainCustomer } from '../billing/explain/queries.ts';
 import { changeHoldByHand } from '../billing/holds/place.ts';
 import { beginRecall, recallableFile } from '../billing/recalls/begin.ts';
@@ -226,6 +227,41 @@ describe('a surplus under credit: next_bill', () => {
     expect(await creditLeft(world)).toBe(byCredit === 1 ? 0 : 5_000);
   });
 
+  test('is spent by one at a time: who comes second waits, and finds what is left', async () => {
+    const world = await merchantWith('next_bill');
+    const { ports, merchant } = world;
+    await paidTwice(world, { number: 'A', customer: 'C-1' });
+    const bills = await world.make([
+      { number: 'B', customer: 'C-1' },
+      { number: 'C', customer: 'C-1' },
+    ]);
+    const days = { businessDate: '2026-12-01', today: '2026-12-01' };
+    const act = () => ({
+      merchantId: merchant.id,
+      id: ports.ids.uuid(),
+      kind: 'job' as const,
+      actor: 'test',
+      at: world.clock.now(),
+    });
+    const pay = (tx: Tx, number: string) =>
+      payByCredit(tx, ports.ids, act(), days, [bills.get(number) ?? '']);
+    let second: Promise<number> = Promise.resolve(0);
+    const first = await database.db.transaction(async (tx) => {
+      const paid = await pay(tx, 'B');
+      second = database.db.transaction((other) => pay(other, 'C'));
+      let waiting = 0;
+      while (waiting === 0) {
+        const [row] = await tx.query<{ locks: number }>(
+          `select count(*) as locks from pg_locks l join pg_stat_activity a on a.pid = l.pid
+           where not l.granted and a.datname = current_database()`,
+        );
+        waiting = row?.locks ?? 0;
+      }
+      return paid;
+    });
+    expect([first, await second, await creditLeft(world)]).toEqual([1, 0, 0]);
+  });
+
   test('comes free when the bill that it paid is recalled, and goes back when its own bill is', async () => {
     const world = await merchantWith('next_bill');
     const { merchant, ports } = world;
@@ -319,7 +355,9 @@ describe('a surplus under credit: refund', () => {
 test('a surplus stays where nothing else is said, and while a database is learning what it forgot', async () => {
   const kept = await merchantWith('keep');
   const using = await merchantWith('next_bill');
-  for (const world of [kept, using]) {
+  const giving = await merchantWith('refund');
+  const all = [kept, using, giving];
+  for (const world of all) {
     await paidTwice(world, { number: 'A', customer: 'C-1' });
     await world.make([next]);
   }
@@ -327,9 +365,9 @@ test('a surplus stays where nothing else is said, and while a database is learni
     `insert into restores (id, began_at, begun_by, why, forgotten_from) values ($1, $2, 'test', 'test', $2)`,
     [using.ports.ids.uuid(), using.clock.now().toString()],
   );
-  expect((await using.run(trace)).counts).not.toHaveProperty('paid_by_credit');
+  for (const world of all) await world.run(trace);
+  expect(await Promise.all(all.map(creditLeft))).toEqual([5_000, 5_000, 5_000]);
   await database.db.run(`delete from restores`);
-  await kept.run(trace);
-  await using.run(trace);
-  expect([await creditLeft(kept), await creditLeft(using)]).toEqual([5_000, 2_000]);
+  for (const world of all) await world.run(trace);
+  expect(await Promise.all(all.map(creditLeft))).toEqual([5_000, 2_000, 0]);
 });

@@ -2,6 +2,7 @@ import { type Act, instantText } from '../acts/act.ts';
 import type { Db, Tx } from '../db.ts';
 import { isHeld } from '../holds/queries.ts';
 import { givableMethods } from '../refunds/refund.ts';
+import { notInSafeMode } from '../restores/queries.ts';
 import type { CreditUse } from './credit.ts';
 
 /**
@@ -156,7 +157,7 @@ const givable = `
   join payments p on p.merchant_id = k.merchant_id and p.id = k.payment_id and p.refunded + p.reused < p.amount
     and p.method = any($2::text[])
   join charges c on c.merchant_id = p.merchant_id and c.id = p.id
-  where k.merchant_id = $1
+  where k.merchant_id = $1 and ${notInSafeMode}
     and not exists (select from recall_bills b where b.merchant_id = p.merchant_id and b.invoice_id = p.invoice_id)
     -- What the gateway has refused once is a person's; what is under way ends first.
     and not exists (select from refunds r where r.merchant_id = p.merchant_id and r.charge_id = p.id

@@ -35,7 +35,8 @@ export interface BatonOptions {
   kills(owner: Mortal, label: string): boolean;
 }
 
-const never = new Promise<never>(() => undefined);
+/** One for each who waits: a promise that all of them shared would keep every dead process in memory, seed after seed. */
+const never = (): Promise<never> => new Promise(() => undefined);
 const immediate = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 /** Real time: one statement on an overloaded machine takes seconds, never this long. */
 const hangsAfterMs = 60_000;
@@ -68,7 +69,7 @@ export class Baton {
 
   /** Goes on after so many virtual milliseconds, when its turn comes; never if its process dies before. */
   pause(owner: Mortal | null, milliseconds: number, label: string, signal?: AbortSignal): Promise<void> {
-    if (owner?.dead) return never;
+    if (owner?.dead) return never();
     return new Promise((resolve, reject) => {
       const entry = this.#enter(owner, milliseconds, label, false, () => {
         signal?.removeEventListener('abort', abort);
@@ -119,7 +120,7 @@ export class Baton {
 
   /** Database work: one after the other, each to its end. A dead process gets no answer. */
   exclusive<T>(owner: Mortal | null, what: string, work: () => Promise<T>): Promise<T> {
-    if (owner?.dead) return never;
+    if (owner?.dead) return never();
     this.#working += 1;
     const within = this.#within.getStore();
     const queue = within?.isOpen ? within : this.#queue;

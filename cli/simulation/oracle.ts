@@ -10,6 +10,7 @@ import type { Db } from '../../billing/db.ts';
 import { uuidOf } from '../../billing/ids.ts';
 import { ledgerDifferences } from '../../billing/ledger/queries.ts';
 import { merchantByCode } from '../../billing/merchants/queries.ts';
+import { gatesOf } from '../../billing/merchants/settings.ts';
 import { messageOf } from '../../billing/messages/message.ts';
 import type { Baton } from './baton.ts';
 import type { TakenSms } from './carrier.ts';
@@ -18,6 +19,7 @@ import { resultRows, type SimulatedMerchant } from './merchants.ts';
 import {
   alertOf,
   beganOverShopsWord,
+  billedTwiceUnseen,
   bills,
   bookedPayments,
   bookedRefunds,
@@ -250,6 +252,7 @@ export class Oracle {
     for (const left of await this.#look(() => unfinished(this.#db, since)))
       this.violated('I-11', `${left.merchant}: ${left.what} is left over: ${left.subject}`);
     await this.#input();
+    await this.#gates();
     await this.#output(parked, today);
     await this.#audit();
   }
@@ -425,6 +428,19 @@ export class Oracle {
         if (file.receipts !== 1) this.violated('I-14', `${file.name} has ${file.receipts} receipts`);
       }
     }
+  }
+
+  /** Where a merchant wants it so, a second bill for a month waits for a person before anybody hears of it. */
+  async #gates(): Promise<void> {
+    const gated = new Set(
+      this.#merchants.filter(({ settings }) => gatesOf(settings).twice).map(({ code }) => code),
+    );
+    for (const { merchant, billing_numbers } of await this.#look(() => billedTwiceUnseen(this.#db)))
+      if (gated.has(merchant))
+        this.violated(
+          'gates',
+          `${merchant}: ${billing_numbers} are for one month, and nobody looked at them`,
+        );
   }
 
   /** 2, 11, 14: every line that was taken ends in one row of one file that the merchant has. */

@@ -294,6 +294,29 @@ export async function parkedReasons(
   );
 }
 
+/** Of each contract the first month with several bills: after it, several are usual. More than one never waited for a person. */
+export async function billedTwiceUnseen(
+  db: Pick<Db, 'query'>,
+): Promise<{ merchant: string; billing_numbers: string }[]> {
+  return db.query(
+    `with months as (
+       select i.merchant_id, i.contract_id, i.billing_period,
+              row_number() over (partition by i.merchant_id, i.contract_id order by i.billing_period) as place,
+              array_agg(i.billing_number order by i.billing_number) filter (
+                where i.state <> 'cancelled'
+                  and not exists (select from parked_items p where p.merchant_id = i.merchant_id
+                                    and p.subject = 'invoice' and p.subject_id = i.id::text)) as unseen
+       from invoices i
+       join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id and f.state = 'released'
+       group by i.merchant_id, i.contract_id, i.billing_period having count(*) > 1
+     )
+     select m.code as merchant, array_to_string(o.unseen, ', ') as billing_numbers
+     from months o join merchants m on m.id = o.merchant_id
+     where o.place = 1 and cardinality(o.unseen) > 1
+     order by 1, 2`,
+  );
+}
+
 export interface InputFile {
   merchant: string;
   name: string;

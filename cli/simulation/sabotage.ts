@@ -324,6 +324,19 @@ export const sabotages: readonly Sabotage[] = [
     ],
   },
   {
+    name: 'no-gate',
+    without: 'a second bill for a month waits for a person: here nothing is suspect',
+    expects: ['gates'],
+    statements: [['and (($6 and h.same > 1)', 'and (($6 and false and h.same > 1)']],
+  },
+  {
+    name: 'adjustments-told-again',
+    without: 'an adjustment stands in one file: here each file takes all there ever were',
+    expects: ['I-14'],
+    faults: twiceAtShops,
+    statements: [['a.outward_file_id is null\n    and exists', 'true\n    and exists']],
+  },
+  {
     name: 'no-fence',
     without: 'a worker that has lost its chunk writes nothing',
     expects: ['I-10', 'I-4', 'I-15'],

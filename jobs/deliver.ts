@@ -16,12 +16,15 @@ import {
   resultLines,
   type UndeliveredFile,
   undeliveredFiles,
+  unreachedLines,
 } from '../billing/outward/queries.ts';
 import { park } from '../billing/parked/queries.ts';
 import { Refusal } from '../billing/refusal.ts';
 import { refuseInSafeMode } from '../billing/restores/queries.ts';
 import { FenceLost } from '../billing/runs/fence.ts';
 import { holdFence } from '../billing/runs/queries.ts';
+import { billsNotReached, countNotReached } from '../billing/unreached/queries.ts';
+import { settleUnreached } from '../billing/unreached/settle.ts';
 import { type OutwardHead as ArchivedHead, archiveFile, toldBeside, writeHead } from '../files/archive.ts';
 import type { Layout } from '../files/layouts/layout.ts';
 import { outwardName, writeOutward } from '../files/layouts/write.ts';
@@ -38,6 +41,7 @@ import {
   receiptLineRow,
   resultRow,
   settlementRow,
+  unreachedRow,
 } from '../files/standard/write.ts';
 import type { RemoteStore } from '../files/store.ts';
 import { type Placed, placeFile } from '../files/upload.ts';
@@ -47,11 +51,13 @@ import { layoutOf } from './layout.ts';
 /** One chunk for a merchant: its files have gapless numbers and go over one connection. */
 export const deliver: Job = {
   name: 'deliver',
-  does: 'freezes receipts, results, enrolments, adjustments, settlements and tie-outs, and uploads what is not delivered yet',
+  does: 'settles bills that no SMS reaches, freezes receipts, results, enrolments, unreached bills, adjustments, settlements and tie-outs, and uploads what is not delivered yet',
   attention: ['parked'],
 
-  async plan({ ports, merchant }) {
+  async plan({ ports, merchant, businessDate }) {
     const { db, clock } = ports;
+    const [unreached] = await billsNotReached(db, merchant.id, businessDate, null, 1);
+    if (unreached !== undefined) return [{}];
     const waiting = Object.values(await freezeWaiting(db, merchant.id, clock.now()));
     const undelivered = await undeliveredFiles(db, merchant.id);
     return undelivered.length > 0 || waiting.some((count) => count > 0) ? [{}] : [];
@@ -59,14 +65,20 @@ export const deliver: Job = {
 
   async runChunk(context) {
     const { ports, merchant, businessDate, fence, act, stop } = context;
+    // Before the results: a bill that goes back for paper is told as unpaid by the same pass.
+    const settled = await settleUnreached(ports, { merchant, businessDate, fence, act, stop });
     const frozen = await freezeDue(ports, { merchant, businessDate, fence, act, stop, render });
     const delivered = await uploadAll(context);
-    return { ...frozen, ...delivered, parked: frozen.parked + (delivered.parked ?? 0) };
+    return { ...settled, ...frozen, ...delivered, parked: frozen.parked + (delivered.parked ?? 0) };
   },
 
-  async dryRun({ ports, merchant }) {
+  async dryRun({ ports, merchant, businessDate }) {
     const waiting = await freezeWaiting(ports.db, merchant.id, ports.clock.now());
-    return { ...waiting, undelivered: (await undeliveredFiles(ports.db, merchant.id)).length };
+    return {
+      not_reached: await countNotReached(ports.db, merchant.id, businessDate),
+      ...waiting,
+      undelivered: (await undeliveredFiles(ports.db, merchant.id)).length,
+    };
   },
 };
 
@@ -91,6 +103,7 @@ function renderIn(layout: Layout | null): RenderOutward {
         head,
         mapped(lines, (line) => enrolmentRow({ ...line, change: line.what, means: line.method })),
       ),
+    unreached: (head, lines) => write(head, mapped(lines, unreachedRow)),
     settlement: (head, lines) => write(head, mapped(lines, settlementRow)),
     adjustment: (head, lines) =>
       write(
@@ -281,7 +294,7 @@ async function keep(context: ChunkContext, file: UndeliveredFile, delivered: boo
  */
 async function keepTold(context: ChunkContext, file: UndeliveredFile, path: string): Promise<void> {
   const { ports, merchant } = context;
-  const { result, enrolment, adjustment } = renderIn(null);
+  const { result, enrolment, unreached, adjustment } = renderIn(null);
   const { kind, sequence, business_date: businessDate } = file;
   const head = { kind, merchantCode: merchant.code, businessDate, sequence };
   const write = (
@@ -292,6 +305,7 @@ async function keepTold(context: ChunkContext, file: UndeliveredFile, path: stri
   };
   if (kind === 'result') await write((...of) => result(head, resultLines(...of)));
   if (kind === 'enrolment') await write((...of) => enrolment(head, enrolmentLines(...of)));
+  if (kind === 'unreached') await write((...of) => unreached(head, unreachedLines(...of)));
   if (kind === 'adjustment') await write((...of) => adjustment(head, adjustmentLines(...of)));
 }
 

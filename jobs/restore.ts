@@ -5,7 +5,7 @@ import type { BillingFile } from '../billing/exchanges/file.ts';
 import { waitingFiles } from '../billing/exchanges/queries.ts';
 import type { Merchant } from '../billing/merchants/merchant.ts';
 import { undeliveredFiles } from '../billing/outward/queries.ts';
-import { askNow, recordStep } from '../billing/restores/queries.ts';
+import { askNow, recordStep, type ToldUnreachedRow } from '../billing/restores/queries.ts';
 import { listedFrom, type OpenRestore, type Step } from '../billing/restores/restore.ts';
 import { takeInCharges } from '../billing/restores/take-in-charges.ts';
 import { type ArchivedFile, takeInFiles } from '../billing/restores/take-in-files.ts';
@@ -117,7 +117,7 @@ export async function reconcileRestore(
     await askAboutOpen(work);
     const unread = await settleTold(
       work,
-      new Set(['unpaid', 'recalled', 'replaced', 'cancelled_by_merchant']),
+      new Set(['dunning_ended', 'paper', 'recalled', 'replaced', 'cancelled_by_merchant']),
     );
     const learned = await learnCharges(work);
     return { ...learned, leftOver: learned.leftOver ?? unread };
@@ -164,7 +164,7 @@ function takesBillsBack({ kind, layout }: BillingFile): boolean {
  */
 async function learnAhead(work: Work): Promise<void> {
   await askAboutOpen(work);
-  await settleTold(work, new Set(['unpaid', 'recalled']));
+  await settleTold(work, new Set(['dunning_ended', 'paper', 'recalled']));
   const { from, until, signal } = await span(work);
   const list = work.ports.gateway.listCharges(work.merchant.code, from.toString(), until.toString(), signal);
   await takeInCharges(work.ports, { ...work, onlyOfBillsHere: true }, list);
@@ -328,6 +328,7 @@ async function* toldFiles(work: Work): AsyncGenerator<ToldFile> {
       content: () => readable(openArchive(ports.disk, keys, path)),
       results: () => readable(told('result', toldOf)),
       enrolments: () => readable(told('enrolment', enrolmentOf)),
+      unreached: () => readable(told('unreached', unreachedOf)),
       adjustments: () => readable(told('adjustment', adjustmentOf)),
     };
   }
@@ -379,6 +380,12 @@ function toldOf(fields: Row, rowNo: number): Told {
 function enrolmentOf(fields: Row, rowNo: number): ToldEnrolment {
   const [, customerNumber = '', what = ''] = fields;
   return { rowNo, customerNumber, what };
+}
+
+/** Columns as `unreachedRow` writes them. */
+function unreachedOf(fields: Row, rowNo: number): ToldUnreachedRow {
+  const [, billingNumber = '', , cause = '', , barcode = '', occurredAt = ''] = fields;
+  return { rowNo, billingNumber, cause, barcode: barcode === '' ? null : barcode, occurredAt };
 }
 
 /** Columns as `adjustmentRow` writes them. */

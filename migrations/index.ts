@@ -17,6 +17,7 @@ import * as toldFiles from './0015-told-files.ts';
 import * as rowsByFile from './0016-rows-by-file.ts';
 import * as recallsTakenUp from './0017-recalls-taken-up.ts';
 import * as creditsUsed from './0018-credits-used.ts';
+import * as unreached from './0019-unreached.ts';
 
 export interface Migration {
   name: string;
@@ -43,4 +44,5 @@ export const migrations: readonly Migration[] = [
   rowsByFile,
   recallsTakenUp,
   creditsUsed,
+  unreached,
 ];

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { barcodeDigits } from '../billing/barcodes/digits.ts';
 import { learnPayments } from '../billing/barcodes/learn.ts';
-import { insertBarcode } from '../billing/barcodes/queries.ts';
+import { insertBarcodes } from '../billing/barcodes/queries.ts';
 import { insertCharges } from '../billing/charges/queries.ts';
 import { recordOutcomes } from '../billing/charges/record-outcomes.ts';
 import { learnFromGateway } from '../billing/checkout/learn.ts';
@@ -63,11 +63,10 @@ async function story(now = '2026-12-01T01:00:00Z'): Promise<Story> {
     amount,
   });
   await database.db.transaction((tx) =>
-    insertBarcode(
+    insertBarcodes(
       tx,
       merchant.id,
-      invoiceId,
-      { reissue: 0, digits, amount, expires_on: '2027-01-10' },
+      [{ invoiceId, reissue: 0, digits, amount, expires_on: '2027-01-10' }],
       world.clock.now(),
     ),
   );

@@ -136,6 +136,11 @@ export const causes: Readonly<Record<string, Cause>> = {
     next: 'open bills whose next step was due more than four days ago: their job does not run, fails, or the gateway refuses them every day. `seikyu runs`, `seikyu explain` of the bill named',
     over: 'none is late any more',
   },
+  UNREACHED_UNTOLD: {
+    level: 'daily',
+    next: 'no SMS reached these bills, and for over a day the merchant was not told: see that `deliver` runs. A bill with a charge waits for the gateway’s report before it goes back; `seikyu explain` of the bill named',
+    over: 'each is told, or ended otherwise',
+  },
   BILLS_FORGOTTEN: {
     level: 'now',
     next: 'open bills without a next step: a defect. `seikyu check` names them',
@@ -340,6 +345,10 @@ export const causes: Readonly<Record<string, Cause>> = {
   WRONG_PERSON: {
     level: 'daily',
     next: 'a phone’s holder says that the bill is not theirs: nothing more is sent there for that customer. Tell the merchant; a contact file with the customer’s number, the same or another, opens the way again',
+  },
+  FILE_UNREACHED: {
+    level: 'now',
+    next: 'not one bill by link of a whole file reached a phone, and the merchant’s rule was applied to all of them: rather a wrong column of phone numbers or a blocked sender than its customers. Ask the merchant before it prints paper; `seikyu explain` of a bill says why its SMS did not arrive',
   },
   LINKS_PROBED: {
     level: 'daily',

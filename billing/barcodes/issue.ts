@@ -1,4 +1,3 @@
-import { Temporal } from 'temporal-polyfill';
 import type { BillRow } from '../checkout/bill.ts';
 import { stateOfBill } from '../checkout/bill.ts';
 import type { Link } from '../checkout/find-link.ts';
@@ -7,15 +6,14 @@ import { methodsOffered } from '../checkout/methods.ts';
 import { billOfLink, merchantOf } from '../checkout/queries.ts';
 import type { CheckoutPorts } from '../checkout/start.ts';
 import { todayOf } from '../checkout/view-bill.ts';
-import type { Db, Tx } from '../db.ts';
-import { linkEndsOn } from '../dunning/decide.ts';
+import type { Db } from '../db.ts';
 import { lockInvoices } from '../invoices/queries.ts';
+import { linkExpiry } from '../links/expiry.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import { settingsByVersion } from '../merchants/queries.ts';
-import { dunningPolicyOf } from '../merchants/settings.ts';
 import { assertState } from '../refusal.ts';
-import { barcodeDigits, needsStamp, reissuesAtMost } from './digits.ts';
-import { type BarcodeRow, barcodeTerms, insertBarcode, newestBarcode } from './queries.ts';
+import { linkTermsOf, nextBarcode } from './next.ts';
+import { barcodeTerms, insertBarcodes, newestBarcode } from './queries.ts';
 
 export type Issued =
   | { kind: 'issued' }
@@ -56,56 +54,22 @@ async function issueOrLeave(db: Db, ports: CheckoutPorts, link: Link): Promise<S
 
       const newest = await newestBarcode(tx, merchant.id, link.invoiceId);
       if (newest !== undefined && newest.expires_on >= today) return { kind: 'issued' };
-      const barcode = await nextBarcode(tx, ports, {
+      const terms = (await barcodeTerms(tx, merchant.id, [link.invoiceId])).get(link.invoiceId);
+      assertState(terms, `bill ${link.invoiceId} is to have a barcode`);
+      const settings = await settingsByVersion(tx, merchant.id, [terms.settings_version]);
+      const ends = linkExpiry(settings, ports.gateway.barcodes?.newsDays)(linkTermsOf(terms));
+      const [endsOn = ends] = [ends, bill.expires_on].sort();
+      const barcode = nextBarcode({
         merchant,
-        bill,
+        terms,
+        endsOn,
         today,
         reissue: (newest?.reissue ?? -1) + 1,
       });
       if (barcode === null) return { kind: 'look_again' };
-      await insertBarcode(tx, merchant.id, link.invoiceId, barcode, now);
+      await insertBarcodes(tx, merchant.id, [{ ...barcode, invoiceId: link.invoiceId }], now);
       return { kind: 'issued' };
     },
     { merchantId: link.merchantId },
   );
-}
-
-/** Null: registers would not take it any more, or it was issued as often as the digits can say. */
-async function nextBarcode(
-  tx: Tx,
-  ports: CheckoutPorts,
-  of: { merchant: Merchant; bill: BillRow; today: string; reissue: number },
-): Promise<BarcodeRow | null> {
-  const { merchant, bill, today, reissue } = of;
-  const { barcode } = merchant.settings.checkout;
-  const terms = await barcodeTerms(tx, merchant.id, bill.invoice_id);
-  assertState(barcode && terms, `bill ${bill.invoice_id} is to have a barcode`);
-  const settings = (await settingsByVersion(tx, merchant.id, [terms.settings_version])).get(
-    terms.settings_version,
-  );
-  const ends = linkEndsOn(
-    {
-      businessDate: Temporal.PlainDate.from(terms.business_date),
-      dueOn: Temporal.PlainDate.from(terms.due_on),
-      policy: dunningPolicyOf(settings ?? merchant.settings),
-      fellBackToLink: terms.fell_back_on !== null,
-    },
-    ports.gateway.barcodes?.newsDays ?? 0,
-  ).toString();
-  const [lastDay = ends] = [ends, bill.expires_on].sort();
-  if (lastDay < today || reissue > reissuesAtMost) return null;
-  const digits = barcodeDigits({
-    ...barcode,
-    paymentNumber: terms.payment_number,
-    reissue,
-    lastDay,
-    stamp: needsStamp({
-      amount: bill.amount,
-      taxAmount: terms.tax_amount,
-      publicCharge: merchant.settings.publicCharge,
-      on: today,
-    }),
-    amount: bill.amount,
-  });
-  return { reissue, digits, amount: bill.amount, expires_on: lastDay };
 }

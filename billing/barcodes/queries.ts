@@ -24,30 +24,33 @@ export async function newestBarcode(
   return row;
 }
 
-/** The caller holds the bill's row. Digits that are another bill's break a unique index, and with it the transaction. */
-export async function insertBarcode(
+/** The caller holds the bills' rows. Digits that are another bill's break a unique index, and with it the transaction. */
+export async function insertBarcodes(
   tx: Tx,
   merchantId: number,
-  invoiceId: string,
-  barcode: BarcodeRow,
+  barcodes: readonly (BarcodeRow & { invoiceId: string })[],
   at: Temporal.Instant,
 ): Promise<void> {
+  if (barcodes.length === 0) return;
   await tx.run(
     `insert into barcodes (merchant_id, invoice_id, reissue, digits, amount, expires_on, issued_at)
-     values ($1, $2::uuid, $3, $4, $5, $6::date, $7::timestamptz)`,
+     select $1, b.invoice_id, b.reissue, b.digits, b.amount, b.expires_on, $2::timestamptz
+     from unnest($3::uuid[], $4::smallint[], $5::text[], $6::bigint[], $7::date[])
+       as b(invoice_id, reissue, digits, amount, expires_on)`,
     [
       merchantId,
-      invoiceId,
-      barcode.reissue,
-      barcode.digits,
-      barcode.amount,
-      barcode.expires_on,
       instantText(at),
+      barcodes.map((barcode) => barcode.invoiceId),
+      barcodes.map((barcode) => barcode.reissue),
+      barcodes.map((barcode) => barcode.digits),
+      barcodes.map((barcode) => barcode.amount),
+      barcodes.map((barcode) => barcode.expires_on),
     ],
   );
 }
 
 export interface BarcodeTerms {
+  amount: number;
   payment_number: number;
   business_date: string;
   due_on: string;
@@ -56,20 +59,21 @@ export interface BarcodeTerms {
   tax_amount: number;
 }
 
-/** What the digits of a bill follow from, beside its amount. */
+/** What the digits of bills follow from, by bill. */
 export async function barcodeTerms(
   tx: Pick<Tx, 'query'>,
   merchantId: number,
-  invoiceId: string,
-): Promise<BarcodeTerms | undefined> {
-  const [row] = await tx.query<BarcodeTerms>(
-    `select i.payment_number, i.business_date, i.due_on, i.settings_version, i.fell_back_on,
+  invoiceIds: readonly string[],
+): Promise<Map<string, BarcodeTerms>> {
+  if (invoiceIds.length === 0) return new Map();
+  const rows = await tx.query<BarcodeTerms & { id: string }>(
+    `select i.id, i.amount, i.payment_number, i.business_date, i.due_on, i.settings_version, i.fell_back_on,
             (select coalesce(sum(t.tax_amount), 0)::bigint from invoice_tax_lines t
              where t.merchant_id = i.merchant_id and t.invoice_id = i.id) as tax_amount
-     from invoices i where i.merchant_id = $1 and i.id = $2::uuid`,
-    [merchantId, invoiceId],
+     from invoices i where i.merchant_id = $1 and i.id = any($2::uuid[])`,
+    [merchantId, invoiceIds],
   );
-  return row;
+  return new Map(rows.map((row) => [row.id, row]));
 }
 
 export interface IssuedBarcode {

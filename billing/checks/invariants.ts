@@ -149,9 +149,9 @@ export const invariants: readonly Invariant[] = [
   },
   {
     id: 14,
-    name: 'a bill has its one final result row exactly when it is final, result rows say what was paid, money after it is an adjustment, and outward files hold what they say, in gapless numbers',
+    name: 'a bill has its one final result row exactly when it is final, result rows say what was paid, money after it is an adjustment, what goes back for paper has an unreached row and no way to pay, and outward files hold what they say, in gapless numbers',
     looks:
-      'bills against final rows, late and surplus payments against adjustments and their numbers, paid rows against allocations, unpaid ones against payments known before, files against their rows, sums and numbers',
+      'bills against final rows, late and surplus payments against adjustments and their numbers, unreached rows against results, links and barcodes, paid rows against allocations, unpaid ones against payments known before, files against their rows, sums and numbers',
     elsewhere:
       'that a file made again has the same bytes: its bytes are kept (see 15); what the gateway shows captured: check --outside',
     matters: 'the merchant books a bill twice, never, or as unpaid although it was paid',

@@ -630,11 +630,14 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
         select merchant_id, outward_file_id, count(*), 0, count(distinct row_no), min(row_no), max(row_no)
         from enrolment_rows where outward_file_id is not null group by merchant_id, outward_file_id
         union all
+        select merchant_id, outward_file_id, count(*), 0, count(distinct row_no), min(row_no), max(row_no)
+        from unreached_rows where outward_file_id is not null group by merchant_id, outward_file_id
+        union all
         select merchant_id, outward_file_id, count(*),
                sum(case sign when '-' then -amount else amount end)::bigint, count(distinct row_no), min(row_no), max(row_no)
         from adjustment_rows where outward_file_id is not null group by merchant_id, outward_file_id
       ) r on r.merchant_id = o.merchant_id and r.outward_file_id = o.id
-      where o.kind in ('result', 'enrolment', 'adjustment')
+      where o.kind in ('result', 'enrolment', 'unreached', 'adjustment')
         and (o.records, o.records, 1, o.records, o.sum) is distinct from (r.records, r.numbers, r.first, r.last, r.sum)
       union all
       select merchant_id, 'file', max(name), kind || ' files have numbers ' || min(sequence) || ' to ' || max(sequence)
@@ -655,6 +658,33 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
       full join (select * from adjustment_rows where kind in ('late_payment', 'overpayment', 'reversal')) a
         on a.merchant_id = t.merchant_id and a.cause_id = t.entry_id and a.kind = t.kind
       where a.amount is distinct from t.amount`,
+    },
+    {
+      violations: `
+      select coalesce(r.merchant_id, u.merchant_id) as merchant_id, 'invoice' as kind,
+             coalesce(r.invoice_id, u.invoice_id)::text as subject,
+             'its result says ' || coalesce(r.reason, 'nothing of paper') || ', its unreached row '
+               || coalesce(u.disposition, 'is missing') as detail
+      from (select * from result_rows where outcome = 'unpaid' and reason = 'paper') r
+      full join (select * from unreached_rows where disposition = 'returned') u
+        on u.merchant_id = r.merchant_id and u.invoice_id = r.invoice_id
+      where r.invoice_id is null or u.invoice_id is null
+      union all
+      select u.merchant_id, 'invoice', u.invoice_id::text, 'went back for paper, and link ' || l.version || ' of it lives'
+      from unreached_rows u
+      join links l on l.merchant_id = u.merchant_id and l.invoice_id = u.invoice_id and l.dead_reason is null
+      where u.disposition = 'returned'
+      union all
+      select u.merchant_id, 'invoice', u.invoice_id::text, 'went back for paper, and shops take a barcode of it until ' || b.expires_on
+      from unreached_rows u
+      join barcodes b on b.merchant_id = u.merchant_id and b.invoice_id = u.invoice_id
+      where u.disposition = 'returned' and b.expires_on > u.occurred_at
+      union all
+      select u.merchant_id, 'invoice', u.invoice_id::text, 'is kept, and the barcode that was told is none of its own'
+      from unreached_rows u
+      where u.disposition = 'kept'
+        and not exists (select from barcodes b
+                        where b.merchant_id = u.merchant_id and b.invoice_id = u.invoice_id and b.digits = u.barcode)`,
     },
   ],
   15: [

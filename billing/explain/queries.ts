@@ -123,6 +123,12 @@ export async function explainBill(
              join invoices o on o.merchant_id = p.merchant_id and o.id = p.invoice_id
              where u.merchant_id = $1 and u.invoice_id = $2::uuid
              union all
+             select u.occurred_at, 10, 'unreached', u.reason || ', ' || u.disposition || coalesce(' with barcode ' || u.barcode, ' for paper')
+                      || coalesce(' → ' || o.name || ' row ' || u.row_no, ', not yet in a file')
+             from unreached_rows u
+             left join outward_files o on o.merchant_id = u.merchant_id and o.id = u.outward_file_id
+             where u.merchant_id = $1 and u.invoice_id = $2::uuid
+             union all
              select f.found_at, 11, 'finding', f.kind || ' in the report of ' || f.report_date || coalesce(': ours ' || f.ours, '')
                       || coalesce(', theirs ' || f.theirs, '') || ' (' || f.id || ')'
              from findings f where f.merchant_id = $1 and f.invoice_id = $2::uuid

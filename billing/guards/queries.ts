@@ -57,6 +57,7 @@ export const uniqueKeys: readonly string[] = [
   'settlement_reports_pkey',
   'sms_callbacks_pkey',
   'transfers_pkey',
+  'unreached_rows_pkey',
   'webhook_events_pkey',
   'wrong_persons_pkey',
 ];
@@ -115,6 +116,7 @@ export const references: Readonly<Record<string, readonly string[]>> = {
   runs: ['merchants'],
   settlement_reports: ['merchants'],
   sms_callbacks: ['merchants'],
+  unreached_rows: ['invoices', 'outward_files'],
   watermarks: ['merchants'],
   webhook_events: ['merchants'],
   wrong_persons: ['customers'],

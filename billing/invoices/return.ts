@@ -5,14 +5,15 @@ import { addResultRows } from '../results/queries.ts';
 import { moveInvoices } from './queries.ts';
 
 /**
- * Hands bills back to the merchant unpaid: the last outcome that dunning knows. Every way to pay them here is closed;
- * the caller holds the rows and has seen that no charge is under way. Returns how many were returned.
+ * Hands bills back to the merchant unpaid, at the end of dunning or because the merchant prints paper. Every way to pay them
+ * here is closed; the caller holds the rows and has seen that no charge is under way. Returns how many were returned.
  */
 export async function returnUnpaid(
   tx: Tx,
   act: Act,
   on: { businessDate: string; today: string },
   invoiceIds: readonly string[],
+  reason: 'dunning_ended' | 'paper' = 'dunning_ended',
 ): Promise<number> {
   if (invoiceIds.length === 0) return 0;
   const returned = await moveInvoices(tx, act, invoiceIds, 'unpaid', 'returned');
@@ -38,7 +39,7 @@ export async function returnUnpaid(
       invoiceId: invoice.id,
       outcome: 'unpaid',
       causeId: invoice.id,
-      reason: 'dunning_ended',
+      reason,
       method: '',
       amount: invoice.amount,
       amountReceived: 0,

@@ -12,10 +12,13 @@ export interface LinkTerms {
 }
 
 /**
- * The last day on which a link takes money, by the settings the bill was taken in under. Bills of one file share a few
- * combinations of dates, so that 200,000 of them cost a handful of calendar walks.
+ * The last day on which a link takes money, by the settings the bill was taken in under; with the days that its news take,
+ * a barcode. Bills of one file share a few combinations of dates, so that 200,000 of them cost a handful of calendar walks.
  */
-export function linkExpiry(settings: ReadonlyMap<number, MerchantSettings>): (terms: LinkTerms) => string {
+export function linkExpiry(
+  settings: ReadonlyMap<number, MerchantSettings>,
+  newsDays = 0,
+): (terms: LinkTerms) => string {
   const known = new Map<string, string>();
   return (terms) => {
     const key = `${terms.businessDate} ${terms.dueOn} ${terms.settingsVersion} ${terms.fellBack}`;
@@ -23,12 +26,15 @@ export function linkExpiry(settings: ReadonlyMap<number, MerchantSettings>): (te
     if (found !== undefined) return found;
     const policy = settings.get(terms.settingsVersion);
     assertState(policy, `settings version ${terms.settingsVersion} is missing`);
-    const ends = linkEndsOn({
-      businessDate: Temporal.PlainDate.from(terms.businessDate),
-      dueOn: Temporal.PlainDate.from(terms.dueOn),
-      policy: dunningPolicyOf(policy),
-      fellBackToLink: terms.fellBack,
-    }).toString();
+    const ends = linkEndsOn(
+      {
+        businessDate: Temporal.PlainDate.from(terms.businessDate),
+        dueOn: Temporal.PlainDate.from(terms.dueOn),
+        policy: dunningPolicyOf(policy),
+        fellBackToLink: terms.fellBack,
+      },
+      newsDays,
+    ).toString();
     known.set(key, ends);
     return ends;
   };

@@ -345,7 +345,7 @@ const settingsSchema = z.strictObject({
         .max(10, 'takes 10 reminders at most')
         .default(() => DEFAULT_REMINDERS.map(builtInCounted)),
       languages: z.array(languages).min(1, 'needs a language').default(['ja', 'en']),
-      unreached: z.enum(['returned', 'kept']).default('returned'),
+      unreached: z.enum(['returned', 'kept']).optional(),
       daily_cap_per_phone: wholeNumber(1, 1000).default(defaultDailyCap),
       price_per_segment_yen: z
         .number({ error: 'must be a number' })
@@ -769,6 +769,12 @@ function judgeRest(read: Read, refuse: Say, warn: Say): void {
   if (notify.languages.includes('en') && read.name.en === undefined) {
     refuse('name.en', 'is missing although notify.languages has en');
   }
+  if (notify.unreached === 'kept' && !hasBarcodes(read)) {
+    refuse(
+      'notify.unreached',
+      'kept needs checkout.barcode, and barcode among checkout.methods: paper carries it',
+    );
+  }
   if (contrastWithWhite(checkout.brand.color) < 4.5) {
     warn('checkout.brand.color', 'white text on this colour is hard to read: choose a darker one');
   }
@@ -788,6 +794,10 @@ function judgeRest(read: Read, refuse: Say, warn: Say): void {
       refuse(`${path}.exchange.inbound`, 'is the folder of the bills');
     }
   }
+}
+
+function hasBarcodes({ checkout }: Read): boolean {
+  return checkout.barcode !== undefined && checkout.methods.includes('barcode');
 }
 
 function repeated(values: readonly string[], path: string, refuse: Say): void {
@@ -930,7 +940,7 @@ function settingsFrom(read: Read, layout: LayoutFile | null): MerchantSettings {
       paceSegmentsPerSecond: read.notify.pace_segments_per_second,
       reminders: read.notify.reminders,
       languages: read.notify.languages,
-      unreached: read.notify.unreached,
+      unreached: read.notify.unreached ?? (hasBarcodes(read) ? 'kept' : 'returned'),
       dailyCapPerPhone: read.notify.daily_cap_per_phone,
       pricePerSegmentYen: read.notify.price_per_segment_yen ?? null,
     },

@@ -24,6 +24,7 @@ import {
   claimAdjustmentRows,
   claimEnrolmentRows,
   claimResultRows,
+  claimUnreachedRows,
   closeOutwardFile,
   countAdjustments,
   countFindings,
@@ -37,6 +38,7 @@ import {
   receiptsDue,
   resultLines,
   settlementLines,
+  unreachedLines,
 } from './queries.ts';
 
 export interface FreezePorts {
@@ -63,6 +65,7 @@ export interface FreezeCounts extends Record<string, number> {
   results: number;
   result_rows: number;
   enrolments: number;
+  unreached: number;
   adjustments: number;
   settlements: number;
   tieouts: number;
@@ -82,6 +85,7 @@ export async function freezeDue(ports: FreezePorts, work: FreezeWork): Promise<F
     results: 0,
     result_rows: 0,
     enrolments: 0,
+    unreached: 0,
     adjustments: 0,
     settlements: 0,
     tieouts: 0,
@@ -101,6 +105,9 @@ export async function freezeDue(ports: FreezePorts, work: FreezeWork): Promise<F
   }
   if (waiting.enrolment_rows > 0 && !work.stop.aborted) {
     await inSnapshot(ports, work, counts, freezeEnrolment);
+  }
+  if (waiting.unreached_rows > 0 && !work.stop.aborted) {
+    await inSnapshot(ports, work, counts, freezeUnreached);
   }
   // Asked again: the result file just made may be what one of them waited for.
   if (!work.stop.aborted && (await countAdjustments(ports.db, work.merchant.id)) > 0) {
@@ -220,6 +227,16 @@ async function freezeEnrolment(freezing: Freezing): Promise<Partial<FreezeCounts
   const lines = enrolmentLines(tx, act.merchantId, file.id, merchant.settings.timezone);
   await keep(freezing, file, { records, sum: 0 }, file.render.enrolment(file.head, lines));
   return { enrolments: 1 };
+}
+
+async function freezeUnreached(freezing: Freezing): Promise<Partial<FreezeCounts>> {
+  const { tx, act, merchant } = freezing;
+  const file = await open(freezing, 'unreached', null, merchant.settings);
+  const records = await claimUnreachedRows(tx, act.merchantId, file.id);
+  assertState(records > 0, 'an unreached file without rows');
+  const lines = unreachedLines(tx, act.merchantId, file.id, merchant.settings.timezone);
+  await keep(freezing, file, { records, sum: 0 }, file.render.unreached(file.head, lines));
+  return { unreached: 1 };
 }
 
 async function freezeAdjustment(freezing: Freezing): Promise<Partial<FreezeCounts>> {

@@ -1,8 +1,16 @@
 import type { ChainHead } from '../audit/chain.ts';
 import type { TieOut } from '../exchanges/tie-out.ts';
+import type { UnreachedCause } from '../unreached/decide.ts';
 
 /** Kinds of outward files that are made today. */
-export type OutwardKind = 'receipt' | 'result' | 'enrolment' | 'settlement' | 'adjustment' | 'tieout';
+export type OutwardKind =
+  | 'receipt'
+  | 'result'
+  | 'enrolment'
+  | 'unreached'
+  | 'settlement'
+  | 'adjustment'
+  | 'tieout';
 
 /** What every outward file says about itself. */
 export interface OutwardHead {
@@ -59,6 +67,18 @@ export interface EnrolmentLine {
   reference: string;
 }
 
+/** A bill that no SMS reaches. */
+export interface UnreachedLine {
+  billingNumber: string;
+  customerNumber: string;
+  cause: UnreachedCause;
+  disposition: 'kept' | 'returned';
+  /** 44 digits, or blank. */
+  barcode: string;
+  /** ISO 8601 with offset in the merchant's zone. */
+  occurredAt: string;
+}
+
 /** One line of a payout; what went back has a negative gross. */
 export interface SettlementFileLine {
   billingNumber: string;
@@ -97,6 +117,7 @@ export interface RenderOutward {
   receipt(head: OutwardHead, file: ReceiptFile, lines: Batches<ReceiptLine>): AsyncIterable<Uint8Array>;
   result(head: OutwardHead, lines: Batches<ResultLine>): AsyncIterable<Uint8Array>;
   enrolment(head: OutwardHead, lines: Batches<EnrolmentLine>): AsyncIterable<Uint8Array>;
+  unreached(head: OutwardHead, lines: Batches<UnreachedLine>): AsyncIterable<Uint8Array>;
   settlement(head: OutwardHead, lines: Batches<SettlementFileLine>): AsyncIterable<Uint8Array>;
   adjustment(head: OutwardHead, lines: Batches<AdjustmentLine>): AsyncIterable<Uint8Array>;
   tieout(tieOut: TieOut & { audit: ChainHead }): Uint8Array;

@@ -12,6 +12,7 @@ import type {
   ReceiptLine,
   ResultLine,
   SettlementFileLine,
+  UnreachedLine,
 } from './outward.ts';
 
 const batchRows = 2_000;
@@ -346,6 +347,41 @@ export async function* enrolmentLines(
   }
 }
 
+export async function claimUnreachedRows(tx: Tx, merchantId: number, fileId: string): Promise<number> {
+  return tx.run(
+    `update unreached_rows r set outward_file_id = $2::uuid, row_no = p.row_no
+     from (
+       select u.invoice_id, row_number() over (order by u.occurred_at, i.payment_number) as row_no
+       from unreached_rows u join invoices i on i.merchant_id = u.merchant_id and i.id = u.invoice_id
+       where u.merchant_id = $1 and u.outward_file_id is null
+     ) p
+     where r.merchant_id = $1 and r.invoice_id = p.invoice_id`,
+    [merchantId, fileId],
+  );
+}
+
+export async function* unreachedLines(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  fileId: string,
+  timezone: string,
+): AsyncIterable<UnreachedLine[]> {
+  const batches = pages((after) =>
+    tx.query<LocalInstant & Omit<UnreachedLine, 'occurredAt'> & { row_no: number }>(
+      `select r.row_no, i.billing_number as "billingNumber", u.customer_number as "customerNumber", r.reason as cause,
+            r.disposition, coalesce(r.barcode, '') as barcode, ${local('r.occurred_at', '$3')}
+     from unreached_rows r
+     join invoices i on i.merchant_id = r.merchant_id and i.id = r.invoice_id
+     join customers u on u.merchant_id = i.merchant_id and u.id = i.customer_id
+     where r.merchant_id = $1 and r.outward_file_id = $2::uuid
+     and r.row_no > $4
+     order by r.row_no limit $5`,
+      [merchantId, fileId, timezone, after, batchRows],
+    ),
+  );
+  for await (const rows of batches) yield rows.map((row) => ({ ...row, occurredAt: withOffset(row) }));
+}
+
 /**
  * What happened after a final result that the merchant has: never before it. Of a bill whose final row waits, the
  * adjustment waits too.
@@ -437,6 +473,7 @@ export interface FreezeDue {
   result_rows: number;
   pending: number;
   enrolment_rows: number;
+  unreached_rows: number;
   adjustment_rows: number;
   payouts: number;
 }
@@ -459,12 +496,21 @@ export async function freezeWaiting(
              where r.merchant_id = $1 and r.outward_file_id is null and ${mayBeTold}) as result_rows,
             (select count(*) from ${outcomeUnknown}) as pending,
             (select count(*) from enrolment_rows where merchant_id = $1 and outward_file_id is null) as enrolment_rows,
+            (select count(*) from unreached_rows where merchant_id = $1 and outward_file_id is null) as unreached_rows,
             (select count(*) from ${adjustmentsDue}) as adjustment_rows,
             (select count(*) from ${payoutsUntold}) as payouts`,
     [merchantId, instantText(now)],
   );
   return (
-    rows[0] ?? { receipts: 0, result_rows: 0, pending: 0, enrolment_rows: 0, adjustment_rows: 0, payouts: 0 }
+    rows[0] ?? {
+      receipts: 0,
+      result_rows: 0,
+      pending: 0,
+      enrolment_rows: 0,
+      unreached_rows: 0,
+      adjustment_rows: 0,
+      payouts: 0,
+    }
   );
 }
 

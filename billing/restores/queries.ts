@@ -561,6 +561,7 @@ export async function countClaimed(
   const [row] = await tx.query<{ claimed: number }>(
     `select case $2 when 'result' then (select count(*) from result_rows where merchant_id = $1 and outward_file_id = $3::uuid)
                     when 'enrolment' then (select count(*) from enrolment_rows where merchant_id = $1 and outward_file_id = $3::uuid)
+                    when 'unreached' then (select count(*) from unreached_rows where merchant_id = $1 and outward_file_id = $3::uuid)
                     when 'adjustment' then (select count(*) from adjustment_rows where merchant_id = $1 and outward_file_id = $3::uuid)
        end as claimed`,
     [merchantId, kind, fileId],
@@ -703,6 +704,63 @@ export async function claimToldEnrolments(
       rows.map((row) => row.customerNumber),
       rows.map((row) => row.what),
     ],
+  );
+}
+
+export interface ToldUnreachedRow {
+  rowNo: number;
+  billingNumber: string;
+  cause: string;
+  /** Null: the bill went back. */
+  barcode: string | null;
+  /** ISO 8601 instant. */
+  occurredAt: string;
+}
+
+/**
+ * Puts what a file told of unreached bills into it. A bill that is kept here, or went back here, is told so by itself; the
+ * barcode that the merchant prints is the bill's again. What is otherwise here stays out.
+ */
+export async function takeInToldUnreached(
+  tx: Tx,
+  merchantId: number,
+  fileId: string,
+  rows: readonly ToldUnreachedRow[],
+): Promise<void> {
+  const values = [
+    merchantId,
+    rows.map((row) => row.rowNo),
+    rows.map((row) => row.billingNumber),
+    rows.map((row) => row.cause),
+    rows.map((row) => row.barcode),
+    rows.map((row) => row.occurredAt),
+  ];
+  const told = `unnest($2::int[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
+       as t(row_no, billing_number, cause, barcode, occurred_at)
+     join invoices i on i.merchant_id = $1 and i.billing_number = t.billing_number`;
+  // From the right: check digit, six of amount, stamp, six of the last day, reissue.
+  await tx.run(
+    `insert into barcodes (merchant_id, invoice_id, reissue, digits, amount, expires_on, issued_at)
+     select $1, i.id, substr(t.barcode, 30, 1)::smallint, t.barcode, i.amount,
+            to_date('20' || substr(t.barcode, 31, 6), 'YYYYMMDD'), t.occurred_at
+     from ${told}
+     where t.barcode is not null and substr(t.barcode, 38, 6)::bigint = i.amount
+     on conflict do nothing`,
+    values,
+  );
+  await tx.run(
+    `insert into unreached_rows as u (merchant_id, invoice_id, reason, disposition, barcode, occurred_at, outward_file_id, row_no)
+     select $1, i.id, t.cause, case when t.barcode is null then 'returned' else 'kept' end, t.barcode, t.occurred_at, $7::uuid,
+            t.row_no
+     from ${told}
+     where case when t.barcode is null then i.state = 'unpaid'
+                else exists (select from barcodes b
+                             where b.merchant_id = $1 and b.invoice_id = i.id and b.digits = t.barcode) end
+     on conflict (merchant_id, invoice_id) do update
+       set outward_file_id = excluded.outward_file_id, row_no = excluded.row_no, reason = excluded.reason,
+           occurred_at = excluded.occurred_at
+       where u.outward_file_id is null and u.barcode is not distinct from excluded.barcode`,
+    [...values, fileId],
   );
 }
 

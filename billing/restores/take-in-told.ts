@@ -11,6 +11,7 @@ import { insertPart, markDelivered, markRenaming } from '../outward/queries.ts';
 import { park } from '../parked/queries.ts';
 import { claimToldPayouts, toldPayoutDiffers } from '../payouts/queries.ts';
 import type { Clock, Ids } from '../ports.ts';
+import { addUnreachedRows } from '../unreached/queries.ts';
 import { chargeIdOf } from './batches.ts';
 import {
   addToldPending,
@@ -25,6 +26,8 @@ import {
   raiseAdjustmentNumber,
   raiseOutwardNumber,
   type ToldRow,
+  type ToldUnreachedRow,
+  takeInToldUnreached,
   toldOtherwise,
   toldStillOwed,
 } from './queries.ts';
@@ -37,6 +40,8 @@ export interface ToldFile extends NewToldFile {
   results(): AsyncIterable<readonly Told[]>;
   /** For enrolments. */
   enrolments(): AsyncIterable<readonly ToldEnrolment[]>;
+  /** For unreached bills. */
+  unreached(): AsyncIterable<readonly ToldUnreachedRow[]>;
   /** For adjustments. */
   adjustments(): AsyncIterable<readonly ToldAdjustment[]>;
 }
@@ -82,8 +87,8 @@ interface ToldWork {
   actor: string;
 }
 
-/** Why a bill ended that nobody paid: what a result row gives as its reason, or that it is unpaid. */
-export type ToldEnd = 'unpaid' | 'cancelled_by_merchant' | 'replaced' | 'recalled';
+/** Why a bill ended that nobody paid, as a result row gives the reason. */
+export type ToldEnd = 'dunning_ended' | 'paper' | 'cancelled_by_merchant' | 'replaced' | 'recalled';
 
 /** Bills that got here the final outcome which the merchant was told. */
 export interface SettledAsTold extends Record<string, number> {
@@ -103,7 +108,7 @@ export async function settleAsTold(
   settled: SettledAsTold,
 ): Promise<void> {
   const endOf = ({ outcome, reason }: Told): string | null =>
-    outcome === 'unpaid' ? outcome : outcome === 'cancelled' ? reason : null;
+    outcome === 'unpaid' || outcome === 'cancelled' ? reason : null;
   for await (const rows of file.results()) {
     const ending = rows.filter((row) => (ends as ReadonlySet<string | null>).has(endOf(row)));
     if (ending.length === 0) continue;
@@ -123,7 +128,16 @@ export async function settleAsTold(
       const { timezone } = work.merchant.settings;
       const today = act.at.toZonedDateTimeISO(timezone).toPlainDate().toString();
       const { businessDate } = file;
-      const returned = await returnUnpaid(tx, act, { businessDate, today }, told('unpaid'));
+      let returned = 0;
+      for (const reason of ['dunning_ended', 'paper'] as const)
+        returned += await returnUnpaid(tx, act, { businessDate, today }, told(reason), reason);
+      // Why no SMS reached it is forgotten, unless a file that is looked at later told it.
+      const forPaper = told('paper').map((invoiceId) => ({
+        invoiceId,
+        cause: 'undelivered' as const,
+        barcode: null,
+      }));
+      await addUnreachedRows(tx, act.merchantId, act.at, forPaper);
       let cancelled = 0;
       for (const reason of ['cancelled_by_merchant', 'replaced', 'recalled'] as const) {
         const bills = told(reason);
@@ -257,6 +271,7 @@ async function claimRows(tx: Tx, act: Act, ids: Ids, file: ToldFile): Promise<st
     );
   }
   for await (const rows of file.enrolments()) await claimToldEnrolments(tx, merchantId, file.id, rows);
+  for await (const rows of file.unreached()) await takeInToldUnreached(tx, merchantId, file.id, rows);
   for await (const rows of file.adjustments()) {
     const told = rows.map((row) => ({ ...row, causeId: chargeIdOf(row.reference) }));
     await claimToldAdjustments(tx, merchantId, file.id, told);

@@ -105,7 +105,16 @@ export const processes: readonly TracedProcess[] = [
     safely: 'none: `deliver` makes it',
   },
   {
-    what: 'result or enrolment row: in no file',
+    what: 'SMS: not delivered, its bill open and the merchant not told',
+    minutes: day,
+    cause: 'UNREACHED_UNTOLD',
+    count: 'unreached_untold',
+    stand: 'bills that no SMS reached for over a day and that the merchant was not told of',
+    safely: 'none: `deliver` keeps the bill or hands it back',
+    daily: true,
+  },
+  {
+    what: 'result, enrolment or unreached row: in no file',
     minutes: day,
     cause: 'RESULTS_DUE',
     count: 'results_due',

@@ -2,6 +2,7 @@ import { type Act, instantText, monthOf } from '../acts/act.ts';
 import type { ChargeOrigin, ChargeState } from '../charges/charge.ts';
 import type { Db, Tx } from '../db.ts';
 import { isHeld } from '../holds/queries.ts';
+import { untoldBills } from '../unreached/queries.ts';
 
 export interface OpenCharge {
   id: string;
@@ -230,7 +231,7 @@ export async function standingStill(
 export async function standingBills(
   tx: Pick<Tx, 'query'>,
   merchantId: number,
-  limits: { dueBefore: string; knownBefore: string },
+  limits: { dueBefore: string; knownBefore: string; today: string; unreachedBefore: string },
 ): Promise<StandingRow[]> {
   return tx.query<StandingRow>(
     `select cause, count(*) as standing, min(example) as example from (
@@ -255,8 +256,14 @@ export async function standingBills(
        union all
        select 'RESULTS_DUE', 'an enrolment' from enrolment_rows
        where merchant_id = $1 and outward_file_id is null and occurred_at < $3::timestamptz
+       union all
+       select 'RESULTS_DUE', 'an unreached bill' from unreached_rows
+       where merchant_id = $1 and outward_file_id is null and occurred_at < $3::timestamptz
+       union all
+       select 'UNREACHED_UNTOLD', 'bill ' || i.billing_number
+       from (${untoldBills('$1', '$4', '$5')}) u join invoices i on i.merchant_id = $1 and i.id = u.id
      ) standing group by cause order by cause`,
-    [merchantId, limits.dueBefore, limits.knownBefore],
+    [merchantId, limits.dueBefore, limits.knownBefore, limits.today, limits.unreachedBefore],
   );
 }
 

@@ -74,7 +74,12 @@ export async function findStuckRows(
     failedPasses,
   });
   if (withBills) {
-    const limits = { dueBefore: daysBefore('BILLS_LATE'), knownBefore: before('RESULTS_DUE') };
+    const limits = {
+      dueBefore: daysBefore('BILLS_LATE'),
+      knownBefore: before('RESULTS_DUE'),
+      today: work.businessDate,
+      unreachedBefore: before('UNREACHED_UNTOLD'),
+    };
     standing.push(...(await standingBills(tx, merchantId, limits)));
   }
   await raiseStanding(

@@ -8,6 +8,7 @@ export class NotReadBack extends Error {}
 const columns: Partial<Record<OutwardCsvKind, number>> = {
   result: 11,
   enrolment: 6,
+  unreached: 7,
   adjustment: 9,
   settlement: 9,
 };

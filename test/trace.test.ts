@@ -214,15 +214,16 @@ describe('each process is confirmed, or alerted within its time', () => {
       more.removed === false ? null : now(),
       more.settled ? now() : null,
     );
-  const message = async (state: string, more: { askAt?: string } = {}) => {
+  const message = async (state: string, more: { askAt?: string; decided?: string } = {}) => {
     const bills = await world.make([{ number: 'M', collection: 'link', actOn: '2027-12-01' }]);
     await run(
-      `insert into messages (merchant_id, invoice_id, step, state, version, planned_on, claimed_at, ask_at)
-       values ($1, $2, 'first_notice', $3, 1, '2026-12-01', $4, $5)`,
+      `insert into messages (merchant_id, invoice_id, step, state, version, planned_on, claimed_at, ask_at, decided_at)
+       values ($1, $2, 'first_notice', $3, 1, '2026-12-01', $4, $5, $6)`,
       bills.get('M'),
       state,
       now(),
       more.askAt ?? null,
+      more.decided ?? null,
     );
   };
   const theRun = (state: string, lease: string | null) =>
@@ -287,6 +288,10 @@ describe('each process is confirmed, or alerted within its time', () => {
            from billing_files where merchant_id = $1`,
           now(),
         ),
+    },
+    UNREACHED_UNTOLD: {
+      begin: () => message('failed', { decided: now() }),
+      end: () => run(`update messages set looked_at = decided_at where merchant_id = $1`),
     },
     RESULTS_DUE: {
       begin: async () => {

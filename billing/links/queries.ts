@@ -76,9 +76,11 @@ export async function endLinksOfWrongPerson(
          where wrong_persons.lifted_at is not null
        returning phone_digest
      ), told as (
+       -- Of all bills of the customer: none of them has reached him there.
        update messages m set unreached = '${wrongPersonCode}'
-       from link cross join wrong
-       where m.merchant_id = $1 and m.invoice_id = link.invoice_id and m.link_version = link.version
+       from invoices i, link cross join wrong
+       where i.merchant_id = $1 and i.customer_id = link.customer_id
+         and m.merchant_id = $1 and m.invoice_id = i.id and m.link_version is not null
          and m.phone_digest = wrong.phone_digest and m.state in ('sending', 'sent', 'unknown')
      ), ended as (
        update links l set dead_reason = '${wrongPersonCode}'

@@ -8,9 +8,16 @@ export interface TakenSms extends SmsRequest {
   takenAtMs: number;
 }
 
+/** What becomes of SMS to a phone. */
+export type Reach = 'delivered' | 'undelivered' | 'blocked';
+
 /** The carrier's own truth. Like most real ones it does not know a message that it took before: it sends it again. */
 export interface CarrierTruth {
   readonly taken: TakenSms[];
+  /** By phone; all others are reached. */
+  readonly reach: Map<string, Reach>;
+  /** Phones to which it once took nothing. */
+  readonly refused: Set<string>;
   /** Told of each message at the moment when it is taken. */
   onTaken: (sms: TakenSms) => Promise<void>;
 }
@@ -64,6 +71,7 @@ export function simulatedCarrier(baton: Baton, self: Mortal, faults: Faults, tru
           await silence();
           return { kind: 'unknown', why: 'no answer' };
         case 'refused':
+          truth.refused.add(request.to);
           return { kind: 'refused', code: 'no_such_number' };
         case 'rateLimited':
           return { kind: 'not_executed', why: 'too many requests', retryAfterMs: 1_000 };

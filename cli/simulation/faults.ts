@@ -51,6 +51,10 @@ export interface FaultProfile {
     refused: number;
     rateLimited: number;
     lookupFails: number;
+    /** Its word on a delivery does not come, comes twice, or says that an SMS was lost that somebody reads. */
+    newsLost: number;
+    newsTwice: number;
+    newsWrong: number;
   };
   store: {
     unreachable: number;
@@ -125,6 +129,9 @@ export const wild: FaultProfile = {
     refused: 0.02,
     rateLimited: 0.05,
     lookupFails: 0.1,
+    newsLost: 0.1,
+    newsTwice: 0.2,
+    newsWrong: 0.3,
   },
   store: {
     unreachable: 0.05,
@@ -190,6 +197,9 @@ export const calm: FaultProfile = {
     refused: 0,
     rateLimited: 0,
     lookupFails: 0,
+    newsLost: 0,
+    newsTwice: 0,
+    newsWrong: 0,
   },
   store: { unreachable: 0, brokenBefore: 0, brokenAfter: 0, halfTransfer: 0, shortDownload: 0, refused: 0 },
   disk: { full: 0 },

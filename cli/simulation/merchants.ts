@@ -44,6 +44,8 @@ export interface SimulatedMerchant {
   store: StoreTruth;
   sent: SentFile[];
   received: ReceivedFile[];
+  /** Told of each file when it is taken. */
+  onReceived: (file: ReceivedFile) => void;
   nextSequence: number;
   /** In the names of bills whose layout has no sequence. */
   nextUnnumbered: number;
@@ -55,18 +57,19 @@ export interface SimulatedMerchant {
 const daysBetweenFiles = 8;
 const daysToPay = 6;
 
-export function simulatedMerchants(count: number, chance: Chance): SimulatedMerchant[] {
+export function simulatedMerchants(count: number, chance: Chance, reach: Chance): SimulatedMerchant[] {
   return demoMerchants.slice(0, count).map((demo) => ({
     demo,
     code: demo.code,
     settings: settingsOf(demo),
     layout: sampleLayout(demo.code),
     people: Array.from({ length: chance.between(3, 6) }, (_, index) =>
-      troubled(person(`simulation ${chance.between(1, 1_000)}`, demo, index + 1), chance),
+      hardToReach(troubled(person(`simulation ${chance.between(1, 1_000)}`, demo, index + 1), chance), reach),
     ),
     store: { files: new Map(), onChange: async () => undefined },
     sent: [],
     received: [],
+    onReceived: () => undefined,
     nextSequence: 1,
     nextUnnumbered: 1,
     mended: new Set(),
@@ -89,6 +92,13 @@ function troubled(known: Person, chance: Chance): Person {
   return { ...known, conduct: { ...known.conduct, card: chance.oneOf(troubles) } };
 }
 
+/** Merchants know no phone of some, and a landline of others. */
+function hardToReach(known: Person, reach: Chance): Person {
+  const drawn = reach.next();
+  if (drawn < 0.1) return { ...known, phone: '' };
+  return drawn < 0.2 ? { ...known, phone: known.phone.replace(/^0[789]0-\d/, '03-3') } : known;
+}
+
 function settingsOf(demo: DemoMerchant): MerchantSettings {
   const document = parseDocument(sample(demo.code, 'merchant.yaml'));
   document.deleteIn(['autopay', 'direct_debit']);
@@ -98,6 +108,7 @@ function settingsOf(demo: DemoMerchant): MerchantSettings {
   document.setIn(['dunning', 'return_after'], '+12d');
   document.setIn(['notify', 'reminders'], ['-2bd', '+2bd']);
   document.setIn(['checkout', 'link_valid_days'], 30);
+  document.setIn(['notify', 'unreached'], demo.code === 'kita-denryoku' ? 'returned' : 'kept');
   // Bills come every eighth day: a second one in a month is usual, but to one merchant, whose operator looks each time.
   document.setIn(['gates', 'twice'], demo.code === 'minato-gas');
   // The first merchant's surpluses pay later bills, the second's go back, the third's stay.
@@ -293,6 +304,26 @@ export async function resultRows(
   return rows;
 }
 
+/** A bill of an unreached file. */
+export interface Paper {
+  billingNumber: string;
+  cause: string;
+  disposition: string;
+  barcode: string;
+}
+
+/** The rows of an unreached file, as the merchant's printers would read it; none of a file of another kind. */
+export function papersIn({ code, layout }: SimulatedMerchant, file: ReceivedFile): Paper[] {
+  const own = layout?.outwardNames.get('unreached');
+  const isUnreached = own ? own.read(file.name) !== undefined : file.name.startsWith(`unreached_${code}_`);
+  if (!isUnreached) return [];
+  const lines = new TextDecoder(layout?.encoding ?? 'utf-8').decode(file.content).split(/\r?\n/);
+  return lines.flatMap((line) => {
+    const [type, billingNumber = '', , cause = '', disposition = '', barcode = ''] = line.split(',');
+    return type === 'R' ? [{ billingNumber, cause, disposition, barcode }] : [];
+  });
+}
+
 async function* only(bytes: Buffer): AsyncGenerator<Buffer> {
   yield bytes;
 }
@@ -335,7 +366,9 @@ export function collect(merchant: SimulatedMerchant): void {
   for (const [path, file] of [...files]) {
     const control = files.get(`${path}.done`);
     if (!path.startsWith(folder) || path.startsWith(`${folder}.`) || control === undefined) continue;
-    merchant.received.push({ name: path.slice(folder.length), content: Buffer.from(file.bytes) });
+    const received = { name: path.slice(folder.length), content: Buffer.from(file.bytes) };
+    merchant.received.push(received);
+    merchant.onReceived(received);
     files.delete(path);
     files.delete(`${path}.done`);
   }

@@ -13,9 +13,9 @@ import { merchantByCode } from '../../billing/merchants/queries.ts';
 import { gatesOf } from '../../billing/merchants/settings.ts';
 import { messageOf } from '../../billing/messages/message.ts';
 import type { Baton } from './baton.ts';
-import type { TakenSms } from './carrier.ts';
+import type { CarrierTruth, TakenSms } from './carrier.ts';
 import type { Capture, GatewayTruth, Refunded } from './gateway.ts';
-import { resultRows, type SimulatedMerchant } from './merchants.ts';
+import { papersIn, resultRows, type SimulatedMerchant } from './merchants.ts';
 import {
   alertOf,
   beganOverShopsWord,
@@ -53,6 +53,7 @@ export class Oracle {
   readonly #db: Db;
   readonly #baton: Baton;
   readonly #gateway: GatewayTruth;
+  readonly #carrier: CarrierTruth;
   readonly #merchants: readonly SimulatedMerchant[];
   readonly #capturedFor = new Map<string, string>();
   readonly #taken = new Set<string>();
@@ -63,10 +64,17 @@ export class Oracle {
   /** What once stood under a final name, for ever. */
   readonly #final = new Map<string, string>();
 
-  constructor(db: Db, baton: Baton, gateway: GatewayTruth, merchants: readonly SimulatedMerchant[]) {
+  constructor(
+    db: Db,
+    baton: Baton,
+    gateway: GatewayTruth,
+    carrier: CarrierTruth,
+    merchants: readonly SimulatedMerchant[],
+  ) {
     this.#db = db;
     this.#baton = baton;
     this.#gateway = gateway;
+    this.#carrier = carrier;
     this.#merchants = merchants;
   }
 
@@ -254,7 +262,53 @@ export class Oracle {
     await this.#input();
     await this.#gates();
     await this.#output(parked, today);
+    await this.#paper(parked);
     await this.#audit();
+  }
+
+  /** 14: who is told as unreached is so out there, once; and whoever has no phone for SMS is told. */
+  async #paper(parked: readonly { merchant: string; name: string | null }[]): Promise<void> {
+    const all = await this.#look(() => bills(this.#db));
+    const waiting = new Set(parked.map(({ merchant, name }) => `${merchant} ${name}`));
+    for (const merchant of this.#merchants) {
+      const known = new Map(
+        all.filter((bill) => bill.merchant === merchant.code).map((bill) => [bill.billing_number, bill]),
+      );
+      const phones = new Map(merchant.people.map(({ customerNumber, phone }) => [customerNumber, phone]));
+      const sent = new Map(
+        merchant.sent.flatMap((file) => file.bills).map((bill) => [bill.billingNumber, bill]),
+      );
+      const told = new Set<string>();
+      for (const { billingNumber, cause, disposition, barcode } of merchant.received.flatMap((file) =>
+        papersIn(merchant, file),
+      )) {
+        if (told.has(billingNumber)) this.violated('I-14', `${billingNumber} was told as unreached twice`);
+        told.add(billingNumber);
+        const bill = sent.get(billingNumber);
+        const is = causesOutThere(phones.get(bill?.customerNumber ?? '') ?? '', this.#carrier);
+        if (!is.includes(cause))
+          this.violated('I-14', `${billingNumber} was told as ${cause}, out there it is ${is.join(' or ')}`);
+        if (disposition !== merchant.settings.notify.unreached)
+          this.violated('I-14', `${billingNumber} was told as ${disposition} against the merchant's rule`);
+        if (disposition === 'returned' && known.get(billingNumber)?.state !== 'unpaid')
+          this.violated(
+            'I-14',
+            `${billingNumber} went back for paper and is ${known.get(billingNumber)?.state}`,
+          );
+        if (disposition === 'kept' && Number(barcode.slice(37, 43)) !== bill?.amount)
+          this.violated(
+            'I-14',
+            `${billingNumber} is over ${bill?.amount}, its paper says ${barcode.slice(37, 43)}`,
+          );
+      }
+      for (const [number, { customerNumber, isValid }] of sent) {
+        const phone = phones.get(customerNumber) ?? '';
+        const bill = known.get(number);
+        const isOut = bill?.state === 'open' && !bill.is_held && !waiting.has(`${merchant.code} ${number}`);
+        if (isValid && isOut && !/^0[789]0/.test(phone) && !told.has(number))
+          this.violated('I-14', `${number} can be told to nobody, and the merchant does not know`);
+      }
+    }
   }
 
   /** Every act stands as it was sealed, and every tie-out that a merchant has names a head that the chain went through. */
@@ -518,4 +572,13 @@ export class Oracle {
       }
     }
   }
+}
+
+/** Why an SMS may not have reached this number, as the outside knows. */
+function causesOutThere(phone: string, carrier: CarrierTruth): string[] {
+  if (phone === '') return ['no_phone'];
+  if (!/^0[789]0/.test(phone)) return ['not_mobile'];
+  const to = `+81${phone.replaceAll(/\D/g, '').slice(1)}`;
+  const reach = carrier.reach.get(to) ?? 'delivered';
+  return carrier.refused.has(to) ? [reach, 'undelivered'] : [reach];
 }

@@ -175,11 +175,14 @@ export interface BillAtRest {
   act_on: string | null;
   /** When it became final. */
   settled_at: string | null;
+  is_held: boolean;
 }
 
 export async function bills(db: Pick<Db, 'query'>): Promise<BillAtRest[]> {
   return db.query<BillAtRest>(
-    `select m.code as merchant, i.billing_number, i.amount, i.state, a.act_on, i.settled_at
+    `select m.code as merchant, i.billing_number, i.amount, i.state, a.act_on, i.settled_at,
+            exists (select from holds h where h.merchant_id = i.merchant_id and h.customer_id = i.customer_id
+                      and h.lifted_at is null) as is_held
      from invoices i join merchants m on m.id = i.merchant_id
      left join agenda a on a.merchant_id = i.merchant_id and a.invoice_id = i.id
      order by m.code, i.billing_number`,

@@ -239,6 +239,12 @@ export const sabotages: readonly Sabotage[] = [
     statements: [['r.outward_file_id is null and i.file_id <> all', 'i.file_id <> all']],
   },
   {
+    name: 'paper-told-twice',
+    without: 'a bill that no SMS reaches stands in one unreached file: here each file has all of them',
+    expects: ['I-14'],
+    statements: [['where u.merchant_id = $1 and u.outward_file_id is null', 'where u.merchant_id = $1']],
+  },
+  {
     name: 'disputes-hold-nothing',
     without: 'what a finding says the gateway has otherwise is not told before that is settled',
     expects: ['I-9'],

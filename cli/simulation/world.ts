@@ -19,6 +19,8 @@ import { Refusal } from '../../billing/refusal.ts';
 import { FenceLost } from '../../billing/runs/fence.ts';
 import { changeHalt } from '../../billing/runs/halt.ts';
 import { runningPasses, waitingRuns } from '../../billing/runs/queries.ts';
+import { handleCallbacks } from '../../billing/sms-callbacks/handle.ts';
+import { storeNews } from '../../billing/sms-callbacks/receive.ts';
 import { handleWebhooks } from '../../billing/webhooks/handle.ts';
 import { receiveWebhook } from '../../billing/webhooks/receive.ts';
 import type { JobName } from '../../jobs/job.ts';
@@ -26,13 +28,21 @@ import { jobs } from '../../jobs/jobs.ts';
 import { helpRun, messageOf, runJob, type Worker } from '../../jobs/run.ts';
 import type { Person } from '../demo/people.ts';
 import { Baton } from './baton.ts';
-import type { CarrierTruth, TakenSms } from './carrier.ts';
+import type { CarrierTruth, Reach, TakenSms } from './carrier.ts';
 import { type Chance, chanceOf } from './chance.ts';
 import { type ConsumerWorld, visit } from './consumers.ts';
 import type { DiskContent } from './disk.ts';
 import { calm, Faults, wild } from './faults.ts';
 import { GatewayTruth, type WebhookToSend } from './gateway.ts';
-import { collect, mendGaps, planDay, type SimulatedMerchant, simulatedMerchants } from './merchants.ts';
+import {
+  collect,
+  mendGaps,
+  papersIn,
+  planDay,
+  type ReceivedFile,
+  type SimulatedMerchant,
+  simulatedMerchants,
+} from './merchants.ts';
 import { Oracle } from './oracle.ts';
 import { type ProcessWorld, type SimulatedProcess, startProcess } from './process.ts';
 import { recallableNames, refundablePayments, somethingToAsk, tableDigest, tableNames } from './queries.ts';
@@ -145,6 +155,7 @@ class World {
   readonly #recalls: Chance;
   readonly #halts: Chance;
   readonly #refunds: Chance;
+  readonly #reach: Chance;
   #looker: SimulatedProcess | undefined;
   #started = 0;
   #noticesRead = 0;
@@ -159,6 +170,7 @@ class World {
     this.#recalls = chanceOf(seed, 'recalls');
     this.#halts = chanceOf(seed, 'halts');
     this.#refunds = chanceOf(seed, 'refunds');
+    this.#reach = chanceOf(seed, 'reach');
     this.#faults = new Faults(options.sabotage?.faults?.(wild) ?? wild, chanceOf(seed, 'faults'));
     const start = this.#firstDay().toZonedDateTime(zone);
     this.#baton = new Baton({
@@ -167,11 +179,16 @@ class World {
       trace: this.#trace,
       kills: (owner, label) => this.#kills(owner.name, label),
     });
-    this.#merchants = simulatedMerchants(2 + (seed % 2), chanceOf(seed, 'merchants'));
+    this.#merchants = simulatedMerchants(2 + (seed % 2), chanceOf(seed, 'merchants'), this.#reach);
     const gateway = new GatewayTruth(this.#baton, this.#faults);
     this.#outside = {
       gateway,
-      carrier: { taken: [], onTaken: async (sms) => this.#smsTaken(sms) },
+      carrier: {
+        taken: [],
+        reach: new Map(),
+        refused: new Set(),
+        onTaken: async (sms) => this.#smsTaken(sms),
+      },
       receiver: { taken: [], onTaken: (notice) => this.#oracle.noticeTaken(notice) },
       stores: new Map(this.#merchants.map((merchant) => [merchant.code, merchant.store])),
       disk: new Map(),
@@ -179,15 +196,21 @@ class World {
       statements: 0,
       sabotaged: new Set(),
     };
-    this.#oracle = new Oracle(db, this.#baton, gateway, this.#merchants);
+    this.#oracle = new Oracle(db, this.#baton, gateway, this.#outside.carrier, this.#merchants);
     gateway.onCapture = (capture) => this.#oracle.captured(capture);
     gateway.onChargeBegins = (account) => this.#oracle.chargeBegins(account);
     gateway.onRefund = (refund) => this.#oracle.refunded(refund);
     gateway.onWebhook = (webhook) => this.#sendWebhook(webhook, 1);
     for (const merchant of this.#merchants) {
       merchant.store.onChange = (change) => this.#oracle.storeChanged(merchant, change);
-      for (const person of merchant.people)
-        this.#phones.set(`+81${person.phone.replaceAll(/\D/g, '').slice(1)}`, { person });
+      merchant.onReceived = (file) => this.#printed(merchant, file);
+      for (const person of merchant.people) {
+        if (person.phone === '') continue;
+        const phone = `+81${person.phone.replaceAll(/\D/g, '').slice(1)}`;
+        this.#phones.set(phone, { person });
+        const drawn = this.#reach.next();
+        if (drawn < 0.25) this.#outside.carrier.reach.set(phone, drawn < 0.15 ? 'undelivered' : 'blocked');
+      }
     }
     this.#processes = {
       seed,
@@ -621,8 +644,9 @@ class World {
 
   async #smsTaken(sms: TakenSms): Promise<void> {
     await this.#oracle.messageTaken(sms);
+    this.#tellOfDelivery(sms);
     const known = this.#phones.get(sms.to);
-    if (known === undefined) return;
+    if (known === undefined || !this.#reads(sms)) return;
     const bill = sms.messageId.split('.')[0] ?? '';
     const seen = (this.#smsOfBill.get(bill) ?? 0) + 1;
     this.#smsOfBill.set(bill, seen);
@@ -636,6 +660,68 @@ class World {
       this.#count('visits');
       void visit(this.#consumers(), sms, known.person);
     });
+  }
+
+  /** Now and then the carrier says of an SMS that it was lost, and somebody reads it. */
+  #reads({ to }: TakenSms): boolean {
+    const reach = this.#outside.carrier.reach.get(to);
+    if (reach === undefined || reach === 'delivered') return true;
+    return reach === 'undelivered' && this.#reach.hits(this.#faults.profile.carrier.newsWrong);
+  }
+
+  /** The carrier's word on what became of an SMS: minutes later, mostly once. Nobody sends a lost one again. */
+  #tellOfDelivery(sms: TakenSms): void {
+    const { newsLost, newsTwice } = this.#faults.profile.carrier;
+    if (this.#reach.hits(newsLost)) return;
+    const reach = this.#outside.carrier.reach.get(sms.to) ?? 'delivered';
+    const times = this.#reach.hits(newsTwice) ? 2 : 1;
+    for (let time = 0; time < times; time += 1) {
+      const afterMs = this.#reach.between(500, this.#reach.hits(0.2) ? 8 * 3_600_000 : 600_000);
+      this.#baton.at(this.#baton.nowMs + afterMs, `the carrier tells of ${sms.messageId}`, () => {
+        void this.#receiveNews(sms, reach);
+      });
+    }
+  }
+
+  async #receiveNews(sms: TakenSms, reach: Reach): Promise<void> {
+    const web = this.#livingWeb();
+    const { ports, webDb } = web;
+    const handle = async (): Promise<void> => {
+      try {
+        await storeNews(webDb, ports, sms.merchantCode, [
+          {
+            kind: 'status',
+            messageId: sms.messageId,
+            providerId: sms.providerId,
+            delivery: reach === 'blocked' ? 'undelivered' : reach,
+            code: reach === 'delivered' ? null : reach === 'blocked' ? '30004' : '30003',
+            unreached: reach === 'delivered' ? null : reach,
+          },
+        ]);
+        const merchant = this.#applied.get(sms.merchantCode);
+        if (merchant !== undefined) await handleCallbacks(webDb, ports, merchant.id);
+        this.#count('news of SMS');
+      } catch (error) {
+        this.#judgeFailure('news of SMS', error);
+      }
+    };
+    await Promise.race([handle(), web.died]);
+  }
+
+  /** The merchant prints paper; some of those who get it walk to a shop with it. */
+  #printed(merchant: SimulatedMerchant, file: ReceivedFile): void {
+    for (const { disposition, barcode } of papersIn(merchant, file)) {
+      this.#count(`paper ${disposition}`);
+      if (barcode === '' || !this.#reach.hits(0.5)) continue;
+      const lastDay = `20${barcode.slice(30, 32)}-${barcode.slice(32, 34)}-${barcode.slice(34, 36)}`;
+      const atMs = this.#baton.nowMs + this.#reach.between(8 * 3_600_000, 9 * 86_400_000);
+      this.#baton.at(atMs, `paper of ${merchant.code} is paid at a shop`, () => {
+        // The till refuses it after its last day.
+        if (this.#baton.now().toZonedDateTimeISO(zone).toPlainDate().toString() > lastDay) return;
+        this.#outside.gateway.payAtShop(merchant.code, barcode);
+        this.#count('paper paid');
+      });
+    }
   }
 
   #consumers(): ConsumerWorld {

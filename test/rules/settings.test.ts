@@ -51,6 +51,8 @@ describe('the sample merchants', () => {
       ...settings,
       exchange: { ...byDefault.exchange },
       checkout: { ...checkout, brand: { ...checkout.brand, logo: null } },
+      // Without barcodes there is nothing to print.
+      notify: { ...settings.notify, unreached: 'returned' },
     });
     expect(settings.checkout.brand.logo).toMatch(/^<svg /);
     expect(settings.notify).toEqual({
@@ -58,7 +60,7 @@ describe('the sample merchants', () => {
       paceSegmentsPerSecond: 20,
       reminders: [-3, 1, 7].map((count) => ({ kind: 'bank_days', count })),
       languages: ['ja', 'en'],
-      unreached: 'returned',
+      unreached: 'kept',
       dailyCapPerPhone: 5,
       pricePerSegmentYen: null,
     });
@@ -155,6 +157,11 @@ describe('refused with path and reason', () => {
       'enum',
       tail('checkout: { methods: [card, cash] }'),
       'checkout.methods[1]: must be one of card, barcode, wallet',
+    ],
+    [
+      'paper without a barcode',
+      tail('notify: { unreached: kept }'),
+      'notify.unreached: kept needs checkout.barcode, and barcode among checkout.methods: paper carries it',
     ],
     ['twice', tail('checkout: { methods: [card, card] }'), 'checkout.methods[1]: names card twice'],
     [

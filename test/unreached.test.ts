@@ -1,0 +1,242 @@
+import fs from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { Carrier, SmsAnswer } from '../billing/carriers/carrier.ts';
+import { checkInvariants } from '../billing/checks/queries.ts';
+import { explainBill } from '../billing/explain/queries.ts';
+import type { Gateway } from '../billing/gateways/gateway.ts';
+import { reportWrongPerson } from '../billing/links/wrong-person.ts';
+import { messageIdOf } from '../billing/messages/message.ts';
+import { redeliverFile } from '../billing/outward/redeliver.ts';
+import { openFindings } from '../billing/reconciliation/queries.ts';
+import { settleFindingByHand } from '../billing/reconciliation/settle.ts';
+import { handleCallbacks } from '../billing/sms-callbacks/handle.ts';
+import { storeNews } from '../billing/sms-callbacks/receive.ts';
+import { deliver } from '../jobs/deliver.ts';
+import { notify } from '../jobs/notify.ts';
+import { type BillFields, billingFile, billingName, type Office, openOffice } from './inbox.ts';
+
+let office: Office;
+let outbound: string;
+let answerTo: (phone: string) => SmsAnswer;
+
+beforeEach(async () => {
+  office = await openOffice();
+  office.clock.set('2026-11-25T01:00:00Z');
+  outbound = join(office.inbox, '../outbound');
+  fs.mkdirSync(outbound);
+  answerTo = () => ({ kind: 'accepted', providerId: 'taken' });
+  const carrier: Carrier = { ...office.ports.carrier, send: async ({ to }) => answerTo(to) };
+  office.ports.carrier = carrier;
+  const { name } = office.ports.gateway;
+  const gateway = { name, semantics: { pageMethods: ['card'] }, barcodes: { newsDays: 1 } };
+  office.ports.gateway = gateway as unknown as Gateway;
+});
+
+afterEach(() => office.close());
+
+const rule = (unreached: 'kept' | 'returned') =>
+  office.change((current) => ({ ...current, notify: { ...current.notify, unreached } }));
+
+async function receive(bills: readonly BillFields[], sequence = 1): Promise<void> {
+  fs.writeFileSync(join(office.inbox, billingName(sequence)), billingFile(sequence, bills));
+  fs.writeFileSync(join(office.inbox, `${billingName(sequence)}.done`), '');
+  await office.fetch();
+  await office.ingest();
+  expect((await office.run(notify)).outcome).toBe('done');
+}
+
+const delivering = async () => (await office.run(deliver)).counts;
+const named = (kind: string) =>
+  fs.readdirSync(outbound).filter((name) => name.startsWith(`${kind}_`) && name.endsWith('.csv'));
+const rowsOf = (name = '') =>
+  fs
+    .readFileSync(join(outbound, name), 'utf8')
+    .trimEnd()
+    .split('\n')
+    .map((line) => line.split(','));
+/** Billing number, cause, disposition and whether there is a barcode, of all unreached files. */
+const told = () =>
+  named('unreached').flatMap((name) =>
+    rowsOf(name)
+      .filter(([type]) => type === 'R')
+      .map(([, number, , cause, disposition, barcode]) => [number, cause, disposition, barcode !== '']),
+  );
+const results = () =>
+  named('result').flatMap((name) =>
+    rowsOf(name)
+      .filter(([type]) => type === 'R')
+      .map(([, number, , outcome, reason]) => [number, outcome, reason]),
+  );
+
+async function idOf(number: string): Promise<string> {
+  const [row] = await office.db.query<{ id: string }>(`select id from invoices where billing_number = $1`, [
+    number,
+  ]);
+  return row?.id ?? '';
+}
+
+async function hear(number: string, delivery: 'undelivered' | 'delivered'): Promise<void> {
+  const ports = { ...office.ports, carrier: { name: 'accepting' } };
+  await storeNews(office.db, ports, office.merchant.code, [
+    {
+      kind: 'status',
+      messageId: messageIdOf(await idOf(number), 'first_notice'),
+      providerId: 'taken',
+      delivery,
+      code: delivery === 'delivered' ? null : '30003',
+      unreached: delivery === 'delivered' ? null : 'undelivered',
+    },
+  ]);
+  await handleCallbacks(office.db, ports, office.merchant.id);
+}
+
+const sound = async () => {
+  const { invariants } = await checkInvariants(office.db, { now: office.clock.now() });
+  expect(invariants.filter(({ holds }) => !holds)).toEqual([]);
+};
+
+describe('a bill that no SMS reaches', () => {
+  test('is kept: the merchant prints our barcode the same day, once, and the bill stays payable', async () => {
+    answerTo = (phone) =>
+      phone === '+819011110000'
+        ? { kind: 'refused', code: '30004', unreached: 'blocked' }
+        : { kind: 'accepted', providerId: 'taken' };
+    await receive([
+      { number: 'NONE', phone: '' },
+      { number: 'LANDLINE', phone: '03-1234-5678' },
+      { number: 'BLOCKED', phone: '090-1111-0000' },
+      { number: 'FINE' },
+      { number: 'LARGE', phone: '', amount: '300001' },
+    ]);
+    expect(await delivering()).toMatchObject({ unreached_kept: 3, unreached_returned: 1, unreached: 1 });
+    expect(told().sort()).toEqual([
+      ['BLOCKED', 'blocked', 'kept', true],
+      ['LANDLINE', 'not_mobile', 'kept', true],
+      ['LARGE', 'over_limit', 'returned', false],
+      ['NONE', 'no_phone', 'kept', true],
+    ]);
+    const [file = ''] = named('unreached');
+    const lines = rowsOf(file);
+    expect([lines[0], lines.at(-1)]).toEqual([
+      ['H', '1', 'minato-gas', 'unreached', '2026-11-25', '1'],
+      ['T', '4', '0'],
+    ]);
+    expect(lines.find(([, number]) => number === 'NONE')?.slice(5)).toEqual([
+      expect.stringMatching(/^91929023\d{36}$/),
+      '2026-11-25T10:00:00+09:00',
+    ]);
+    expect(results()).toEqual([['LARGE', 'unpaid', 'paper']]);
+    const [life] = await explainBill(office.db, 'NONE', null);
+    expect(life).toMatchObject({ state: 'open' });
+    expect(life?.events.map(({ what, detail }) => `${what}: ${detail}`)).toContainEqual(
+      expect.stringMatching(
+        /^unreached: no_phone, kept with barcode 91\d{42} → unreached_minato-gas_.* row 1$/,
+      ),
+    );
+    await sound();
+
+    // A second run and a redelivery tell nothing new.
+    expect(await delivering()).toEqual({});
+    const bytes = fs.readFileSync(join(outbound, file));
+    fs.rmSync(join(outbound, file));
+    fs.rmSync(join(outbound, `${file}.done`));
+    await redeliverFile(office.ports, office.merchant, file, 'test');
+    await delivering();
+    expect(fs.readFileSync(join(outbound, file)).equals(bytes)).toBe(true);
+  });
+
+  test('goes back: final, with every way to pay closed', async () => {
+    await rule('returned');
+    await receive([{ number: 'NONE', phone: '' }, { number: 'LOST' }, { number: 'FINE' }]);
+    await delivering();
+    expect(told()).toEqual([['NONE', 'no_phone', 'returned', false]]);
+    await hear('LOST', 'undelivered');
+    expect(await delivering()).toMatchObject({ unreached_returned: 1, results: 1 });
+    expect(told()).toEqual([
+      ['NONE', 'no_phone', 'returned', false],
+      ['LOST', 'undelivered', 'returned', false],
+    ]);
+    expect(results()).toEqual([
+      ['NONE', 'unpaid', 'paper'],
+      ['LOST', 'unpaid', 'paper'],
+    ]);
+    expect(
+      await office.db.query(`select dead_reason from links where invoice_id = $1::uuid`, [
+        await idOf('LOST'),
+      ]),
+    ).toEqual([{ dead_reason: 'returned' }]);
+    // The phone was off, and tells of the message a day later: what the merchant was told stays.
+    await hear('LOST', 'delivered');
+    expect(await delivering()).toEqual({});
+    await sound();
+  });
+
+  test('whoever has the phone of somebody else: the other bills of that customer are not reached either', async () => {
+    await receive([
+      { number: 'ONE', customer: 'C1' },
+      { number: 'TWO', customer: 'C1' },
+    ]);
+    const link = { merchantId: office.merchant.id, invoiceId: await idOf('ONE'), version: 1 };
+    await reportWrongPerson(office.db, office.ports, link);
+    await delivering();
+    expect(told().sort()).toEqual([
+      ['ONE', 'wrong_person', 'kept', true],
+      ['TWO', 'wrong_person', 'kept', true],
+    ]);
+  });
+
+  test('waits while it is held, in dispute, or an SMS is under way', async () => {
+    await rule('returned');
+    answerTo = (phone) =>
+      phone === '+819022220000'
+        ? { kind: 'unknown', why: 'no answer' }
+        : { kind: 'accepted', providerId: 'x' };
+    await receive([
+      { number: 'HELD', phone: '', customer: 'C-HELD' },
+      { number: 'DISPUTED', phone: '' },
+      { number: 'ASKED', phone: '090-2222-0000' },
+    ]);
+    const [{ customer_id: customerId } = { customer_id: '' }] = await office.db.query<{
+      customer_id: string;
+    }>(`select customer_id from invoices where billing_number = 'HELD'`);
+    const holdId = office.ports.ids.uuid();
+    await office.db.run(
+      `insert into holds (merchant_id, id, customer_id, reason, placed_at) values ($1, $2, $3, 'disaster', $4)`,
+      [office.merchant.id, holdId, customerId, office.clock.now().toString()],
+    );
+    const [findingId, disputed] = [office.ports.ids.uuid(), await idOf('DISPUTED')];
+    await office.db.transaction((tx) =>
+      openFindings(tx, office.merchant.id, office.clock.now(), [
+        {
+          id: findingId,
+          source: 'report',
+          gateway: 'simulator',
+          reportDate: '2026-11-24',
+          kind: 'not_booked',
+          subject: 'ch_1',
+          chargeId: null,
+          invoiceId: disputed,
+          ours: null,
+          theirs: 1_000,
+          currency: 'JPY',
+          owner: 'operator',
+        },
+      ]),
+    );
+    expect(await delivering()).toMatchObject({ unreached_returned: 0 });
+    expect(told()).toEqual([]);
+    await office.db.run(`update holds set lifted_at = $2 where id = $1`, [holdId, '2026-11-25T02:00:00Z']);
+    await settleFindingByHand(office.ports, findingId, 'the gateway was wrong', 'test');
+    expect(await delivering()).toMatchObject({ unreached_returned: 2 });
+    expect(told().map(([number]) => number)).toEqual(['HELD', 'DISPUTED']);
+  });
+
+  test('a whole file of them is rather the file’s fault: a person is told', async () => {
+    await receive(Array.from({ length: 10 }, (_, at) => ({ number: `N${at}`, phone: '' })));
+    expect(await delivering()).toMatchObject({ unreached_kept: 10 });
+    expect(
+      await office.db.query(`select level, occurrences from alerts where cause = 'FILE_UNREACHED'`),
+    ).toEqual([{ level: 'now', occurrences: 10 }]);
+  });
+});

@@ -226,6 +226,44 @@ describe.each(Object.entries(layouts))('results told by %s', (_, layout) => {
   });
 });
 
+describe.each([
+  ['kept', applied('minato-gas', null)],
+  ['returned', applied('kita-denryoku', null)],
+] as const)('a bill for paper that was told as %s', (disposition, apply) => {
+  test('is so here too, and is told once', async () => {
+    const office = await restored(
+      apply,
+      async (before) => {
+        await makeBills(before.ports, before.merchant, [{ number: 'PAPER', collection: 'link' }]);
+        await before.db.run(`update billing_files set amount_trailer = amount_accepted`);
+        await before.db.run(`update contacts set phone_kind = 'none', phone_digest = null`);
+        await delivers(before);
+      },
+      async (forgotten) => {
+        await forgotten.run('dunning');
+        await delivers(forgotten);
+      },
+    );
+    expect(await leftOver(office)).toEqual(nothingLeft);
+    const papers = () =>
+      office.db.query(
+        `select u.disposition, i.state, u.barcode is not distinct from b.digits as printed, o.kind || ' ' || o.sequence as file
+         from unreached_rows u join invoices i on i.id = u.invoice_id
+         left join barcodes b on b.invoice_id = u.invoice_id
+         left join outward_files o on o.id = u.outward_file_id`,
+      );
+    const paper = { disposition, state: disposition === 'kept' ? 'open' : 'unpaid', printed: true };
+    expect(await papers()).toEqual([{ ...paper, file: 'unreached 1' }]);
+    await endRestore(office.ports, 'test', null);
+    const received = outside.folder.received.length;
+    await lives(office, 2);
+    expect(await papers()).toEqual([{ ...paper, file: 'unreached 1' }]);
+    expect(outside.folder.received.filter(({ name }) => name.includes('unreached'))).toHaveLength(1);
+    expect(outside.folder.received).toHaveLength(received);
+    await expectInvariants(office.db);
+  });
+});
+
 describe('one row that is not true here', () => {
   test('leaves the others in their file, and its bill is parked instead of charged again', async () => {
     const office = await restored(applied('kita-denryoku', null), theDaysBills, aDay);

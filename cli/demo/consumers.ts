@@ -87,6 +87,11 @@ export class Consumers {
     return { outcome: page.end(), requests: browser.requests };
   }
 
+  /** Takes a bill on paper to a shop. */
+  payPaper(barcode: string): Promise<boolean> {
+    return this.#till(barcode);
+  }
+
   /** Null: the page offers none. */
   async #barcodeOf(browser: Browser, page: Page): Promise<string | null> {
     if (page.form('/barcode') === undefined) return null;

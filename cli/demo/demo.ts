@@ -14,7 +14,7 @@ import type { System } from '../system.ts';
 import { billingFile, cancelFile, demoMerchants, type InboundFile } from './bills.ts';
 import { Consumers, tillsOf } from './consumers.ts';
 import { type DemoHome, openDemoHome } from './home.ts';
-import { conductOf, person } from './people.ts';
+import { conductOf, draw, person } from './people.ts';
 import { type NewSms, newestSms, nextSequences, openBills } from './queries.ts';
 import { sampleFiles, sampleLayout } from './samples.ts';
 
@@ -104,6 +104,10 @@ class Walk {
   readonly #phones = new Map<string, { customerNumber: string }>();
   readonly #seen = new Map<string, Reachable>();
   #lastSms: { acceptedAt: string; messageId: string } | null = null;
+  /** Unreached files that were printed. */
+  readonly #printed = new Set<string>();
+  /** Barcodes on paper, by the day on which somebody takes them to a shop. */
+  readonly #papers = new Map<string, string[]>();
   readonly #drops = new Map<string, { merchant: string; file: InboundFile }[]>();
   readonly #walk: Omit<DemoWalk, 'realSeconds' | 'to' | 'days'>;
 
@@ -129,6 +133,8 @@ class Walk {
     let day = this.#clock.now().toZonedDateTimeISO(zone).toPlainDate();
     this.#walk.from = day.toString();
     const lastFileOn = await this.#planFiles(day);
+    // Those of an earlier run were printed then.
+    this.#print(null);
     let days = 0;
     for (; days < daysAtMost; days++, day = day.add({ days: 1 })) {
       if (stop.aborted) {
@@ -256,15 +262,20 @@ class Walk {
     // On most days nobody paid and nothing was charged: there is nothing new to ask about.
     if (visits.visits > 0 || (done.charged ?? 0) + (done.unknown ?? 0) > 0) await run('13:05', 'trace');
     await this.#returnParked();
+    const papers = await this.#payPapers(date);
     await run('22:10', 'deliver');
+    this.#print(day);
     const parts = [
       drops.length > 0 ? `${drops.length} file${drops.length > 1 ? 's' : ''} in` : '',
       say(done.sent, 'SMS sent'),
       say(visits.visits, `${visits.visits === 1 ? 'visit' : 'visits'} (${visits.paid} paid)`),
+      say(papers, papers === 1 ? 'paper bill paid' : 'paper bills paid'),
       say(done.charged, 'charged'),
       say(done.declined, 'declined'),
       say(done.unknown, 'unknown outcomes asked for'),
       say(done.returned, 'returned unpaid'),
+      say(done.unreached_kept, 'kept for paper'),
+      say(done.unreached_returned, 'returned for paper'),
       say(done.delivered, done.delivered === 1 ? 'file out' : 'files out'),
     ].filter((part) => part !== '');
     return parts.join(', ');
@@ -304,6 +315,32 @@ class Walk {
       }),
     );
     return together;
+  }
+
+  /** The merchants print what nobody reached; half of those who get paper go to a shop with it, some days later. */
+  #print(day: Temporal.PlainDate | null): void {
+    for (const { code } of this.#merchants) {
+      for (const name of this.#home.listing(code, 'outbound')) {
+        if (!name.startsWith('unreached_') || name.endsWith('.done') || this.#printed.has(name)) continue;
+        this.#printed.add(name);
+        if (day === null) continue;
+        const text = this.#home.read(code, 'outbound', name);
+        for (const [, barcode = ''] of text.matchAll(/,kept,(\d{44}),/g)) {
+          if (draw(this.#options.seed, barcode, 'paper') < 0.5) continue;
+          const on = day
+            .add({ days: 2 + Math.floor(draw(this.#options.seed, barcode, 'days') * 12) })
+            .toString();
+          this.#papers.set(on, [...(this.#papers.get(on) ?? []), barcode]);
+        }
+      }
+    }
+  }
+
+  async #payPapers(date: string): Promise<number> {
+    let paid = 0;
+    for (const barcode of this.#papers.get(date) ?? [])
+      if (await this.#consumers.payPaper(barcode)) paid += 1;
+    return paid;
   }
 
   /** The demo's operator looks at what is parked, and after a week hands it back to the merchant. */

@@ -128,6 +128,9 @@ export async function billsToExplain(db: Db): Promise<{ billing_number: string; 
       from charges c join invoices i on i.merchant_id = c.merchant_id and i.id = c.invoice_id
       where c.learned_by = 'trace' and c.origin = 'auto' order by 1 limit 1)
      union all
+     (select i.billing_number, 'no SMS reached it' from unreached_rows u
+      join invoices i on i.merchant_id = u.merchant_id and i.id = u.invoice_id where u.disposition = 'kept' order by 1 limit 1)
+     union all
      (select i.billing_number, 'returned unpaid' from invoices i where i.state = 'unpaid' order by 1 limit 1)`,
   );
 }

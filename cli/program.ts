@@ -4,7 +4,9 @@ import { addAuditCommands } from './commands/audit.ts';
 import { addChargingCommands } from './commands/charging.ts';
 import { addCheckCommand } from './commands/check.ts';
 import { addDbCommands } from './commands/db.ts';
+import { addDebitCommands } from './commands/debit.ts';
 import { addDemoCommand } from './commands/demo.ts';
+import { addEnrolmentCommands } from './commands/enrolment.ts';
 import { addExplainCommand } from './commands/explain.ts';
 import { addFileCommands } from './commands/file.ts';
 import { addFindingsCommands } from './commands/findings.ts';
@@ -61,6 +63,8 @@ Examples:
   addFileCommands(program, process);
   addParkedCommands(program);
   addHoldCommands(program);
+  addEnrolmentCommands(program);
+  addDebitCommands(program);
   addFindingsCommands(program);
   addRefundCommands(program);
   addRestoreCommands(program, process);

@@ -2,9 +2,9 @@ import { join } from 'node:path';
 import { recordAct } from '../billing/acts/queries.ts';
 import { raiseAlert, raiseStanding } from '../billing/alerts/queries.ts';
 import type { Db } from '../billing/db.ts';
-import type { MerchantSettings } from '../billing/merchants/settings.ts';
+import type { ExchangeSettings, MerchantSettings } from '../billing/merchants/settings.ts';
 import { freezeDue } from '../billing/outward/freeze.ts';
-import type { OutwardHead, RenderOutward } from '../billing/outward/outward.ts';
+import type { OutwardHead, OutwardKind, RenderOutward } from '../billing/outward/outward.ts';
 import {
   adjustmentLines,
   enrolmentLines,
@@ -45,6 +45,7 @@ import {
 } from '../files/standard/write.ts';
 import type { RemoteStore } from '../files/store.ts';
 import { type Placed, placeFile } from '../files/upload.ts';
+import { openExchange } from './exchange.ts';
 import type { ChunkContext, Counts, Job } from './job.ts';
 import { layoutOf } from './layout.ts';
 
@@ -91,7 +92,7 @@ function renderIn(layout: Layout | null): RenderOutward {
   const write = (head: OutwardHead, rows: AsyncIterable<readonly Row[]>) =>
     writeOutward(layout, writtenFile(head, head.kind as OutwardCsvKind), rows);
   return {
-    name: (head) => outwardName(layout, writtenFile(head, head.kind)),
+    name: (head) => outwardName(layout, writtenFile(head, head.kind as Exclude<OutwardKind, 'debit'>)),
     receipt: (head, file, lines) => write(head, receiptRows(file, lines)),
     result: (head, lines) =>
       write(
@@ -166,12 +167,32 @@ const brokenConnection = new Set(['SFTP_TIMEOUT', 'SFTP_UNREACHABLE']);
 const mostTries = 3;
 
 async function uploadAll(context: ChunkContext): Promise<Counts> {
-  const { ports, merchant, stop, progress } = context;
-  const files = await undeliveredFiles(ports.db, merchant.id);
+  const { exchange, autopay } = context.merchant.settings;
+  const files = await undeliveredFiles(context.ports.db, context.merchant.id);
+  const counts: Counts = { delivered: 0, parked: files.filter((file) => file.parked).length };
   const open = files.filter((file) => !file.parked);
-  const counts: Counts = { delivered: 0, parked: files.length - open.length };
-  if (open.length === 0) return counts;
-  const connection = new Connection(context);
+  const ends = [];
+  for (const [partner, theirs] of [
+    [exchange, open.filter(({ kind }) => kind !== 'debit')],
+    [autopay.directDebit?.exchange, open.filter(({ kind }) => kind === 'debit')],
+  ] as const) {
+    if (theirs.length === 0 || partner === undefined) continue;
+    // A partner whose server is down keeps no other one waiting.
+    ends.push(...(await Promise.allSettled([uploadTo(context, partner, theirs, counts)])));
+  }
+  const broken = ends.find((end) => end.status === 'rejected');
+  if (broken) throw broken.reason;
+  return counts;
+}
+
+async function uploadTo(
+  context: ChunkContext,
+  exchange: ExchangeSettings,
+  open: readonly UndeliveredFile[],
+  counts: Counts,
+): Promise<void> {
+  const { stop, progress } = context;
+  const connection = new Connection(context, exchange);
   try {
     for (const file of open) {
       if (stop.aborted) break;
@@ -186,7 +207,6 @@ async function uploadAll(context: ChunkContext): Promise<Counts> {
   } finally {
     await connection.close();
   }
-  return counts;
 }
 
 /** One file; where the connection broke, looking again on a new one tells what had been done. */
@@ -203,7 +223,7 @@ async function placing(
     placeFile(
       await connection.store(),
       {
-        folder: merchant.settings.exchange.outbound,
+        folder: connection.exchange.outbound,
         name: file.name,
         sizeBytes: file.size_bytes,
         sha256: file.sha256,
@@ -369,20 +389,18 @@ async function inTransaction(
 
 /** Opened when first needed, and again after it broke. */
 class Connection {
+  readonly exchange: ExchangeSettings;
   readonly #context: ChunkContext;
   #open: RemoteStore | undefined;
 
-  constructor(context: ChunkContext) {
+  constructor(context: ChunkContext, exchange: ExchangeSettings) {
     this.#context = context;
+    this.exchange = exchange;
   }
 
   async store(): Promise<RemoteStore> {
     if (this.#open !== undefined) return this.#open;
-    const { ports, merchant } = this.#context;
-    const { sftp } = merchant.settings.exchange;
-    const privateKey = await ports.readKeyFile(sftp.privateKeyFile);
-    const { host, port, username, hostKeys } = sftp;
-    this.#open = await ports.openStore({ host, port, username, privateKey, hostKeys });
+    this.#open = await openExchange(this.#context.ports, this.exchange);
     return this.#open;
   }
 

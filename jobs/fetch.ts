@@ -17,6 +17,7 @@ import {
   shown,
 } from '../files/standard/names.ts';
 import type { RemoteEntry, RemoteStore } from '../files/store.ts';
+import { openExchange } from './exchange.ts';
 import type { ChunkContext, Counts, Job, JobContext } from './job.ts';
 import { layoutOf } from './layout.ts';
 
@@ -76,15 +77,8 @@ export const fetch: Job = {
   },
 };
 
-async function openInbox({ ports, merchant }: JobContext): Promise<RemoteStore> {
-  const { host, port, username, privateKeyFile, hostKeys } = merchant.settings.exchange.sftp;
-  return ports.openStore({
-    host,
-    port,
-    username,
-    privateKey: await ports.readKeyFile(privateKeyFile),
-    hostKeys,
-  });
+function openInbox({ ports, merchant }: JobContext): Promise<RemoteStore> {
+  return openExchange(ports, merchant.settings.exchange);
 }
 
 interface Complete {

@@ -236,7 +236,10 @@ async function applyLines(
       : file.kind === 'hold'
         ? await applyHolds(ports, work('hold'))
         : file.kind === 'enrolment'
-          ? await applyEnrolments(ports, work('enrolment'))
+          ? await applyEnrolments(ports, {
+              ...work('enrolment'),
+              debitsAccounts: settings.autopay.directDebit !== null,
+            })
           : await applyContacts(ports, work('contact'));
   await ports.crash('ingest.after_release');
   if (!('accepted' in applied)) {

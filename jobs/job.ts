@@ -9,6 +9,7 @@ export const jobNames = [
   'trace',
   'reconcile',
   'charge',
+  'debit',
   'dunning',
   'notify',
   'deliver',

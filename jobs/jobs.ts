@@ -1,4 +1,5 @@
 import { charge } from './charge.ts';
+import { debit } from './debit.ts';
 import { deliver } from './deliver.ts';
 import { dunning } from './dunning.ts';
 import { fetch } from './fetch.ts';
@@ -15,6 +16,7 @@ export const jobs: Readonly<Record<JobName, Job>> = {
   trace,
   reconcile,
   charge,
+  debit,
   dunning,
   notify,
   deliver,

@@ -63,6 +63,7 @@ const rests: ReadonlySet<JobName> = new Set([
   'ingest',
   'reconcile',
   'charge',
+  'debit',
   'dunning',
   'notify',
   'deliver',

@@ -20,6 +20,7 @@ export const timetable: readonly Timed[] = [
   { job: 'trace', first: '00:05', last: '23:55', everyMinutes: 5 },
   { job: 'reconcile', first: '05:12', last: '11:12', everyMinutes: 60 },
   { job: 'charge', first: '06:07', last: '20:07', everyMinutes: 120 },
+  { job: 'debit', first: '05:42', last: '20:42', everyMinutes: 60 },
   { job: 'dunning', first: '08:17', last: '18:17', everyMinutes: 120 },
   { job: 'notify', first: '08:52', last: '20:52', everyMinutes: 10 },
   { job: 'deliver', first: '04:40', last: '22:10', everyMinutes: 30 },

@@ -18,6 +18,7 @@ import * as rowsByFile from './0016-rows-by-file.ts';
 import * as recallsTakenUp from './0017-recalls-taken-up.ts';
 import * as creditsUsed from './0018-credits-used.ts';
 import * as unreached from './0019-unreached.ts';
+import * as bankDebits from './0020-bank-debits.ts';
 
 export interface Migration {
   name: string;
@@ -45,4 +46,5 @@ export const migrations: readonly Migration[] = [
   recallsTakenUp,
   creditsUsed,
   unreached,
+  bankDebits,
 ];

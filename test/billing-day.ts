@@ -29,6 +29,7 @@ import { bookedPayments, clearing, parkedReasons, unfinished } from '../cli/simu
 import { simulatorSecret } from '../cli/system.ts';
 import { openArchive } from '../files/archive.ts';
 import { openDisk } from '../files/disk.ts';
+import { answerRequest } from './bank.ts';
 import type { JobEnd, Order, Said } from './billing-day-process.ts';
 import { expectInvariants } from './bills.ts';
 import type { Step } from './boundaries.ts';
@@ -102,6 +103,8 @@ const people: readonly (readonly [name: string, conduct: Conduct | null])[] = [
   ['C009', { ...paying, pays: 'barcode' }],
   // Types a card that is declined, leaves its page and pays by wallet.
   ['C010', { ...paying, pays: 'wallet', declinedFirst: 'do-not-honor' }],
+  ['C011', null],
+  ['C012', null],
 ];
 
 /** What each bill must come to, whatever is killed. The second file is charged to the cards of the first. */
@@ -124,6 +127,13 @@ const wrongBills: typeof firstBills = [
   ['C001', 'paid', {}],
   ['C007', 'cancelled', {}],
 ];
+/** Debited by the bank, which is asked for the 30th on the 26th and answers in the night before 1 December. */
+const bankBills: typeof firstBills = [
+  ['C011', 'paid', { collection: 'auto' }],
+  ['C012', 'unpaid', { collection: 'auto' }],
+];
+const bankAnswersAt = '2026-12-01T09:30';
+const shortOfFunds = 6_012;
 const recalledAt = '2026-12-01T09:30';
 const dueOn = '2026-11-30';
 /** Nobody takes it, and somebody must hear of it. */
@@ -190,6 +200,8 @@ export class BillingDay {
   readonly #traces: string[] = [];
   readonly #kills: Kill[] = [];
   readonly deaths: Death[] = [];
+  /** By merchant, in yen. */
+  readonly #bankTook = new Map<string, number>();
 
   private constructor(parts: {
     ours: TestDatabase;
@@ -261,7 +273,7 @@ export class BillingDay {
     closers.push(() => sftp.stop());
     const randomness = seededRandomness('billing day');
     for (const code of codes) {
-      for (const folder of ['inbound', 'outbound'])
+      for (const folder of ['inbound', 'outbound', 'requests', 'results'])
         fs.mkdirSync(join(home, 'server', code, folder), { recursive: true });
       fs.mkdirSync(join(home, 'keys'), { recursive: true });
       fs.writeFileSync(join(home, 'keys', code), user.privateKey, { mode: 0o600 });
@@ -328,6 +340,7 @@ export class BillingDay {
       if (Temporal.Instant.compare(at, this.#clock.now()) > 0) await this.#clock.set(at);
       this.#drop(slot.at);
       if (slot.at === recalledAt) await this.#recall();
+      if (slot.at === bankAnswersAt) this.#bankAnswers();
       const numbers = Array.from({ length: processes }, (_, no) => no);
       await Promise.all(numbers.map((no) => this.#living(no)));
       if ('round' in slot) {
@@ -374,7 +387,7 @@ export class BillingDay {
             phone: `0${phoneOf(no, Number(customer.slice(1)))}`,
             due: dueOn,
             // A second bill of one month would be parked.
-            period: `2026-${String(8 + sequence).padStart(2, '0')}`,
+            period: `2026-${String(6 + sequence).padStart(2, '0')}`,
             amount: String(1_000 * sequence + Number(customer.slice(1))),
             ...change,
           })),
@@ -388,6 +401,32 @@ export class BillingDay {
         put('cancel', 2, cancelFile(2, ['B1-8'], code));
         put('billing', 3, file(3, secondBills));
         put('billing', 4, file(4, wrongBills));
+        const accounts = bankBills.map(
+          ([customer], index) =>
+            `D,${code}-${customer},,start,bank,0001-001-1-000000${index + 1},ﾔﾏﾀﾞ ﾊﾅｺ,${date}`,
+        );
+        const head = `H,1,${code},enrolment,${date},5`;
+        put('enrolment', 5, [head, ...accounts, `T,${accounts.length},0`, ''].join('\n'));
+        put('billing', 6, file(6, bankBills));
+      }
+    }
+  }
+
+  /** Each request that is there, once: what the bank took is what the books must say. */
+  #bankAnswers(): void {
+    for (const code of this.#codes) {
+      const server = join(this.#home, 'server', code);
+      const names = fs.readdirSync(join(server, 'requests')).filter((name) => !name.endsWith('.done'));
+      expect(names.map((name) => fs.existsSync(join(server, 'requests', `${name}.done`)))).toEqual([true]);
+      for (const name of names) {
+        const request = fs.readFileSync(join(server, 'requests', name));
+        const { batches, bytes } = answerRequest(request, ({ amount }) =>
+          amount === shortOfFunds ? '1' : '0',
+        );
+        const result = join(server, 'results', name.replace('debit_', 'result_'));
+        fs.writeFileSync(result, bytes);
+        fs.writeFileSync(`${result}.done`, '');
+        for (const { trailer } of batches) this.#bankTook.set(code, trailer.paidAmount);
       }
     }
   }
@@ -545,7 +584,10 @@ export class BillingDay {
       `select account, reference, id, amount from gateway_simulator.charges where state = 'succeeded'
        order by account, reference`,
     );
-    const booked = await bookedPayments(this.ours.db);
+    const all = await bookedPayments(this.ours.db);
+    const booked = all.filter(({ method }) => method !== 'debit');
+    const debited = all.filter(({ method }) => method === 'debit');
+    expect(debited.map(({ merchant, amount }) => [merchant, amount])).toEqual([...this.#bankTook]);
     const line = (merchant: string, chargeId: string, id: string | null, amount: number) =>
       `${merchant} ${chargeId} ${id} ${amount}`;
     expect(
@@ -567,7 +609,7 @@ export class BillingDay {
     for (const code of this.#codes) {
       const sumOf = (rows: readonly { account: string; amount: number }[]) =>
         rows.filter(({ account }) => account === code).reduce((sum, { amount }) => sum + amount, 0);
-      expect(cleared.get(code)).toBe(sumOf(captures) - sumOf(refunds));
+      expect(cleared.get(code)).toBe(sumOf(captures) - sumOf(refunds) + (this.#bankTook.get(code) ?? 0));
     }
   }
 
@@ -603,6 +645,8 @@ export class BillingDay {
         'billing',
         'cancel',
         'billing',
+        'billing',
+        'enrolment',
         'billing',
       ]);
       for (const { sha256, archive_path } of files) {
@@ -652,10 +696,13 @@ function expectedOutcomes(): string[] {
     ...of(1, firstBills),
     ...of(3, secondBills),
     ...of(4, wrongBills),
+    ...of(6, bankBills),
     'tie-out of 0001.csv closes',
     'tie-out of 0002.csv closes',
     'tie-out of 0003.csv closes',
     'tie-out of 0004.csv closes',
+    'tie-out of 0005.csv closes',
+    'tie-out of 0006.csv closes',
   ].sort();
 }
 
@@ -799,6 +846,14 @@ checkout:
   barcode: { issuer: "929023", company_code: "${String(1_000 + Number(code.split('-').at(-1)))}" }
 autopay:
   debit_day: due_date
+  direct_debit:
+    exchange:
+      sftp: { host: 127.0.0.1, port: ${sftp.port}, username: ${code}, private_key_file: keys/${code}, host_keys: ["${sftp.hostKeyFingerprint}"] }
+      inbound: results
+      outbound: requests
+    creditor: { consignor_code: "1234567890", consignor_name: ﾐﾅﾄｶﾞｽ, bank: "0001", branch: "001", account_type: 1, account: "1234567" }
+    submit: -2bd
+    result: +1bd
 dunning:
   card: { attempts: 2, on: [+0d, +1d] }
   return_after: +3d

@@ -220,7 +220,39 @@ export const causes: Readonly<Record<string, Cause>> = {
   },
   BANK_BY_LINK: {
     level: 'daily',
-    next: 'bank mandates came by file and are kept; until this version debits accounts, their bills go by link. Tell the merchant',
+    next: 'bank mandates came by file and are kept; their bills go by link until the merchant’s settings name an agency: `autopay.direct_debit`. Tell the merchant',
+  },
+  DEBIT_RESULT_HELD: {
+    level: 'now',
+    next: 'a result of bank debits does not fit its request, or answers it a second time; nothing of it is booked. Ask the agency which file counts: `seikyu debit list`, then `seikyu debit accept` or `seikyu debit dismiss`',
+    over: 'the result is accepted, dismissed or booked',
+  },
+  DEBIT_RESULT_LATE: {
+    level: 'now',
+    next: 'the result of a request for bank debits has not come by the day that was agreed. Ask the agency; the bills wait, and nothing else is charged for them: `seikyu debit list`',
+    over: 'every request has its result',
+  },
+  DEBIT_UNANSWERED: {
+    level: 'now',
+    next: 'a result leaves debits open: the bank has not answered (N), or with a code that nobody knows. Ask the agency for a result with all answers and accept it: `seikyu debit list`. Never charge the bills another way meanwhile',
+    over: 'every debit has its answer',
+  },
+  DEBIT_CODE_UNKNOWN: {
+    level: 'now',
+    next: 'the bank answered with a code that no rule knows; the bills are parked and stay locked. Ask the agency what it means, then have a result with a known code sent: `seikyu debit accept`',
+    over: 'no bill is parked for it',
+    parked: true,
+  },
+  DEBIT_AGENCY_UNREACHABLE: {
+    level: 'daily',
+    next: 'the server of whoever debits accounts cannot be read; each run tries again. A changed host key: compare it with the agency before you trust it',
+    over: 'its results are read',
+  },
+  HOLDER_UNWRITABLE: {
+    level: 'daily',
+    next: 'bills are parked because the name of an account’s holder has characters that banks do not take. Ask the merchant for the mandate again, then `seikyu parked release`',
+    over: 'no bill is parked for it',
+    parked: true,
   },
   OUTWARD_NAME_TAKEN: {
     level: 'now',

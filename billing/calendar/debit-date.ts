@@ -21,13 +21,18 @@ export function debitDate(bill: {
   dueOn: Temporal.PlainDate;
   businessDate: Temporal.PlainDate;
   submitBankDaysBefore?: number;
+  /** With it a bill that is late for its debit day waits for the next one. */
+  late?: 'link' | 'next_debit_day';
 }): DebitDate {
   const rolledDue = nextBankDay(bill.dueOn);
   const on = bill.debitDay === 'due_date' ? rolledDue : nextBankDay(dayOfMonth(bill.dueOn, bill.debitDay));
   const lastMoment =
     bill.submitBankDaysBefore === undefined ? on : addBankDays(on, -Math.abs(bill.submitBankDaysBefore));
-  if (isAfter(on, rolledDue) || isAfter(bill.businessDate, lastMoment)) return { late: true };
-  return { on };
+  if (!isAfter(on, rolledDue) && !isAfter(bill.businessDate, lastMoment)) return { on };
+  if (bill.late !== 'next_debit_day' || bill.debitDay === 'due_date') return { late: true };
+  if (!isAfter(bill.businessDate, lastMoment)) return { on };
+  const earliest = addBankDays(bill.businessDate, Math.abs(bill.submitBankDaysBefore ?? 0));
+  return { on: nextDebitDay(earliest.subtract({ days: 1 }), bill.debitDay) };
 }
 
 /** The first payday strictly after the date. Wages are paid before a closed day: 25 December 2027 is paid on the 24th. */

@@ -381,7 +381,13 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
       from (
         select merchant_id, 'charge' as kind, charge_id::text as subject, 'nobody asked the gateway since ' || ask_at as detail,
                '^(OUTCOME_UNKNOWN|AMOUNT_DIFFERS|GATEWAY)' as causes
-        from collection_locks where ask_at < $1::timestamptz - interval '1 day'
+        from collection_locks l where ask_at < $1::timestamptz - interval '1 day'
+          -- Whoever debits accounts answers by files, and cannot be asked.
+          and not exists (select from debit_lines d where d.merchant_id = l.merchant_id and d.charge_id = l.charge_id)
+        union all
+        select r.merchant_id, 'file', o.name, 'no result since ' || r.result_due_on, '^(DEBIT_RESULT|DEBIT_AGENCY|DELIVER_|OUTWARD_|RUN_)'
+        from debit_requests r join outward_files o on o.merchant_id = r.merchant_id and o.id = r.file_id
+        where r.state = 'asked' and r.result_due_on < ($1::timestamptz - interval '3 days')::date
         union all
         select merchant_id, 'message', invoice_id || ' ' || step, 'nobody asked the carrier since ' || ask_at,
                '^(SMS_OUTCOME_UNKNOWN|MESSAGES|CARRIER)'

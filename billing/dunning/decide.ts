@@ -1,7 +1,6 @@
 import type { Temporal } from 'temporal-polyfill';
-import { nextBankDay } from '../calendar/bank-days.ts';
-import type { DebitDay } from '../calendar/debit-date.ts';
-import { isAfter } from '../calendar/debit-date.ts';
+import { addBankDays, nextBankDay } from '../calendar/bank-days.ts';
+import { type DebitDay, isAfter, nextDebitDay } from '../calendar/debit-date.ts';
 import {
   applyCountedOffset,
   applyOffset,
@@ -9,6 +8,7 @@ import {
   formatOffset,
   type Offset,
 } from '../calendar/offsets.ts';
+import type { AgendaAct } from '../invoices/invoice.ts';
 import type { Verdict } from './verdict.ts';
 
 /**
@@ -43,6 +43,14 @@ export interface DunningAttempt {
   verdict: { kind: Verdict['kind']; notBeforeOn: PlainDate | null } | null;
 }
 
+/** Of bills that are debited by the bank, which is asked days before. */
+export interface BankDebit {
+  /** Bank days between asking and the debit. */
+  submitBankDays: number;
+  /** What becomes of a bill whose first debit day cannot be asked for any more. */
+  late: 'link' | 'next_debit_day';
+}
+
 export interface DunningHold {
   kind: string;
   /** The last day of the hold; null = until it is lifted. */
@@ -72,6 +80,8 @@ export interface DunningFacts {
   locked: boolean;
   /** The customer's enrolment still has a method that may be charged. */
   hasValidMethod: boolean;
+  /** Absent or null: the method is a card, charged on the day itself. */
+  bankDebit?: BankDebit | null;
   /** For every way to pay that was offered: complete up to and with this date; null = nothing reported yet. */
   watermarks: readonly { way: string; upTo: PlainDate | null }[];
 }
@@ -82,6 +92,7 @@ export type FallBackReason =
   | 'needs_customer'
   | 'never_this_method'
   | 'attempts_exhausted'
+  | 'too_late_to_ask'
   | 'no_attempt_before_return';
 
 /** `first_notice`, `reminder:-3bd`, `failure:2` (after the second automatic attempt) or `fallback_link`. */
@@ -98,8 +109,10 @@ export type Decision =
 export interface Agenda {
   /** The earliest date on which something can happen; never before today. */
   on: PlainDate;
-  /** Which job looks: the charge job or the dunning job. */
-  act: 'charge' | 'dun';
+  /** Which job looks. */
+  act: AgendaAct;
+  /** Of `debit`: the day that the bank is asked for. */
+  debitOn?: PlainDate;
 }
 
 /** A hold without an end is looked at once a month; lifting it writes the agenda anew. */
@@ -156,12 +169,14 @@ export function decideNext(facts: DunningFacts): Decision {
 /** When the bill must be looked at next; every unpaid bill that is not parked has one such date. */
 export function agendaFor(facts: DunningFacts): Agenda {
   const decision = decideNext(facts);
-  if (decision.kind !== 'wait') {
-    return { on: facts.today, act: decision.kind === 'charge' ? 'charge' : 'dun' };
-  }
+  if (decision.kind !== 'wait') return agendaOf(facts, facts.today, decision);
   const mayBeCharge = decision.why === 'scheduled' || decision.why === 'watermark';
-  const charges = mayBeCharge && planNext(facts).act.kind === 'charge';
-  return { on: decision.until, act: charges ? 'charge' : 'dun' };
+  return agendaOf(facts, decision.until, mayBeCharge ? planNext(facts).act : null);
+}
+
+function agendaOf(facts: DunningFacts, on: PlainDate, act: Act | null): Agenda {
+  if (act?.kind !== 'charge') return { on, act: 'dun' };
+  return facts.bankDebit ? { on, act: 'debit', debitOn: act.on } : { on, act: 'charge' };
 }
 
 function planNext(facts: DunningFacts): Plan {
@@ -209,19 +224,38 @@ function planAuto(facts: DunningFacts): Plan {
   if (made.length >= policy.attempts || offset === undefined) return fallBack('attempts_exhausted');
 
   const slot = slotOf(facts, debitOn, offset, last);
+  if (slot === null) return fallBack('too_late_to_ask');
   if (!isAfter(returnDate(facts), slot)) return fallBack('no_attempt_before_return');
   const failure = `failure:${made.length}`;
   if (last?.outcome === 'failed' && !isSent(facts, failure)) {
     return { on: last.on, act: { kind: 'notify', step: failure, on: last.on }, needsWatermark: false };
   }
   return {
-    on: slot,
+    on: facts.bankDebit ? addBankDays(slot, -facts.bankDebit.submitBankDays) : slot,
     act: { kind: 'charge', on: slot, attempt: made.length + 1 },
     needsWatermark: made.length > 0,
   };
 }
 
+/** The day of the next attempt; null: the bank cannot be asked for one any more. */
 function slotOf(
+  facts: DunningFacts,
+  debitOn: PlainDate,
+  offset: Offset,
+  last: DunningAttempt | undefined,
+): PlainDate | null {
+  const slot = slotWithoutBank(facts, debitOn, offset, last);
+  const { bankDebit, policy, today } = facts;
+  if (!bankDebit) return slot;
+  const earliest = addBankDays(today, bankDebit.submitBankDays);
+  if (!isAfter(earliest, slot)) return nextBankDay(slot);
+  if (last === undefined && bankDebit.late === 'link') return null;
+  if (last !== undefined && offset.kind !== 'next_debit_day') return earliest;
+  if (policy.debitDay === 'due_date') return null;
+  return nextDebitDay(earliest.subtract({ days: 1 }), policy.debitDay);
+}
+
+function slotWithoutBank(
   facts: DunningFacts,
   debitOn: PlainDate,
   offset: Offset,

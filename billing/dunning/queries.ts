@@ -9,7 +9,8 @@ export interface BillFacts {
   fell_back_on: string | null;
   settings_version: number;
   locked: boolean;
-  has_method: boolean;
+  /** The kind of what may be charged now; null: nothing. */
+  method: 'card' | 'bank' | null;
   /** A barcode was issued: a shop may have taken money that is not known yet. */
   has_barcode: boolean;
 }
@@ -20,21 +21,23 @@ export async function billFacts(
   merchantId: number,
   gateway: string,
   invoiceIds: readonly string[],
+  /** Whether the merchant has somebody who debits accounts. */
+  byBank: boolean,
 ): Promise<BillFacts[]> {
   return tx.query<BillFacts>(
     `select i.id, i.collection, i.business_date, i.due_on, i.debit_on, i.fell_back_on, i.settings_version,
             l.charge_id is not null as locked,
-            exists (select from enrolments e
-                    join payment_methods m on m.merchant_id = e.merchant_id and m.id = e.payment_method_id
-                    where e.merchant_id = i.merchant_id and e.contract_id = i.contract_id and e.state = 'active'
-                      and m.state = 'active' and m.kind = 'card' and m.gateway = $2) as has_method,
+            (select m.kind from enrolments e
+             join payment_methods m on m.merchant_id = e.merchant_id and m.id = e.payment_method_id
+             where e.merchant_id = i.merchant_id and e.contract_id = i.contract_id and e.state = 'active'
+               and m.state = 'active' and case m.kind when 'card' then m.gateway = $2 else $4 end) as method,
             exists (select from barcodes b where b.merchant_id = i.merchant_id and b.invoice_id = i.id) as has_barcode
      from invoices i
      join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id and f.state = 'released'
      left join collection_locks l on l.merchant_id = i.merchant_id and l.invoice_id = i.id
      where i.merchant_id = $1 and i.id = any($3::uuid[]) and i.state = 'open'
      order by i.id`,
-    [merchantId, gateway, invoiceIds],
+    [merchantId, gateway, invoiceIds, byBank],
   );
 }
 

@@ -4,11 +4,12 @@ import { recordAct } from '../acts/queries.ts';
 import { barcodeMethod } from '../barcodes/watermark.ts';
 import type { Tx } from '../db.ts';
 import { type HoldFacts, holdFacts } from '../holds/queries.ts';
+import type { AgendaAct } from '../invoices/invoice.ts';
 import { lockInvoices, moveInvoices, setAgenda } from '../invoices/queries.ts';
 import { returnUnpaid } from '../invoices/return.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import { settingsByVersion } from '../merchants/queries.ts';
-import { dunningPolicyOf, type MerchantSettings } from '../merchants/settings.ts';
+import { bankDebitOf, dunningPolicyOf, type MerchantSettings } from '../merchants/settings.ts';
 import { planSteps } from '../messages/plan.ts';
 import { park } from '../parked/queries.ts';
 import type { Ids } from '../ports.ts';
@@ -16,7 +17,7 @@ import { completeTo } from '../reconciliation/queries.ts';
 import { reportedMethod } from '../reconciliation/watermark.ts';
 import { assertState } from '../refusal.ts';
 import type { Sealer } from '../sealing.ts';
-import { agendaFor, type Decision, type DunningFacts, decideNext } from './decide.ts';
+import { agendaFor, type BankDebit, type Decision, type DunningFacts, decideNext } from './decide.ts';
 import {
   type AttemptFacts,
   attemptFacts,
@@ -49,7 +50,7 @@ export interface DunningOutcome {
   notify: string[];
   fallBack: boolean;
   end:
-    | { kind: 'agenda'; act: 'charge' | 'dun'; on: string }
+    | { kind: 'agenda'; act: AgendaAct; on: string; debitOn: string | null }
     | { kind: 'return_unpaid' }
     | { kind: 'park'; reason: string };
 }
@@ -81,7 +82,7 @@ export async function dunBills(
   await planSteps(tx, { merchant, sealer: work.sealer, at: act.at, steps });
 
   const agenda = outcomes.flatMap(({ invoiceId, end }) =>
-    end.kind === 'agenda' ? [{ invoiceId, act: end.act, actOn: end.on }] : [],
+    end.kind === 'agenda' ? [{ invoiceId, act: end.act, actOn: end.on, debitOn: end.debitOn }] : [],
   );
   await setAgenda(tx, merchant.id, agenda);
 
@@ -116,7 +117,7 @@ export async function dunBills(
   );
   return {
     waiting: agenda.filter((entry) => entry.act === 'dun').length,
-    to_charge: agenda.filter((entry) => entry.act === 'charge').length,
+    to_charge: agenda.filter((entry) => entry.act !== 'dun').length,
     notified: steps.length,
     fell_back: fallenBack.length,
     returned,
@@ -150,7 +151,12 @@ export function decideDay(invoiceId: string, facts: DunningFacts): DunningOutcom
           invoiceId,
           notify,
           fallBack,
-          end: { kind: 'agenda', act: agenda.act, on: agenda.on.toString() },
+          end: {
+            kind: 'agenda',
+            act: agenda.act,
+            on: agenda.on.toString(),
+            debitOn: agenda.debitOn?.toString() ?? null,
+          },
         };
       }
     }
@@ -164,7 +170,13 @@ async function readFacts(
   invoiceIds: readonly string[],
 ): Promise<[string, DunningFacts][]> {
   const { merchant } = work;
-  const bills = await billFacts(tx, merchant.id, work.gateway, invoiceIds);
+  const bills = await billFacts(
+    tx,
+    merchant.id,
+    work.gateway,
+    invoiceIds,
+    merchant.settings.autopay.directDebit !== null,
+  );
   const ids = bills.map((bill) => bill.id);
   const attempts = byInvoice(await attemptFacts(tx, merchant.id, ids));
   const notices = byInvoice(await noticeFacts(tx, merchant.id, ids));
@@ -182,6 +194,8 @@ async function readFacts(
       holds: holds.get(bill.id) ?? [],
       // A bill is dunned by the policy under which it was taken in, however the settings changed since.
       settings: settings.get(bill.settings_version) ?? merchant.settings,
+      // What the agency takes is as it is today.
+      bankDebit: bankDebitOf(merchant.settings),
       businessDate: work.businessDate,
       upTo,
       barcodesUpTo,
@@ -195,11 +209,13 @@ function factsOf(known: {
   notices: readonly NoticeFacts[];
   holds: readonly HoldFacts[];
   settings: MerchantSettings;
+  bankDebit: BankDebit | null;
   businessDate: string;
   upTo: string | null;
   barcodesUpTo: string | null;
 }): DunningFacts {
   const { bill, settings } = known;
+  const byBank = bill.method === 'bank';
   const date = Temporal.PlainDate.from;
   return {
     collection: bill.collection,
@@ -221,11 +237,12 @@ function factsOf(known: {
       kind: reason,
       until: until_on === null ? null : date(until_on),
     })),
-    policy: dunningPolicyOf(settings),
+    policy: dunningPolicyOf(settings, byBank ? 'debit' : 'card'),
+    bankDebit: byBank ? known.bankDebit : null,
     fellBackToLink: bill.fell_back_on !== null,
     unknownOutcome: known.attempts.some((attempt) => attempt.state === 'unknown'),
     locked: bill.locked,
-    hasValidMethod: bill.has_method,
+    hasValidMethod: bill.method !== null,
     watermarks: [
       { way: reportedMethod, upTo: known.upTo === null ? null : date(known.upTo) },
       ...(bill.has_barcode
@@ -271,7 +288,7 @@ export async function forecastDunning(
   const count = (test: (outcome: DunningOutcome) => boolean): number => outcomes.filter(test).length;
   return {
     waiting: count(({ end }) => end.kind === 'agenda' && end.act === 'dun'),
-    to_charge: count(({ end }) => end.kind === 'agenda' && end.act === 'charge'),
+    to_charge: count(({ end }) => end.kind === 'agenda' && end.act !== 'dun'),
     notified: outcomes.reduce((sum, outcome) => sum + outcome.notify.length, 0),
     fell_back: count((outcome) => outcome.fallBack),
     returned: count(({ end }) => end.kind === 'return_unpaid'),

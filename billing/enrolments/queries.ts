@@ -1,5 +1,5 @@
 import { type Act, instantText, monthOf } from '../acts/act.ts';
-import type { Tx } from '../db.ts';
+import type { Db, Tx } from '../db.ts';
 import type { RecordRange } from '../exchanges/queries.ts';
 
 export interface EnrolmentSubject {
@@ -178,5 +178,39 @@ export async function nameEnrolments(tx: Tx, range: RecordRange, businessDate: s
      update enrolments e set name_digest = f.name_digest
      from first f where e.merchant_id = $1 and e.id = f.id`,
     [range.merchantId, range.fileId, range.from, range.to, businessDate],
+  );
+}
+
+export interface EnrolmentRow {
+  customer_number: string;
+  contract_number: string;
+  method: 'card' | 'bank';
+  /** Its card or account may be charged. */
+  usable: boolean;
+  state: 'active' | 'ended';
+  effective_from: string;
+  started_at: string;
+  ended_at: string | null;
+  source: string;
+}
+
+const listedAtMost = 1_000;
+
+/** Agreements that stand, or all of one customer; the newest first. */
+export async function enrolmentsOf(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  customerNumber: string | null,
+): Promise<EnrolmentRow[]> {
+  return db.query<EnrolmentRow & Record<string, unknown>>(
+    `select c.customer_number, t.contract_number, p.kind as method, p.state = 'active' as usable, e.state, e.effective_from,
+            e.started_at, e.ended_at, e.source
+     from enrolments e
+     join customers c on c.merchant_id = e.merchant_id and c.id = e.customer_id
+     join contracts t on t.merchant_id = e.merchant_id and t.id = e.contract_id
+     join payment_methods p on p.merchant_id = e.merchant_id and p.id = e.payment_method_id
+     where e.merchant_id = $1 and case when $2::text is null then e.state = 'active' else c.customer_number = $2 end
+     order by e.started_at desc, e.id desc limit $3`,
+    [merchantId, customerNumber, listedAtMost],
   );
 }

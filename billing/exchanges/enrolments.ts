@@ -1,8 +1,12 @@
+import { commandAct } from '../acts/act.ts';
+import { recordAct } from '../acts/queries.ts';
 import { raiseAlert } from '../alerts/queries.ts';
 import { addContracts, addCustomersByNumber, contractsOf } from '../customers/queries.ts';
 import type { Db, Tx } from '../db.ts';
 import { endEnrolments, type NewEnrolment, startEnrolments } from '../enrolments/queries.ts';
-import type { Ids } from '../ports.ts';
+import type { Merchant } from '../merchants/merchant.ts';
+import type { Clock, Ids } from '../ports.ts';
+import { Refusal } from '../refusal.ts';
 import type { Sealer } from '../sealing.ts';
 import { type Applied, type ApplyFile, applyFile, type Line } from './apply.ts';
 import type { Finding, ReadEnrolment } from './file.ts';
@@ -20,7 +24,10 @@ export interface EnrolPorts {
  * An `enrolment` file. The agreement was made with the merchant, so it is not told of it again: the receipt is the answer.
  * A start where one is active replaces it, a change where none is starts it, and what has ended already may end.
  */
-export async function applyEnrolments(ports: EnrolPorts, input: ApplyFile<ReadEnrolment>): Promise<Applied> {
+export async function applyEnrolments(
+  ports: EnrolPorts,
+  input: ApplyFile<ReadEnrolment> & { debitsAccounts: boolean },
+): Promise<Applied> {
   const { act } = input;
   return applyFile(ports, input, {
     keyOf: (line) => `${line.customerNumber} ${line.contractNumber}`,
@@ -45,12 +52,13 @@ export async function applyEnrolments(ports: EnrolPorts, input: ApplyFile<ReadEn
       await endEnrolments(tx, act, ending, false);
       await startEnrolments(tx, act, starting);
       const byBank = starting.filter((enrolment) => enrolment.kind === 'bank').length;
-      if (byBank > 0) {
+      if (byBank > 0 && !input.debitsAccounts) {
         await raiseAlert(tx, ports.ids.uuid(), act.at, {
           merchantId: act.merchantId,
           level: 'daily',
           cause: 'BANK_BY_LINK',
-          message: 'bank mandates are kept, and their bills go by link: this version does not debit accounts',
+          message:
+            'bank mandates are kept, and their bills go by link: the merchant has nobody who debits accounts',
           occurrences: byBank,
         });
       }
@@ -59,12 +67,38 @@ export async function applyEnrolments(ports: EnrolPorts, input: ApplyFile<ReadEn
   });
 }
 
+/** As a file would do it; the merchant does not know of it, and is told. Refusal CUSTOMER_UNKNOWN. */
+export async function changeEnrolmentByHand(
+  ports: EnrolPorts & { clock: Clock },
+  merchant: Merchant,
+  line: ReadEnrolment,
+  actor: string,
+): Promise<void> {
+  const act = await commandAct(ports, merchant.id, actor);
+  await ports.db.transaction(async (tx) => {
+    await recordAct(tx, act);
+    await makeSubjects(tx, ports.ids, { act }, [{ ok: line }]);
+    const [subject] = await contractsOf(tx, merchant.id, [line]);
+    if (!subject?.customer_id || !subject.contract_id) {
+      throw new Refusal('CUSTOMER_UNKNOWN', 'the merchant has no such customer or contract', {
+        next: 'Numbers are case-sensitive and keep their zeros.',
+      });
+    }
+    const { customer_id: customerId, contract_id: contractId } = subject;
+    if (line.what === 'end') await endEnrolments(tx, act, [contractId], true);
+    else {
+      const enrolment = enrolmentOf(ports, line, customerId, contractId);
+      await startEnrolments(tx, act, [{ ...enrolment, source: 'operator', told: true }]);
+    }
+  });
+}
+
 /** A start makes the customer and the contract. */
 async function makeSubjects(
   tx: Tx,
   ids: Ids,
-  { act }: ApplyFile<ReadEnrolment>,
-  lines: readonly Line<ReadEnrolment>[],
+  { act }: Pick<ApplyFile<ReadEnrolment>, 'act'>,
+  lines: readonly Pick<Line<ReadEnrolment>, 'ok'>[],
 ): Promise<void> {
   const starts = lines.filter((line) => line.ok.what === 'start').map((line) => line.ok);
   if (starts.length === 0) return;

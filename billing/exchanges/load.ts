@@ -1,6 +1,6 @@
 import { Temporal } from 'temporal-polyfill';
 import type { Act } from '../acts/act.ts';
-import { debitDate } from '../calendar/debit-date.ts';
+import { debitDate, isAfter } from '../calendar/debit-date.ts';
 import {
   addContactVersions,
   addFirstContacts,
@@ -10,10 +10,10 @@ import {
   moveCurrentContacts,
 } from '../customers/queries.ts';
 import type { Db, Tx } from '../db.ts';
-import { agendaFor, type DunningFacts } from '../dunning/decide.ts';
+import { agendaFor, type DunningFacts, returnDate } from '../dunning/decide.ts';
 import { hasNameless, nameEnrolments } from '../enrolments/queries.ts';
 import { parkUnusual } from '../gates/park.ts';
-import { dunningPolicyOf, gatesOf, type MerchantSettings } from '../merchants/settings.ts';
+import { bankDebitOf, dunningPolicyOf, gatesOf, type MerchantSettings } from '../merchants/settings.ts';
 import type { Ids } from '../ports.ts';
 import { assertState } from '../refusal.ts';
 import type { Fence } from '../runs/fence.ts';
@@ -169,6 +169,7 @@ async function loadBills(tx: Tx, part: Part): Promise<number> {
     createdAt: act.at,
     terms,
     detailed,
+    byBank: settings.autopay.directDebit !== null,
   });
   assertState(issued === lines, `${issued} bills were made of ${lines} staged lines`);
   const knownCustomers = part.knownCustomers.get(range.from) ?? true;
@@ -177,7 +178,7 @@ async function loadBills(tx: Tx, part: Part): Promise<number> {
 
 async function loadParts(tx: Tx, { settings, range, lines, detailed, terms }: Part): Promise<number> {
   await addTaxLines(tx, range, { registrationNumber: settings.registrationNumber, detailed });
-  const opened = await openAgenda(tx, range, terms);
+  const opened = await openAgenda(tx, range, terms, settings.autopay.directDebit !== null);
   assertState(opened === lines, `${opened} agenda rows were made of ${lines} staged lines`);
   return 0;
 }
@@ -237,6 +238,7 @@ export function dueTerms(
     locked: false,
     watermarks: [],
   };
+  const bank = bankTerms(settings, facts, today);
   const link = agendaFor({
     ...facts,
     collection: 'link',
@@ -256,6 +258,38 @@ export function dueTerms(
     dueOn: dueOnText,
     debitOn: debitOn?.toString() ?? null,
     auto: { act: auto.act, on: auto.on.toString() },
+    bank,
     link: { act: link.act, on: link.on.toString() },
   };
+}
+
+/** Of bills that are debited by the bank; null: too late, or there is nobody who debits accounts. */
+function bankTerms(
+  settings: MerchantSettings,
+  facts: Omit<DunningFacts, 'collection' | 'debitOn' | 'hasValidMethod' | 'noticesSent'>,
+  today: Temporal.PlainDate,
+): DueTerms['bank'] {
+  const bankDebit = bankDebitOf(settings);
+  if (bankDebit === null) return null;
+  const { debitDay } = settings.autopay;
+  const debit = debitDate({
+    debitDay,
+    dueOn: facts.dueOn,
+    businessDate: today,
+    submitBankDaysBefore: bankDebit.submitBankDays,
+    late: bankDebit.late,
+  });
+  if ('late' in debit) return null;
+  const policy = dunningPolicyOf(settings, 'debit');
+  if (!isAfter(returnDate({ dueOn: facts.dueOn, policy }), debit.on)) return null;
+  const agenda = agendaFor({
+    ...facts,
+    policy,
+    bankDebit,
+    collection: 'auto',
+    debitOn: debit.on,
+    hasValidMethod: true,
+    noticesSent: [],
+  });
+  return { debitOn: debit.on.toString(), act: agenda.act, on: agenda.on.toString() };
 }

@@ -1,6 +1,7 @@
 import type { Temporal } from 'temporal-polyfill';
 import { type Act, instantText, monthOf } from '../acts/act.ts';
 import type { Db, Tx } from '../db.ts';
+import type { AgendaAct } from '../invoices/invoice.ts';
 import { events } from '../ledger/ledger.ts';
 import { closingMonth, ledgerHead } from '../ledger/queries.ts';
 import { type BillingFile, type FileState, type Finding, statesBefore } from './file.ts';
@@ -167,7 +168,9 @@ export async function archivedIds(
   const rows = await db.query<{ id: string }>(
     `select id from billing_files where merchant_id = $1 and id = any($2::uuid[])
      union all
-     select id from outward_files where merchant_id = $1 and id = any($2::uuid[])`,
+     select id from outward_files where merchant_id = $1 and id = any($2::uuid[])
+     union all
+     select id from debit_results where merchant_id = $1 and id = any($2::uuid[])`,
     [merchantId, ids],
   );
   return new Set(rows.map((row) => row.id));
@@ -603,8 +606,10 @@ export interface DueTerms {
   dueOn: string;
   /** Null: too late to debit. */
   debitOn: string | null;
-  auto: { act: 'charge' | 'dun'; on: string };
-  link: { act: 'charge' | 'dun'; on: string };
+  auto: { act: AgendaAct; on: string };
+  /** Of accounts that the bank debits; null: too late, or nobody debits accounts. */
+  bank: { debitOn: string; act: AgendaAct; on: string } | null;
+  link: { act: AgendaAct; on: string };
 }
 
 export interface IssueBills extends RecordRange {
@@ -617,6 +622,8 @@ export interface IssueBills extends RecordRange {
   terms: readonly DueTerms[];
   /** Lines of `standard/2` are among them. */
   detailed: boolean;
+  /** The merchant has somebody who debits accounts. */
+  byBank: boolean;
 }
 
 /** A line of `standard/1` is of the customer's default contract. */
@@ -639,18 +646,18 @@ export async function issueBills(tx: Tx, issue: IssueBills): Promise<number> {
   const of = issue.detailed ? detailed : plain;
   return tx.run(
     `with due as (
-       select * from unnest($11::date[], $12::date[]) as d(due_on, debit_on)
+       select * from unnest($11::date[], $12::date[], $13::date[]) as d(due_on, card_on, bank_on)
      ), bill as materialized (
        select s.invoice_id, s.line_no, s.billing_number, $5 + row_number() over (order by s.record_no) as payment_number,
               s.customer_id, t.id as contract_id, k.version as contact_version, s.amount, s.billing_period, s.due_on,
-              s.description, ${of.columns} d.debit_on,
+              s.description, ${of.columns} case e.kind when 'bank' then d.bank_on else d.card_on end as debit_on,
               case
                 when s.collection = 'link' then ''
                 when e.id is null then case when s.collection = 'auto' then 'W_FALLBACK_LINK' else '' end
-                -- The mandate stands, and nobody can debit by it yet: no fault of the line.
-                when e.kind = 'bank' then ''
+                -- The mandate stands, and there is nobody to debit by it: no fault of the line.
+                when e.kind = 'bank' and not $14 then ''
                 when e.name_digest <> s.name_digest then 'W_NAME_CHANGED'
-                when d.debit_on is null then 'W_LATE_FOR_DEBIT'
+                when case e.kind when 'bank' then d.bank_on else d.card_on end is null then 'W_LATE_FOR_DEBIT'
                 else 'auto'
               end as decision
        from staged_bills s
@@ -694,6 +701,8 @@ export async function issueBills(tx: Tx, issue: IssueBills): Promise<number> {
       instantText(issue.createdAt),
       issue.terms.map((term) => term.dueOn),
       issue.terms.map((term) => term.debitOn),
+      issue.terms.map((term) => term.bank?.debitOn ?? null),
+      issue.byBank,
     ],
   );
 }
@@ -730,21 +739,44 @@ export async function addTaxLines(
   );
 }
 
+const withoutBanks = { columns: '', from: '', way: `''` };
+
+/** An agreement that changes before its bill is asked for makes the bill one that dunning decides anew. */
+const withBanks = {
+  columns: ', contract_id',
+  from: `
+     left join lateral (
+       select p.kind from enrolments n
+       join payment_methods p on p.merchant_id = n.merchant_id and p.id = n.payment_method_id
+       where n.merchant_id = $1 and n.contract_id = i.contract_id and n.state = 'active' and i.collection = 'auto' offset 0
+     ) e on true`,
+  way: `case when e.kind = 'bank' and d.bank_on is not null then 'bank' else '' end`,
+};
+
 /** What comes next for each bill of a range. Returns the rows made. */
-export async function openAgenda(tx: Tx, range: RecordRange, terms: readonly DueTerms[]): Promise<number> {
+export async function openAgenda(
+  tx: Tx,
+  range: RecordRange,
+  terms: readonly DueTerms[],
+  byBank: boolean,
+): Promise<number> {
+  const of = byBank ? withBanks : withoutBanks;
   return tx.run(
     `with due as (
-       select * from unnest($5::date[], $6::text[], $7::date[], $8::text[], $9::date[])
-         as d(due_on, auto_act, auto_on, link_act, link_on)
+       select * from unnest($5::date[], $6::text[], $7::date[], $8::text[], $9::date[], $10::date[], $11::text[], $12::date[])
+         as d(due_on, auto_act, auto_on, link_act, link_on, bank_on, bank_act, bank_ask_on)
      )
-     insert into agenda (merchant_id, invoice_id, act, act_on)
-     select $1, s.invoice_id, case i.collection when 'auto' then auto_act else link_act end,
-            case i.collection when 'auto' then auto_on else link_on end
+     insert into agenda (merchant_id, invoice_id, act, act_on, debit_on)
+     select $1, s.invoice_id,
+            case when i.collection <> 'auto' then link_act when w.way = 'bank' then bank_act else auto_act end,
+            case when i.collection <> 'auto' then link_on when w.way = 'bank' then bank_ask_on else auto_on end,
+            case when w.way = 'bank' and bank_act = 'debit' then d.bank_on end
      from staged_bills s
      join due d on d.due_on = s.due_on
      cross join lateral (
-       select collection from invoices where merchant_id = $1 and id = s.invoice_id offset 0
-     ) i
+       select collection${of.columns} from invoices where merchant_id = $1 and id = s.invoice_id offset 0
+     ) i${of.from}
+     cross join lateral (select ${of.way} as way) w
      where s.merchant_id = $1 and s.file_id = $2::uuid and s.record_no > $3 and s.record_no <= $4`,
     [
       range.merchantId,
@@ -756,6 +788,9 @@ export async function openAgenda(tx: Tx, range: RecordRange, terms: readonly Due
       terms.map((term) => term.auto.on),
       terms.map((term) => term.link.act),
       terms.map((term) => term.link.on),
+      terms.map((term) => term.bank?.debitOn ?? null),
+      terms.map((term) => term.bank?.act ?? null),
+      terms.map((term) => term.bank?.on ?? null),
     ],
   );
 }

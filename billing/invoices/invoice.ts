@@ -9,6 +9,9 @@ export const transitions: Readonly<Record<InvoiceState, readonly InvoiceState[]>
   cancelled: [],
 };
 
+/** What a job is to do with an open bill next: charge a card, ask the bank for a debit, or decide anew. */
+export type AgendaAct = 'charge' | 'debit' | 'dun';
+
 export function statesBefore(to: InvoiceState): InvoiceState[] {
   return (Object.keys(transitions) as InvoiceState[]).filter((from) => transitions[from].includes(to));
 }

@@ -1,6 +1,6 @@
 import { type Act, instantText, monthOf } from '../acts/act.ts';
 import type { Tx } from '../db.ts';
-import { type InvoiceState, isFinal, type LockedInvoice, statesBefore } from './invoice.ts';
+import { type AgendaAct, type InvoiceState, isFinal, type LockedInvoice, statesBefore } from './invoice.ts';
 
 /** Locks the rows in id order, so that two transactions over the same bills wait and never deadlock. Unreleased bills are invisible. */
 export async function lockInvoices(
@@ -83,22 +83,29 @@ export async function moveInvoices(
   return moved;
 }
 
+export interface NextStep {
+  invoiceId: string;
+  act: AgendaAct;
+  /** YYYY-MM-DD, as the day of a debit. */
+  actOn: string;
+  /** Of `debit`: the day that is asked for on `actOn`. */
+  debitOn?: string | null;
+}
+
 /** Sets what comes next; a bill without an agenda row (final) gets none. */
-export async function setAgenda(
-  tx: Tx,
-  merchantId: number,
-  entries: readonly { invoiceId: string; act: 'charge' | 'dun'; actOn: string }[],
-): Promise<void> {
+export async function setAgenda(tx: Tx, merchantId: number, entries: readonly NextStep[]): Promise<void> {
   if (entries.length === 0) return;
   await tx.run(
-    `update agenda a set act = e.act, act_on = e.act_on
-     from unnest($2::uuid[], $3::text[], $4::date[]) as e(invoice_id, act, act_on)
-     where a.merchant_id = $1 and a.invoice_id = e.invoice_id and (a.act, a.act_on) is distinct from (e.act, e.act_on)`,
+    `update agenda a set act = e.act, act_on = e.act_on, debit_on = e.debit_on
+     from unnest($2::uuid[], $3::text[], $4::date[], $5::date[]) as e(invoice_id, act, act_on, debit_on)
+     where a.merchant_id = $1 and a.invoice_id = e.invoice_id
+       and (a.act, a.act_on, a.debit_on) is distinct from (e.act, e.act_on, e.debit_on)`,
     [
       merchantId,
       entries.map((entry) => entry.invoiceId),
       entries.map((entry) => entry.act),
       entries.map((entry) => entry.actOn),
+      entries.map((entry) => entry.debitOn ?? null),
     ],
   );
 }

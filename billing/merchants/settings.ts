@@ -15,7 +15,7 @@ import {
   parseOffset,
 } from '../calendar/offsets.ts';
 import { type CreditPolicy, creditPolicies } from '../credits/credit.ts';
-import type { DunningPolicy } from '../dunning/decide.ts';
+import type { BankDebit, DunningPolicy } from '../dunning/decide.ts';
 import type { GatewayLimits } from '../gateway-states/state.ts';
 import { Refusal } from '../refusal.ts';
 
@@ -148,6 +148,8 @@ export interface DirectDebitSettings {
   submit: CountedOffset;
   result: CountedOffset;
   late: 'link' | 'next_debit_day';
+  /** Debits in one file at most. Absent in settings that were applied before the key was known. */
+  recordsPerFile?: number;
 }
 
 export interface SettingsProblem {
@@ -198,6 +200,9 @@ export const defaultDailyCap = 5;
 
 /** With 200,000 links on a morning and one visitor in a hundred mistyping, a few hundred within an hour are nobody's attack. */
 export const defaultFailureBudget = 1_000;
+
+/** What one large bank takes for a file. */
+export const defaultRecordsPerFile = 50_000;
 
 /** Networks fine more than 15 attempts in 30 days; gateways advise 8. */
 const MAX_ATTEMPTS = 15;
@@ -394,7 +399,10 @@ const settingsSchema = z.strictObject({
           creditor: z.strictObject({
             consignor_code: digits(10),
             // The agency's files carry half-width kana, capitals, digits and a few signs, 40 bytes.
-            consignor_name: line(40).regex(/^[ｦ-ﾟA-Z0-9 ().,/\\｢｣-]+$/, 'must be half-width kana or capitals'),
+            consignor_name: line(40).regex(
+              /^[ｱ-ﾟA-Z0-9 ().-]+$/,
+              'must be half-width kana without small ones, or capitals',
+            ),
             bank: digits(4),
             branch: digits(3),
             account_type: z.union([z.literal(1), z.literal(2)], {
@@ -405,6 +413,8 @@ const settingsSchema = z.strictObject({
           submit: countedOffset.default(() => builtInCounted('-7bd')),
           result: countedOffset.default(() => builtInCounted('+4bd')),
           late: z.enum(['link', 'next_debit_day']).default('link'),
+          // The form counts with six digits; portals take 50,000 and fewer.
+          records_per_file: wholeNumber(1, 999_999).default(defaultRecordsPerFile),
         })
         .optional(),
     })
@@ -502,7 +512,7 @@ export function parseMerchantSettings(
 /** The part of the settings by which `decideNext` decides, for cards or for bank debits. */
 export function dunningPolicyOf(settings: MerchantSettings, way: 'card' | 'debit' = 'card'): DunningPolicy {
   const { card, debit, returnAfter, paydayDay } = settings.dunning;
-  const chosen = way === 'debit' && debit !== null ? debit : card;
+  const chosen = way === 'debit' ? (debit ?? onceOnly) : card;
   return {
     attempts: chosen.attempts,
     on: chosen.on,
@@ -512,6 +522,16 @@ export function dunningPolicyOf(settings: MerchantSettings, way: 'card' | 'debit
     paydayDay,
     debitDay: settings.autopay.debitDay,
   };
+}
+
+/** Where nothing is said of a second debit, there is none. */
+const onceOnly: AttemptSettings = { attempts: 1, on: [{ kind: 'days', count: 0 }] };
+
+/** Null: the merchant has nobody who debits accounts. */
+export function bankDebitOf({ autopay }: Pick<MerchantSettings, 'autopay'>): BankDebit | null {
+  const { directDebit } = autopay;
+  if (directDebit === null) return null;
+  return { submitBankDays: Math.abs(directDebit.submit.count), late: directDebit.late };
 }
 
 function readYaml(text: string, file: string): unknown {
@@ -783,6 +803,8 @@ function judgeRest(read: Read, refuse: Say, warn: Say): void {
     const path = 'autopay.direct_debit';
     if (debit.submit.count >= 0) refuse(`${path}.submit`, 'must lie before the debit date, such as -7bd');
     if (debit.result.count <= 0) refuse(`${path}.result`, 'must lie after the debit date, such as +4bd');
+    for (const key of ['submit', 'result'] as const)
+      if (debit[key].kind === 'days') refuse(`${path}.${key}`, 'counts bank business days: bd');
     if (debit.late === 'next_debit_day' && autopay.debit_day === 'due_date') {
       refuse(`${path}.late`, 'next_debit_day needs autopay.debit_day to be a day of the month');
     }
@@ -980,6 +1002,7 @@ function settingsFrom(read: Read, layout: LayoutFile | null): MerchantSettings {
               submit: debit.submit,
               result: debit.result,
               late: debit.late,
+              recordsPerFile: debit.records_per_file,
             },
     },
     dunning: {

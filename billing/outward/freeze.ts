@@ -351,11 +351,21 @@ async function open(
   return { id, head, render };
 }
 
-/** Stores the bytes piece by piece while they are made. */
-async function keep(
+function keep(
   { tx, act }: Freezing,
-  file: OpenFile,
+  { id }: OpenFile,
   totals: { records: number; sum: number },
+  content: AsyncIterable<Uint8Array>,
+): Promise<void> {
+  return keepContent(tx, act, id, totals, content);
+}
+
+/** Stores the bytes piece by piece while they are made; what the file adds up to may be known only with its last. */
+export async function keepContent(
+  tx: Tx,
+  act: Act,
+  fileId: string,
+  totals: { readonly records: number; readonly sum: number },
   content: AsyncIterable<Uint8Array>,
 ): Promise<void> {
   const digest = createHash('sha256');
@@ -372,14 +382,14 @@ async function keep(
       heldBytes += piece.length;
       from += piece.length;
       if (heldBytes === partBytes) {
-        await insertPart(tx, act.merchantId, file.id, partNo++, Buffer.concat(held));
+        await insertPart(tx, act.merchantId, fileId, partNo++, Buffer.concat(held));
         held = [];
         heldBytes = 0;
       }
     }
   }
-  if (heldBytes > 0) await insertPart(tx, act.merchantId, file.id, partNo, Buffer.concat(held));
-  await closeOutwardFile(tx, act, { id: file.id, ...totals, sha256: digest.digest('hex'), sizeBytes });
+  if (heldBytes > 0) await insertPart(tx, act.merchantId, fileId, partNo, Buffer.concat(held));
+  await closeOutwardFile(tx, act, { id: fileId, ...totals, sha256: digest.digest('hex'), sizeBytes });
 }
 
 async function* only(bytes: Uint8Array): AsyncIterable<Uint8Array> {

@@ -10,7 +10,9 @@ export type OutwardKind =
   | 'unreached'
   | 'settlement'
   | 'adjustment'
-  | 'tieout';
+  | 'tieout'
+  /** To the agency that debits accounts, not to the merchant. */
+  | 'debit';
 
 /** What every outward file says about itself. */
 export interface OutwardHead {

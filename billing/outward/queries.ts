@@ -622,6 +622,8 @@ export async function deliverAgain(tx: Tx, act: Act, name: string): Promise<bool
     `with again as (
        update outward_files set state = 'frozen', renaming_at = null, renaming_part = null, delivered_at = null, version = version + 1
        where merchant_id = $1 and name = $2 and state = 'delivered'
+         -- Asked twice, a bank may debit twice.
+         and kind <> 'debit'
        returning id, version
      )
      insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)

@@ -1,6 +1,7 @@
 import type { Temporal } from 'temporal-polyfill';
 import { type Act, instantText, monthOf } from '../acts/act.ts';
 import type { Db, Tx } from '../db.ts';
+import { bankGateway } from '../debits/debit.ts';
 import { type FindingKind, holdingDunning, type NewFinding } from './findings.ts';
 
 /** Since when there can be anything to reconcile: the merchant's first day here. */
@@ -615,6 +616,8 @@ export async function watermarkFacts(
              join charges c on c.merchant_id = l.merchant_id and c.id = l.charge_id
                -- A shop's word: its day in the reports is still to come.
                and c.state <> 'preliminary'
+               -- A bank's answer stands in none.
+               and c.gateway <> '${bankGateway}'
              where l.merchant_id = $1 and l.locked_at >= $3::timestamptz) as oldest_open_at,
             (select min(report_date) from findings
              where merchant_id = $1 and source = 'report' and gateway = $2 and state = 'open'

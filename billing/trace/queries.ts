@@ -1,6 +1,7 @@
 import { type Act, instantText, monthOf } from '../acts/act.ts';
 import type { ChargeOrigin, ChargeState } from '../charges/charge.ts';
 import type { Db, Tx } from '../db.ts';
+import { bankGateway } from '../debits/debit.ts';
 import { isHeld } from '../holds/queries.ts';
 import { untoldBills } from '../unreached/queries.ts';
 
@@ -20,6 +21,11 @@ export interface OpenCharge {
   page_ends_at: string | null;
 }
 
+/** Banks answer by files, and cannot be asked. */
+const canBeAsked = `not exists (
+  select from charges c
+  where c.merchant_id = l.merchant_id and c.id = l.charge_id and c.gateway = '${bankGateway}')`;
+
 export interface ChargeRange {
   from: string;
   to: string;
@@ -35,7 +41,7 @@ export async function rangesToAsk(
   return db.query<{ from: string; to: string }>(
     `select min(charge_id::text) as "from", max(charge_id::text) as "to"
      from (select charge_id, (row_number() over (order by charge_id) - 1) / $3::int as range_no
-           from collection_locks where merchant_id = $1 and ask_at <= $2::timestamptz) numbered
+           from collection_locks l where merchant_id = $1 and ask_at <= $2::timestamptz and ${canBeAsked}) numbered
      group by range_no order by range_no`,
     [merchantId, now, chargesPerRange],
   );
@@ -55,7 +61,7 @@ export async function chargesToAsk(
      from collection_locks l
      join charges c on c.merchant_id = l.merchant_id and c.id = l.charge_id
      left join checkout_sessions s on s.merchant_id = c.merchant_id and s.id = c.session_id
-     where l.merchant_id = $1 and l.ask_at <= $2::timestamptz
+     where l.merchant_id = $1 and l.ask_at <= $2::timestamptz and c.gateway <> '${bankGateway}'
        and l.charge_id between $3::uuid and $4::uuid and ($5::uuid is null or l.charge_id > $5::uuid)
      order by l.charge_id limit $6`,
     [merchantId, now, range.from, range.to, after, limit],
@@ -64,7 +70,8 @@ export async function chargesToAsk(
 
 export async function countToAsk(db: Pick<Db, 'query'>, merchantId: number, now: string): Promise<number> {
   const [row] = await db.query<{ due: number }>(
-    `select count(*) as due from collection_locks where merchant_id = $1 and ask_at <= $2::timestamptz`,
+    `select count(*) as due from collection_locks l
+     where merchant_id = $1 and ask_at <= $2::timestamptz and ${canBeAsked}`,
     [merchantId, now],
   );
   return row?.due ?? 0;
@@ -134,6 +141,8 @@ export async function standingStill(
        where l.merchant_id = $1
          -- A shop's word is made certain in days: reconcile tells of those that are not.
          and c.state <> 'preliminary'
+         -- What a bank was asked is looked after by the job that asks it.
+         and c.gateway <> '${bankGateway}'
          -- A page that waits for its customer is in order until it ends.
          and case when c.state = 'requires_action' and s.expires_at is not null then s.expires_at < $2::timestamptz
                   else c.started_at < $2::timestamptz or c.asks >= $3::int end

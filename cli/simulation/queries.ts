@@ -193,12 +193,13 @@ export interface PaymentAtRest {
   merchant: string;
   charge_id: string;
   amount: number;
+  method: string;
   gateway_charge_id: string | null;
 }
 
 export async function bookedPayments(db: Pick<Db, 'query'>): Promise<PaymentAtRest[]> {
   return db.query<PaymentAtRest>(
-    `select m.code as merchant, p.id as charge_id, p.amount, c.gateway_charge_id
+    `select m.code as merchant, p.id as charge_id, p.amount, p.method, c.gateway_charge_id
      from payments p join charges c on c.merchant_id = p.merchant_id and c.id = p.id
      join merchants m on m.id = p.merchant_id
      order by m.code, p.id`,

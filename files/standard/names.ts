@@ -36,7 +36,7 @@ export type InboundName =
 
 // Four digits are the least: after 9999 the sequence grows to five instead of starting again.
 const namePattern = /^([a-z]{1,20})_([a-z0-9][a-z0-9-]{0,62})_(\d{4})(\d{2})(\d{2})_(\d{4,9})\.([a-z]{1,8})$/;
-const doneSuffix = '.done';
+export const doneSuffix = '.done';
 
 /** Undefined for anything that is not `<kind>_<merchant>_<YYYYMMDD>_<seq4>.<ext>` with a real date. */
 export function parseFileName(text: string): FileName | undefined {

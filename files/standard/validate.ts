@@ -1,4 +1,6 @@
 import { type PhoneNumber, parsePhoneNumberFromString } from 'libphonenumber-js/max';
+import { debitHolderBytes } from '../zengin91/file.ts';
+import { toKana } from '../zengin91/kana.ts';
 import type { LineCode } from './catalogue.ts';
 import { type InwardKind, isRealDate } from './names.ts';
 
@@ -403,7 +405,12 @@ function holderOf(
 ): { rejected: Rejection } | undefined {
   if (text === undefined || text === '') return required ? reject('E_REQUIRED', 'holder') : undefined;
   if (bad(text)) return reject('E_CHARACTER', 'holder');
-  return holderPattern.test(text) && !longerThan(text, 60) ? undefined : reject('E_FORMAT', 'holder');
+  if (!holderPattern.test(text) || longerThan(text, 60)) return reject('E_FORMAT', 'holder');
+  if (!required) return undefined;
+  // As it stands in a bank's record: nothing is cut off there.
+  const { text: kana } = toKana(text.trim(), 'party');
+  if (kana === undefined) return reject('E_CHARACTER', 'holder');
+  return kana.length <= debitHolderBytes ? undefined : reject('E_FORMAT', 'holder');
 }
 
 export function validateContact(fields: readonly string[]): Validated<ContactLine> {

@@ -59,6 +59,7 @@ export interface DebitFile {
 }
 
 export const recordBytes = 120;
+export const debitHolderBytes = 30;
 /** A trailer counts with six digits: more are split into several batches. */
 export const debitsMax = 999_999;
 
@@ -102,7 +103,7 @@ export const records: Readonly<Record<RecordType, readonly Span[]>> = {
     filling(4),
     digits('accountType', 1),
     digits('account', 7),
-    text('holder', 30),
+    text('holder', debitHolderBytes),
     digits('amount', 10),
     digits('newCode', 1),
     // Digits by the standard; agencies take letters.

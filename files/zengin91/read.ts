@@ -67,42 +67,138 @@ export function readDebits(bytes: Uint8Array, profile: KanaProfile = strictKana)
   if (!Number.isInteger(count)) return fault('LENGTH', Math.ceil(count));
 
   const batches: DebitBatch[] = [];
+  const judge = new RecordJudge(profile);
   let header: DebitHeader | undefined;
   let debits: DebitRecord[] = [];
-  let amount = 0;
-  let ended = false;
   for (let record = 1; record <= count; record += 1) {
     const from = (record - 1) * step;
     const to = from + recordBytes;
     if (to < content.length && latin1(content.subarray(to, from + step)) !== framing)
       return fault('LENGTH', record);
-    const text = kanaText(content.subarray(from, to));
-    if (text === undefined) return fault('CHARACTER', record);
-    const type = text.charAt(0);
-    if (!isRecordType(type)) return fault('RECORD_TYPE', record, 'recordType');
-    const isBetween = type === '1' || type === '9';
-    const inOrder = isBetween === (header === undefined) && (type !== '9' || batches.length > 0);
-    if (ended || !inOrder) return fault('ORDER', record, 'recordType');
-    const fields = fieldsOf(text, type);
-    const wrong = wrongField(fields, type, profile);
-    if (wrong !== undefined) return fault(wrong.code, record, wrong.field);
-    if (type === '1') header = headerOf(fields);
-    else if (type === '2') {
-      const debit = debitOf(fields);
-      debits.push(debit);
-      amount += debit.amount;
-    } else if (type === '9') ended = true;
-    else if (header !== undefined) {
-      const trailer = trailerOf(fields);
-      if (trailer.count !== debits.length) return fault('COUNT', record, 'count');
-      if (trailer.amount !== amount) return fault('AMOUNT', record, 'amount');
-      batches.push({ header, debits, trailer });
-      header = undefined;
+    const read = judge.judge(content.subarray(from, to));
+    if ('code' in read) return { fault: read };
+    if (read.type === '1') header = read.header;
+    else if (read.type === '2') debits.push(read.debit);
+    else if (read.type === '8' && header !== undefined) {
+      batches.push({ header, debits, trailer: read.trailer });
       debits = [];
-      amount = 0;
     }
   }
-  return ended ? { file: { framing, endsWithFraming, batches } } : fault('ORDER', count, 'recordType');
+  return judge.ended ? { file: { framing, endsWithFraming, batches } } : fault('ORDER', count, 'recordType');
+}
+
+export type ReadRecord =
+  | { readonly type: '1'; readonly header: DebitHeader }
+  | { readonly type: '2'; readonly debit: DebitRecord }
+  | { readonly type: '8'; readonly trailer: DebitTotals }
+  | { readonly type: '9' };
+
+/** Judges records in their order: what each is, or what is wrong with it. */
+class RecordJudge {
+  readonly #profile: KanaProfile;
+  #record = 0;
+  #batches = 0;
+  /** Of the batch that is open. */
+  #open: { count: number; amount: number } | undefined;
+  ended = false;
+
+  constructor(profile: KanaProfile) {
+    this.#profile = profile;
+  }
+
+  judge(bytes: Uint8Array): ReadRecord | DebitFault {
+    this.#record += 1;
+    const record = this.#record;
+    const text = kanaText(bytes);
+    if (text === undefined) return { code: 'CHARACTER', record, field: '' };
+    const type = text.charAt(0);
+    if (!isRecordType(type)) return { code: 'RECORD_TYPE', record, field: 'recordType' };
+    const isBetween = type === '1' || type === '9';
+    const inOrder = isBetween === (this.#open === undefined) && (type !== '9' || this.#batches > 0);
+    if (this.ended || !inOrder) return { code: 'ORDER', record, field: 'recordType' };
+    const fields = fieldsOf(text, type);
+    const wrong = wrongField(fields, type, this.#profile);
+    if (wrong !== undefined) return { ...wrong, record };
+    if (type === '1') {
+      this.#open = { count: 0, amount: 0 };
+      return { type, header: headerOf(fields) };
+    }
+    if (type === '9' || this.#open === undefined) {
+      this.ended = true;
+      return { type: '9' };
+    }
+    if (type === '2') {
+      const debit = debitOf(fields);
+      this.#open.count += 1;
+      this.#open.amount += debit.amount;
+      return { type, debit };
+    }
+    const trailer = trailerOf(fields);
+    if (trailer.count !== this.#open.count) return { code: 'COUNT', record, field: 'count' };
+    if (trailer.amount !== this.#open.amount) return { code: 'AMOUNT', record, field: 'amount' };
+    this.#open = undefined;
+    this.#batches += 1;
+    return { type, trailer };
+  }
+}
+
+/** A file whose records are read one by one is not what it should be. */
+export class UnreadableDebits extends Error {
+  readonly fault: DebitFault;
+
+  constructor(fault: DebitFault) {
+    super(`record ${fault.record}: ${fault.code} ${fault.field}`);
+    this.fault = fault;
+  }
+}
+
+/** As `readDebits`, for files that are never held whole: their records in order, and `UnreadableDebits` at the first fault. */
+export async function* readDebitRecords(
+  chunks: AsyncIterable<Uint8Array>,
+  profile: KanaProfile = strictKana,
+): AsyncGenerator<ReadRecord[]> {
+  const judge = new RecordJudge(profile);
+  let held = Buffer.alloc(0);
+  let framing: Framing | undefined;
+  let records = 0;
+  const refuse = (fault: DebitFault): never => {
+    throw new UnreadableDebits(fault);
+  };
+  const judged = (bytes: Uint8Array): ReadRecord => {
+    records += 1;
+    const read = judge.judge(bytes);
+    return 'code' in read ? refuse(read) : read;
+  };
+  for await (const chunk of chunks) {
+    held = Buffer.concat([held, chunk]);
+    // Two bytes after the first record say how all are framed.
+    if (framing === undefined && held.length < recordBytes + 2) continue;
+    if (framing === undefined) {
+      if (held[0] === 0xf1 || (held[0] === 0x31 && held[3] === 0x31))
+        refuse({ code: 'CODE', record: 1, field: 'code' });
+      framing = framingOf(held);
+    }
+    const step = recordBytes + framing.length;
+    const batch: ReadRecord[] = [];
+    let from = 0;
+    // One byte more: what is last may be without its line end.
+    for (; held.length - from > step; from += step) {
+      if (latin1(held.subarray(from + recordBytes, from + step)) !== framing)
+        refuse({ code: 'LENGTH', record: records + 1, field: '' });
+      batch.push(judged(held.subarray(from, from + recordBytes)));
+    }
+    held = held.subarray(from);
+    if (batch.length > 0) yield batch;
+  }
+  const rest = held.at(-1) === 0x1a ? held.subarray(0, -1) : held;
+  if (records === 0 && rest.length === 0) refuse({ code: 'EMPTY', record: 0, field: '' });
+  const end = latin1(rest.subarray(recordBytes));
+  if (rest.length > 0) {
+    if (rest.length < recordBytes || (end !== '' && end !== framing))
+      refuse({ code: 'LENGTH', record: records + 1, field: '' });
+    yield [judged(rest.subarray(0, recordBytes))];
+  }
+  if (!judge.ended) refuse({ code: 'ORDER', record: records, field: 'recordType' });
 }
 
 function latin1(bytes: Uint8Array): string {

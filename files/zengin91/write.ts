@@ -1,5 +1,14 @@
 import { Refusal } from '../../billing/refusal.ts';
-import { type DebitFile, debitsMax, recordBytes, records, type Span } from './file.ts';
+import {
+  type DebitFile,
+  type DebitHeader,
+  type DebitRecord,
+  type DebitTotals,
+  debitsMax,
+  recordBytes,
+  records,
+  type Span,
+} from './file.ts';
 import { type KanaProfile, kanaBytes, strictKana } from './kana.ts';
 import { mayStand } from './read.ts';
 
@@ -14,19 +23,52 @@ export class UnwritableDebit extends Refusal {
   }
 }
 
+/**
+ * Records one by one, for files that are never held whole: the text of each, without a line end. Throws `UnwritableDebit`.
+ */
+export class DebitWriter {
+  readonly #profile: KanaProfile;
+  #written = 0;
+
+  constructor(profile: KanaProfile = strictKana) {
+    this.#profile = profile;
+  }
+
+  header(header: DebitHeader): string {
+    return this.#put('1', { ...header, kind: '91', code: '0' });
+  }
+
+  debit(debit: DebitRecord): string {
+    return this.#put('2', debit);
+  }
+
+  trailer(trailer: DebitTotals): string {
+    if (trailer.count > debitsMax)
+      throw new UnwritableDebit(this.#written + 1, 'count', `is over ${debitsMax}: split the batch`);
+    return this.#put('8', trailer);
+  }
+
+  end(): string {
+    return this.#put('9', {});
+  }
+
+  #put(type: keyof typeof records, fields: object): string {
+    this.#written += 1;
+    return recordOf(records[type], { ...fields, recordType: type }, this.#written, this.#profile);
+  }
+}
+
 /** The file to the byte: the same input always gives the same bytes. Throws `UnwritableDebit`. */
 export function writeDebits(file: DebitFile, profile: KanaProfile = strictKana): Buffer {
-  const parts: string[] = [];
-  const put = (type: keyof typeof records, fields: object) =>
-    parts.push(recordOf(records[type], { ...fields, recordType: type }, parts.length + 1, profile));
-  for (const { header, debits, trailer } of file.batches) {
-    if (debits.length > debitsMax)
-      throw new UnwritableDebit(parts.length + 1, 'count', `is over ${debitsMax}: split the batch`);
-    put('1', { ...header, kind: '91', code: '0' });
-    for (const debit of debits) put('2', debit);
-    put('8', trailer);
-  }
-  put('9', {});
+  const writer = new DebitWriter(profile);
+  const parts = [
+    ...file.batches.flatMap(({ header, debits, trailer }) => [
+      writer.header(header),
+      ...debits.map((debit) => writer.debit(debit)),
+      writer.trailer(trailer),
+    ]),
+    writer.end(),
+  ];
   const framing = Buffer.from(file.framing, 'latin1');
   const last = parts.length - 1;
   return Buffer.concat(

@@ -131,7 +131,9 @@ async function bareLoop({ db, merchant }: Workshop, carrier: Carrier, messages: 
     const ids = Array.from({ length: Math.min(batch, messages - at) }, (_, no) => `bare.${at + no}`);
     await db.run('insert into bare (id) select * from unnest($1::text[])', [ids]);
     const answers = await Promise.all(
-      ids.map((messageId) => carrier.send({ messageId, merchantCode: merchant.code, to, body }, signal)),
+      ids.map((messageId) =>
+        carrier.send({ messageId, merchantCode: merchant.code, to, body, sender: 'first' }, signal),
+      ),
     );
     await db.run(
       `update bare b set provider_id = a.provider_id

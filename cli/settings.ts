@@ -31,7 +31,15 @@ export interface Settings {
   adminHost: string;
   carrier: 'outbox' | 'twilio';
   /** Undefined unless `carrier` is `twilio`. */
-  twilio: { accountSid: string; authToken: string; messagingServiceSid: string; apiUrl: string } | undefined;
+  twilio:
+    | {
+        accountSid: string;
+        authToken: string;
+        messagingServiceSid: string;
+        secondMessagingServiceSid: string | null;
+        apiUrl: string;
+      }
+    | undefined;
   /** Undefined: the simulator. */
   stripe: StripeSettings | undefined;
   /** Undefined: `up` and `demo` start the simulator themselves. */
@@ -167,6 +175,7 @@ const environment = z
       .regex(/^[!-~]{16,}$/, "is no token; write it as Twilio's console shows it")
       .optional(),
     TWILIO_MESSAGING_SERVICE_SID: sid('MG').optional(),
+    TWILIO_SECOND_MESSAGING_SERVICE_SID: sid('MG').optional(),
     TWILIO_BASE_URL: apiAddress.default('https://api.twilio.com'),
     SEIKYU_GATEWAY: z
       .enum(['simulator', 'stripe'], 'is not known; write simulator or stripe')
@@ -326,6 +335,7 @@ export function readSettings(options: { environment?: NodeJS.ProcessEnv; envFile
             accountSid: found.TWILIO_ACCOUNT_SID,
             authToken: found.TWILIO_AUTH_TOKEN,
             messagingServiceSid: found.TWILIO_MESSAGING_SERVICE_SID,
+            secondMessagingServiceSid: found.TWILIO_SECOND_MESSAGING_SERVICE_SID ?? null,
             apiUrl: found.TWILIO_BASE_URL,
           }
         : undefined,

@@ -225,6 +225,7 @@ describe('elsewhere', () => {
         merchantCode: gas.code,
         to: '+819000000001',
         body: `みなとガス株式会社\n料金のお知らせ\n${linkOf(bill)}`,
+        sender: 'first',
       },
       AbortSignal.timeout(5_000),
     );

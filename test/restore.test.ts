@@ -282,7 +282,13 @@ test('the outbox lists what it took of a merchant in [from, until), and a list t
   const carrier = outboxCarrier({ db, clock, sealer: office.ports.sealer, listFault: () => fault });
   const from = clock.now();
   for (const messageId of ['A.first_notice', 'B.first_notice']) {
-    const request = { messageId, merchantCode: 'minato-gas', to: '+819012345678', body: 'x' };
+    const request = {
+      messageId,
+      merchantCode: 'minato-gas',
+      to: '+819012345678',
+      body: 'x',
+      sender: 'first' as const,
+    };
     await carrier.send(request, new AbortController().signal);
     clock.advance(1_000);
   }

@@ -232,6 +232,44 @@ describe('a bill that no SMS reaches', () => {
     expect(told().map(([number]) => number)).toEqual(['HELD', 'DISPUTED']);
   });
 
+  test('is tried once more from another sender, where the merchant and the carrier have one', async () => {
+    await rule('returned');
+    await office.change((current) => ({ ...current, notify: { ...current.notify, secondSender: true } }));
+    const sent: string[] = [];
+    const { carrier } = office.ports;
+    office.ports.carrier = {
+      ...carrier,
+      secondSender: true,
+      send: async ({ to, sender, messageId }) => {
+        sent.push(`${sender} ${to} ${messageId.split('.')[1]}`);
+        return to === '+819033330001' && sender === 'second'
+          ? { kind: 'accepted', providerId: 'again' }
+          : { kind: 'refused', code: '30004', unreached: 'blocked' };
+      },
+    };
+    await receive([
+      { number: 'SECOND', phone: '090-3333-0001' },
+      { number: 'NEITHER', phone: '090-3333-0002' },
+      { number: 'NONE', phone: '' },
+    ]);
+    expect(await delivering()).toMatchObject({ said_again: 2, unreached_returned: 1 });
+    expect(await delivering()).toEqual({});
+    await office.db.run(`delete from rate_limits`);
+    await office.run(notify);
+    expect(await delivering()).toMatchObject({ said_again: 0, unreached_returned: 1 });
+    expect(told().map(([number, cause]) => [number, cause])).toEqual([
+      ['NONE', 'no_phone'],
+      ['NEITHER', 'blocked'],
+    ]);
+    expect(sent.sort()).toEqual([
+      'first +819033330001 first_notice',
+      'first +819033330002 first_notice',
+      'second +819033330001 again:first_notice',
+      'second +819033330002 again:first_notice',
+    ]);
+    await sound();
+  });
+
   test('a whole file of them is rather the file’s fault: a person is told', async () => {
     await receive(Array.from({ length: 10 }, (_, at) => ({ number: `N${at}`, phone: '' })));
     expect(await delivering()).toMatchObject({ unreached_kept: 10 });

@@ -560,7 +560,7 @@ describe('operators’ pages', () => {
     const carrier = outboxCarrier({ db: here.db, clock: here.clock, sealer: here.sealer });
     const send = (messageId: string, body: string) =>
       carrier.send(
-        { messageId, merchantCode: gas.code, to: '+819000000001', body },
+        { messageId, merchantCode: gas.code, to: '+819000000001', body, sender: 'first' },
         AbortSignal.timeout(5_000),
       );
     await send('older', 'みなとガス\n料金のお知らせ\nhttps://pay.example.jp/l/1abc');

@@ -7,6 +7,8 @@ export interface SmsRequest {
   /** E.164 */
   to: string;
   body: string;
+  /** Which of the carrier's senders it goes from. */
+  sender: 'first' | 'second';
 }
 
 /** Why a phone cannot be reached, in the words of the unreached file. */
@@ -76,6 +78,8 @@ export type SmsNews =
 
 export interface Carrier {
   readonly name: string;
+  /** A sender of another number or way, for phones that the first does not reach. Absent: there is none. */
+  readonly secondSender?: true;
   readonly semantics: {
     readonly callDeadlineMs: number;
     /** "Not found" proves that nothing was taken only this long after the call's deadline. */

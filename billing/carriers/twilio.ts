@@ -11,6 +11,8 @@ export interface TwilioOptions {
   authToken: string;
   /** `MG` and 32 hexadecimal digits. */
   messagingServiceSid: string;
+  /** Another one, for phones that the first does not reach; null: there is none. */
+  secondMessagingServiceSid: string | null;
   /** `https://api.twilio.com` */
   apiUrl: string;
   /** Where Twilio reaches us: `https://pay.example.jp`. */
@@ -78,7 +80,8 @@ interface Call {
  * in the callback's address; without a callback a message is known again by its phone, its text and its time.
  */
 export function twilioCarrier(options: TwilioOptions): Carrier & { close(): Promise<void> } {
-  const { accountSid, authToken, messagingServiceSid, baseUrl } = options;
+  const { accountSid, authToken, messagingServiceSid, secondMessagingServiceSid, baseUrl } = options;
+  const services: readonly (string | null | undefined)[] = [messagingServiceSid, secondMessagingServiceSid];
   const api = new URL(options.apiUrl);
   const concurrency = 40;
   const agent = new Agent({
@@ -134,20 +137,25 @@ export function twilioCarrier(options: TwilioOptions): Carrier & { close(): Prom
   }
 
   const ours = (sms: Listed): boolean =>
-    sms.messagingServiceSid === messagingServiceSid && sms.direction.startsWith('outbound');
+    services.includes(sms.messagingServiceSid) && sms.direction.startsWith('outbound');
 
   return {
     name: 'twilio',
+    ...(secondMessagingServiceSid === null ? {} : { secondSender: true as const }),
     semantics: { callDeadlineMs: 10_000, notFoundConclusiveAfterMs: 600_000, concurrency },
     close: () => agent.destroy(),
 
-    async send({ messageId, merchantCode, to, body }, signal) {
+    async send({ messageId, merchantCode, to, body, sender }, signal) {
+      const service = sender === 'first' ? messagingServiceSid : secondMessagingServiceSid;
+      // It was planned while there was one.
+      if (service === null)
+        return { kind: 'not_executed', why: 'no second sender is set', retryAfterMs: null, account: true };
       const { client, retryAfterMs } = call(signal);
       try {
         const taken = await client.messages.create({
           to,
           body,
-          messagingServiceSid,
+          messagingServiceSid: service,
           statusCallback: callbackUrlOf(baseUrl, merchantCode, messageId),
           // What was counted is what is sent: no letter is exchanged for another.
           smartEncoded: false,
@@ -158,7 +166,8 @@ export function twilioCarrier(options: TwilioOptions): Carrier & { close(): Prom
       }
     },
 
-    async lookup({ to, body, claimedAt, others }, signal) {
+    async lookup({ to, body, sender, claimedAt, others }, signal) {
+      const service = sender === 'first' ? messagingServiceSid : secondMessagingServiceSid;
       const { client } = call(signal);
       const from = Temporal.Instant.from(claimedAt).epochMilliseconds - clockDifferenceMs;
       let looked = 0;
@@ -166,7 +175,11 @@ export function twilioCarrier(options: TwilioOptions): Carrier & { close(): Prom
         // By phone alone: a filter by date would pass over what was taken and is not sent on yet.
         for await (const sms of messagesIn(client, { to, pageSize })) {
           const isTheOne =
-            ours(sms) && sms.body === body && takenMs(sms) >= from && !others.includes(sms.sid);
+            ours(sms) &&
+            sms.messagingServiceSid === service &&
+            sms.body === body &&
+            takenMs(sms) >= from &&
+            !others.includes(sms.sid);
           if (isTheOne) return { kind: 'accepted', providerId: sms.sid };
           looked += 1;
           if (looked >= lookedThroughAtMost) return { kind: 'unknown', why: 'the list is too long' };
@@ -201,7 +214,7 @@ export function twilioCarrier(options: TwilioOptions): Carrier & { close(): Prom
       const signature = headers['x-twilio-signature'] ?? '';
       if (!twilio.validateRequest(authToken, signature, url, form)) return null;
       const { AccountSid, MessagingServiceSid = messagingServiceSid, MessageSid: providerId = '' } = form;
-      if (AccountSid !== accountSid || MessagingServiceSid !== messagingServiceSid) return null;
+      if (AccountSid !== accountSid || !services.includes(MessagingServiceSid)) return null;
       if (!isSid(providerId)) return null;
       const messageId = messageIdIn(url);
       return messageId === null ? inboundNews(form, providerId) : statusNews(form, providerId, messageId);

@@ -41,6 +41,8 @@ export interface MerchantSettings {
     reminders: CountedOffset[];
     languages: ('ja' | 'en')[];
     unreached: 'returned' | 'kept';
+    /** Whether a phone that an SMS did not reach is tried once more from the carrier's second sender. Absent: no. */
+    secondSender?: true;
     /** Absent in settings that were applied before the key was known. */
     dailyCapPerPhone?: number;
     /** What the carrier takes for a segment; null: no cost is shown. Absent like the cap. */
@@ -351,6 +353,7 @@ const settingsSchema = z.strictObject({
         .default(() => DEFAULT_REMINDERS.map(builtInCounted)),
       languages: z.array(languages).min(1, 'needs a language').default(['ja', 'en']),
       unreached: z.enum(['returned', 'kept']).optional(),
+      second_sender: z.boolean({ error: 'must be true or false' }).default(false),
       daily_cap_per_phone: wholeNumber(1, 1000).default(defaultDailyCap),
       price_per_segment_yen: z
         .number({ error: 'must be a number' })
@@ -963,6 +966,7 @@ function settingsFrom(read: Read, layout: LayoutFile | null): MerchantSettings {
       reminders: read.notify.reminders,
       languages: read.notify.languages,
       unreached: read.notify.unreached ?? (hasBarcodes(read) ? 'kept' : 'returned'),
+      ...(read.notify.second_sender ? { secondSender: true as const } : {}),
       dailyCapPerPhone: read.notify.daily_cap_per_phone,
       pricePerSegmentYen: read.notify.price_per_segment_yen ?? null,
     },

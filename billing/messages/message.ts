@@ -30,6 +30,16 @@ export const freshLinkStep = (no: number): string => `fresh_link:${no}`;
 
 export const isFreshLink = (step: string): boolean => step.startsWith('fresh_link:');
 
+/** The step that says the same once more, from the carrier's second sender. */
+export const againStep = (step: string): string => `${again}${step}`;
+
+const again = 'again:';
+
+export const isAgain = (step: string): boolean => step.startsWith(again);
+
+/** The step whose words a step has. */
+export const saidIn = (step: string): string => (isAgain(step) ? step.slice(again.length) : step);
+
 /** Reads what `messageIdOf` wrote. Refusal REFERENCE_MALFORMED otherwise. */
 export function messageOf(messageId: string): { invoiceId: string; step: string } {
   const dot = messageId.indexOf('.');

@@ -3,7 +3,7 @@ import { type Act, instantText } from '../acts/act.ts';
 import { recordAct } from '../acts/queries.ts';
 import { raiseAlert } from '../alerts/queries.ts';
 import { businessDateOf, hoursAllow } from '../calendar/hours.ts';
-import type { Carrier, SmsAnswer, SmsLookupAnswer } from '../carriers/carrier.ts';
+import type { Carrier, SmsAnswer, SmsLookupAnswer, SmsRequest } from '../carriers/carrier.ts';
 import { openContact } from '../customers/contact.ts';
 import type { Db, Tx } from '../db.ts';
 import { linkTokenOf, linkUrlOf, tokenHashOf } from '../links/token.ts';
@@ -17,7 +17,7 @@ import { refuseInSafeMode } from '../restores/queries.ts';
 import type { Fence } from '../runs/fence.ts';
 import { holdFence } from '../runs/queries.ts';
 import type { Sealer } from '../sealing.ts';
-import { messageIdOf } from './message.ts';
+import { isAgain, messageIdOf } from './message.ts';
 import {
   claimMessages,
   countDue,
@@ -210,8 +210,8 @@ async function sendBatch(ports: SendPorts, work: SendWork, size: number): Promis
       if (clock.elapsedMs() - claimedAtMs > carrier.semantics.callDeadlineMs) {
         return { kind: 'not_executed', why: 'the claim grew old', retryAfterMs: null };
       }
-      const { messageId, to, body } = letter;
-      const request = { messageId, merchantCode: work.merchant.code, to, body };
+      const { messageId, to, body, sender } = letter;
+      const request = { messageId, merchantCode: work.merchant.code, to, body, sender };
       return calling(ports, carrier, (signal) => carrier.send(request, signal));
     },
   );
@@ -240,6 +240,7 @@ interface Letter {
   messageId: string;
   to: string;
   body: string;
+  sender: SmsRequest['sender'];
   segments: number;
 }
 
@@ -265,6 +266,7 @@ function letterOf(
     messageId: messageIdOf(message.invoice_id, message.step),
     to: contact.phone,
     body,
+    sender: isAgain(message.step) ? 'second' : 'first',
     segments: segmentsOf(body).count,
   };
 }
@@ -328,8 +330,8 @@ export async function askAboutUnknown(ports: SendPorts, work: SendWork): Promise
       (message): Promise<SmsLookupAnswer> => {
         const { claimed_at: claimedAt, others } = message;
         const letter = letterOf(ports, work.merchant, message, Temporal.Instant.from(claimedAt));
-        const { messageId, to, body } = letter;
-        const question = { messageId, merchantCode: work.merchant.code, to, body, claimedAt, others };
+        const { messageId, to, body, sender } = letter;
+        const question = { messageId, merchantCode: work.merchant.code, to, body, sender, claimedAt, others };
         return calling(ports, carrier, (signal) => carrier.lookup(question, signal));
       },
     );

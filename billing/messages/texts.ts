@@ -3,7 +3,7 @@
  * merchant's files; the link stands alone on its line so that no phone takes a neighbour for a part of it.
  */
 
-import { isFreshLink } from './message.ts';
+import { isFreshLink, saidIn } from './message.ts';
 
 export type Language = 'ja' | 'en';
 
@@ -18,7 +18,8 @@ export type TextKind =
   | 'recall_notice';
 
 /** The text for a step key. A reminder sent late speaks of the day on which it is sent, not of its name. */
-export function textKindOf(step: string, sentAfterDue: boolean): TextKind {
+export function textKindOf(key: string, sentAfterDue: boolean): TextKind {
+  const step = saidIn(key);
   if (step === 'first_notice' || step === 'fallback_link' || step === 'recall_notice') return step;
   if (isFreshLink(step)) return 'fresh_link';
   if (step.startsWith('failure:')) return 'failure';

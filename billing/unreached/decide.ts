@@ -1,5 +1,6 @@
 import type { BarcodeRow } from '../barcodes/queries.ts';
 import { wrongPersonCode } from '../links/queries.ts';
+import { againStep } from '../messages/message.ts';
 
 /** In the words of the unreached file. */
 export type UnreachedCause =
@@ -23,6 +24,8 @@ export interface ReachFacts {
   isReached: boolean;
   /** Why the newest one did not. */
   cause: UnreachedCause;
+  /** The step that did not arrive, where another sender may reach the phone and was not tried. */
+  again: string | null;
   /** The merchant's rule under which the bill was taken in. */
   rule: 'kept' | 'returned';
   /** What can be printed: a barcode that is still taken, or a new one. `over_limit`: registers take no such amount. */
@@ -36,6 +39,8 @@ export type ReachDecision =
   | { kind: 'wait' }
   /** Nothing to do for these messages, ever. */
   | { kind: 'done' }
+  /** Said once more, from the second sender. */
+  | { kind: 'again'; step: string }
   | { kind: 'kept'; cause: UnreachedCause; barcode: BarcodeRow }
   | { kind: 'returned'; cause: UnreachedCause };
 
@@ -48,6 +53,8 @@ export function decideUnreached(facts: ReachFacts): ReachDecision {
   if (!facts.byLink || facts.isTold) return { kind: 'done' };
   if (facts.isBusy) return { kind: 'wait' };
   if (facts.isReached) return { kind: 'done' };
+  const mayBeTheSender = cause === 'blocked' || cause === 'undelivered';
+  if (facts.again !== null && mayBeTheSender) return { kind: 'again', step: againStep(facts.again) };
   if (facts.rule === 'kept' && barcode !== null && barcode !== 'over_limit') {
     return { kind: 'kept', cause, barcode };
   }

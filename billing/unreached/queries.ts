@@ -88,6 +88,8 @@ export interface ReachRow {
   is_told: boolean;
   is_reached: boolean;
   cause: UnreachedCause;
+  /** The newest step whose link did not arrive; null: none had one, or a step was said twice already. */
+  again: string | null;
   /** The barcode that was issued last. */
   reissue: number | null;
   digits: string | null;
@@ -112,6 +114,11 @@ export async function reachFacts(
             (select ${causeOf('m')} from messages m
              where m.merchant_id = i.merchant_id and m.invoice_id = i.id and ${notReached('m')}
              order by coalesce(m.delivery_at, m.decided_at) desc, m.step limit 1) as cause,
+            (select m.step from messages m
+             where m.merchant_id = i.merchant_id and m.invoice_id = i.id and m.link_version is not null and ${notReached('m')}
+               and not exists (select from messages a where a.merchant_id = i.merchant_id and a.invoice_id = i.id
+                                 and a.step like 'again:%')
+             order by coalesce(m.delivery_at, m.decided_at) desc, m.step limit 1) as again,
             b.reissue, b.digits, b.expires_on,
             (select max(c.business_date) from charges c
              where c.merchant_id = i.merchant_id and c.invoice_id = i.id and c.state <> 'canceled') as charged_on

@@ -6,6 +6,7 @@ import { linkTermsOf, nextBarcode } from '../barcodes/next.ts';
 import { type BarcodeRow, type BarcodeTerms, barcodeTerms, insertBarcodes } from '../barcodes/queries.ts';
 import { barcodeMethod } from '../barcodes/watermark.ts';
 import { businessDateOf } from '../calendar/hours.ts';
+import type { Carrier } from '../carriers/carrier.ts';
 import { methodsOffered } from '../checkout/methods.ts';
 import type { Db, Tx } from '../db.ts';
 import type { Gateway } from '../gateways/gateway.ts';
@@ -15,6 +16,7 @@ import { linkExpiry } from '../links/expiry.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import { settingsByVersion } from '../merchants/queries.ts';
 import type { MerchantSettings } from '../merchants/settings.ts';
+import { planSteps } from '../messages/plan.ts';
 import type { Clock, Ids } from '../ports.ts';
 import { completeTo } from '../reconciliation/queries.ts';
 import { reportedMethod } from '../reconciliation/watermark.ts';
@@ -22,6 +24,7 @@ import { assertState, Refusal } from '../refusal.ts';
 import { refuseInSafeMode } from '../restores/queries.ts';
 import type { Fence } from '../runs/fence.ts';
 import { holdFence } from '../runs/queries.ts';
+import type { Sealer } from '../sealing.ts';
 import { decideUnreached, type ReachDecision } from './decide.ts';
 import {
   addUnreachedRows,
@@ -37,7 +40,9 @@ export interface UnreachedPorts {
   db: Db;
   clock: Clock;
   ids: Ids;
+  sealer: Sealer;
   gateway: Pick<Gateway, 'semantics' | 'barcodes'>;
+  carrier: Pick<Carrier, 'secondSender'>;
 }
 
 export interface UnreachedWork {
@@ -50,6 +55,8 @@ export interface UnreachedWork {
 }
 
 export interface UnreachedCounts extends Record<string, number> {
+  /** Tried once more from another sender. */
+  said_again: number;
   unreached_kept: number;
   unreached_returned: number;
 }
@@ -65,7 +72,7 @@ const wholeFileFrom = 10;
 export async function settleUnreached(ports: UnreachedPorts, work: UnreachedWork): Promise<UnreachedCounts> {
   const { db } = ports;
   const { merchant, businessDate } = work;
-  const counts: UnreachedCounts = { unreached_kept: 0, unreached_returned: 0 };
+  const counts: UnreachedCounts = { said_again: 0, unreached_kept: 0, unreached_returned: 0 };
   const files = new Set<string>();
   let after: string | null = null;
   while (!work.stop.aborted) {
@@ -74,6 +81,7 @@ export async function settleUnreached(ports: UnreachedPorts, work: UnreachedWork
     if (after === null) break;
     await ports.clock.refresh();
     const settled = await inTransaction(ports, work, (tx, act) => settleBatch(tx, act, ports, work, ids));
+    counts.said_again += settled.again;
     counts.unreached_kept += settled.kept;
     counts.unreached_returned += settled.returned;
     for (const file of settled.files) files.add(file);
@@ -89,6 +97,7 @@ export async function settleUnreached(ports: UnreachedPorts, work: UnreachedWork
 }
 
 interface Settled {
+  again: number;
   kept: number;
   returned: number;
   /** Ids of the input files that brought them. */
@@ -98,7 +107,7 @@ interface Settled {
 async function settleBatch(
   tx: Tx,
   act: Act,
-  { gateway }: UnreachedPorts,
+  { gateway, carrier, sealer }: UnreachedPorts,
   work: UnreachedWork,
   ids: readonly string[],
 ): Promise<Settled> {
@@ -122,12 +131,17 @@ async function settleBatch(
       isTold: row.is_told,
       isReached: row.is_reached,
       cause: row.cause,
+      again: carrier.secondSender && merchant.settings.notify.secondSender ? row.again : null,
       rule: (settings.get(row.settings_version) ?? merchant.settings).notify.unreached,
       barcode: barcodeOf(row),
       isComplete: reported(row.charged_on, reportedTo) && reported(row.expires_on, barcodesTo),
     }),
   }));
 
+  const again = decided.flatMap(({ row, decision }) =>
+    decision.kind === 'again' ? [{ invoiceId: row.id, step: decision.step, plannedOn: businessDate }] : [],
+  );
+  await planSteps(tx, { merchant, sealer, at: act.at, steps: again });
   const kept = decided.flatMap(({ row, decision }) =>
     decision.kind === 'kept' ? [{ ...decision, invoiceId: row.id, issued: row.digits }] : [],
   );
@@ -157,10 +171,17 @@ async function settleBatch(
     tx,
     merchant.id,
     act.at,
-    decided.filter(({ decision }) => decision.kind !== 'wait').map(({ row }) => row.id),
+    decided
+      .filter(({ decision }) => decision.kind !== 'wait' && decision.kind !== 'again')
+      .map(({ row }) => row.id),
   );
   const told = decided.filter(({ decision }) => decision.kind === 'kept' || decision.kind === 'returned');
-  return { kept: kept.length, returned: gone, files: [...new Set(told.map(({ row }) => row.file_id))] };
+  return {
+    again: again.length,
+    kept: kept.length,
+    returned: gone,
+    files: [...new Set(told.map(({ row }) => row.file_id))],
+  };
 }
 
 async function settingsOf(

@@ -41,6 +41,7 @@ export function simulatedCarrier(baton: Baton, self: Mortal, faults: Faults, tru
 
   return {
     name: 'outbox',
+    secondSender: true,
     semantics: { callDeadlineMs, notFoundConclusiveAfterMs, concurrency: 4 },
 
     async send(request) {

@@ -109,6 +109,7 @@ function settingsOf(demo: DemoMerchant): MerchantSettings {
   document.setIn(['notify', 'reminders'], ['-2bd', '+2bd']);
   document.setIn(['checkout', 'link_valid_days'], 30);
   document.setIn(['notify', 'unreached'], demo.code === 'kita-denryoku' ? 'returned' : 'kept');
+  document.setIn(['notify', 'second_sender'], demo.code === 'minato-gas');
   // Bills come every eighth day: a second one in a month is usual, but to one merchant, whose operator looks each time.
   document.setIn(['gates', 'twice'], demo.code === 'minato-gas');
   // The first merchant's surpluses pay later bills, the second's go back, the third's stay.

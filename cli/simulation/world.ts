@@ -663,9 +663,11 @@ class World {
   }
 
   /** Now and then the carrier says of an SMS that it was lost, and somebody reads it. */
-  #reads({ to }: TakenSms): boolean {
+  #reads({ to, sender }: TakenSms): boolean {
     const reach = this.#outside.carrier.reach.get(to);
-    if (reach === undefined || reach === 'delivered') return true;
+    // Who blocks one sender gets what another sends.
+    if (reach === undefined || reach === 'delivered' || (reach === 'blocked' && sender === 'second'))
+      return true;
     return reach === 'undelivered' && this.#reach.hits(this.#faults.profile.carrier.newsWrong);
   }
 
@@ -673,7 +675,8 @@ class World {
   #tellOfDelivery(sms: TakenSms): void {
     const { newsLost, newsTwice } = this.#faults.profile.carrier;
     if (this.#reach.hits(newsLost)) return;
-    const reach = this.#outside.carrier.reach.get(sms.to) ?? 'delivered';
+    const known = this.#outside.carrier.reach.get(sms.to) ?? 'delivered';
+    const reach = known === 'blocked' && sms.sender === 'second' ? 'delivered' : known;
     const times = this.#reach.hits(newsTwice) ? 2 : 1;
     for (let time = 0; time < times; time += 1) {
       const afterMs = this.#reach.between(500, this.#reach.hits(0.2) ? 8 * 3_600_000 : 600_000);

@@ -43,6 +43,7 @@ const request: SmsRequest = {
   merchantCode: 'minato-gas',
   to: '+819012345678',
   body: 'みなとガス\n料金のお知らせ\nhttps://pay.example.jp/l/x’“{€',
+  sender: 'first',
 };
 
 /** Never in time, and never long. */
@@ -63,6 +64,27 @@ describe('sending', () => {
     expect(twilio.taken[0]?.statusCallback).toMatch(
       /^https:\/\/pay\.example\.jp\/webhooks\/twilio\/minato-gas\?message=[\w-]+$/,
     );
+  });
+
+  it('from a second sender where there is one', async () => {
+    for (const sender of ['first', 'second'] as const) await send({ sender });
+    expect(twilio.creates.map(({ MessagingServiceSid }) => MessagingServiceSid)).toEqual([
+      account.messagingServiceSid,
+      account.secondMessagingServiceSid,
+    ]);
+    const alone = twilioCarrier({
+      ...account,
+      secondMessagingServiceSid: null,
+      apiUrl: twilio.url,
+      baseUrl,
+    });
+    expect([carrier.secondSender, alone.secondSender]).toEqual([true, undefined]);
+    expect(await alone.send({ ...request, sender: 'second' }, patience())).toMatchObject({
+      kind: 'not_executed',
+      account: true,
+    });
+    expect(twilio.creates).toHaveLength(2);
+    await alone.close();
   });
 
   it.each([

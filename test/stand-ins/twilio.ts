@@ -6,6 +6,7 @@ export const account = {
   accountSid: `AC${'a1'.repeat(16)}`,
   authToken: 'a token of tests',
   messagingServiceSid: `MG${'b2'.repeat(16)}`,
+  secondMessagingServiceSid: `MG${'c3'.repeat(16)}`,
 };
 
 /**
@@ -97,7 +98,11 @@ export async function startTwilio(now: () => number): Promise<TwilioStandIn> {
       request.headers['user-agent']?.startsWith('twilio-node/6.') ? '' : 'not sent by the official SDK',
       /^\+\d{8,15}$/.test(form.To ?? '') ? '' : 'To is not E.164',
       form.Body ? '' : 'no Body',
-      form.MessagingServiceSid === account.messagingServiceSid ? '' : 'another messaging service',
+      [account.messagingServiceSid, account.secondMessagingServiceSid].includes(
+        form.MessagingServiceSid ?? '',
+      )
+        ? ''
+        : 'another messaging service',
       /^https:\/\//.test(form.StatusCallback ?? '') ? '' : 'StatusCallback is no https address',
       form.SmartEncoded === 'false' ? '' : 'SmartEncoded may change the text',
       ...Object.keys(form).map((name) => (known.includes(name) ? '' : `unknown field ${name}`)),

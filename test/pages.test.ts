@@ -10,7 +10,7 @@ import type { WebServer } from '../web/server.ts';
 import type { Language } from '../web/texts.ts';
 import { desktop, launchBrowser, phone } from './browser.ts';
 import { withPalette } from './png.ts';
-import { type Bill, type BillOptions, type World, webOf, world } from './world.ts';
+import { type Bill, type BillOptions, enrolContract, type World, webOf, world } from './world.ts';
 
 /** Set by `npm run screens`: where a picture of every state goes. */
 const pictures = process.env.SEIKYU_SCREENS;
@@ -159,6 +159,23 @@ const states: readonly State[] = [
     },
   },
   { name: 'bill', reach: read },
+  {
+    name: 'stop',
+    async reach(page, bill) {
+      await enrolContract(here, gas, bill);
+      await read(page, bill);
+      await page.locator('a[href$="/stop"]').click();
+    },
+  },
+  {
+    name: 'stopped',
+    async reach(page, bill) {
+      await enrolContract(here, gas, bill);
+      await read(page, bill);
+      await page.locator('a[href$="/stop"]').click();
+      await press(page, '/stop');
+    },
+  },
   {
     name: 'bill-details',
     bill: {

@@ -11,7 +11,7 @@ import { networkOf } from '../web/network.ts';
 import { paths } from '../web/paths.ts';
 import type { WebServer } from '../web/server.ts';
 import { type Visitor, visitor } from './visitor.ts';
-import { type Bill, type BillOptions, type World, webOf, world } from './world.ts';
+import { type Bill, type BillOptions, enrolContract, type World, webOf, world } from './world.ts';
 
 const japanese = { 'accept-language': 'ja' };
 
@@ -346,5 +346,61 @@ describe('for everybody', () => {
     expect(shown.text).toContain(`${web.url}/l/`);
     expect((await visitor().get(`${web.url}/sms?language=ja`)).text).toContain('本物のSMSの見分け方');
     expect(shown.text).not.toContain('href="/sms?language=en"');
+  });
+});
+
+describe('automatic payment that is stopped from a link', () => {
+  async function enrolled(): Promise<Bill> {
+    const bill = await here.bill(gas);
+    await enrolContract(here, gas, bill);
+    return bill;
+  }
+  const told = (bill: Bill) =>
+    here.db.query(
+      `select e.state, r.what, a.actor from enrolments e
+       left join enrolment_rows r on r.merchant_id = e.merchant_id and r.enrolment_id = e.id
+       left join state_history h on h.merchant_id = e.merchant_id and h.subject = 'enrolment' and h.subject_id = e.id
+         and h.to_state = 'ended'
+       left join acts a on a.merchant_id = h.merchant_id and a.id = h.act_id
+       where e.customer_id = $1`,
+      [bill.customerId],
+    );
+
+  test('by the customer alone: asked once more, told to the merchant once, and audited', async () => {
+    const bill = await enrolled();
+    const customer = visitor();
+    const { visitUrl } = await customer.open(linkOf(bill), japanese);
+    // Whoever only holds the link ends nothing.
+    expect((await customer.get(`${visitUrl}/stop`)).location).toBe(visitUrl);
+    expect((await customer.post(`${visitUrl}/stop`, {})).location).toBe(visitUrl);
+    expect(await told(bill)).toEqual([{ state: 'active', what: null, actor: null }]);
+
+    await customer.post(`${visitUrl}/check`, { answer: bill.customerNumber.slice(-4) });
+    expect((await customer.get(visitUrl)).text).toContain(`${new URL(visitUrl).pathname}/stop`);
+    const asked = await customer.get(`${visitUrl}/stop`);
+    expect([asked.status, asked.text.includes('自動払いをやめますか')]).toEqual([200, true]);
+    expect(asked.text).toContain('みなとガス');
+    const headers = { 'sec-fetch-site': 'cross-site', origin: 'https://elsewhere.example' };
+    expect((await customer.post(`${visitUrl}/stop`, {}, headers)).status).toBe(403);
+    expect(await told(bill)).toMatchObject([{ state: 'active' }]);
+
+    for (let times = 0; times < 2; times += 1) {
+      const done = await customer.post(`${visitUrl}/stop`, {});
+      expect([done.status, done.text.includes('自動払いを終了しました')]).toEqual([200, true]);
+    }
+    expect(await told(bill)).toEqual([
+      { state: 'ended', what: 'ended', actor: 'visitor, by "stop automatic payment"' },
+    ]);
+    expect((await customer.get(visitUrl)).text).not.toContain(`${new URL(visitUrl).pathname}/stop`);
+    expect((await customer.get(`${visitUrl}/stop`)).location).toBe(visitUrl);
+  });
+
+  test('in English', async () => {
+    const bill = await enrolled();
+    const customer = visitor();
+    const { visitUrl } = await customer.open(linkOf(bill), { 'accept-language': 'en' });
+    await customer.post(`${visitUrl}/check`, { answer: bill.customerNumber.slice(-4) });
+    expect((await customer.get(`${visitUrl}/stop`)).text).toContain('Stop automatic payment?');
+    expect((await customer.post(`${visitUrl}/stop`, {})).text).toContain('Automatic payment has ended');
   });
 });

@@ -349,3 +349,21 @@ export async function freePort(): Promise<number> {
 }
 
 export const instant = (text: string): Temporal.Instant => Temporal.Instant.from(text);
+
+/** The contract of a bill goes on automatic payment, as a visit to the pay page leaves it. */
+export async function enrolContract(here: World, merchant: Merchant, bill: Bill): Promise<void> {
+  const [methodId, enrolmentId] = [here.ids.uuid(), here.ids.uuid()];
+  const at = here.clock.now().toString();
+  await here.db.run(
+    `insert into payment_methods (merchant_id, id, customer_id, gateway, kind, sealed_token, key_id, state, created_at)
+     values ($1, $2, $3, 'simulator', 'card', '', 1, 'active', $4)`,
+    [merchant.id, methodId, bill.customerId, at],
+  );
+  await here.db.run(
+    `insert into enrolments (merchant_id, id, customer_id, contract_id, payment_method_id, state, version,
+                             effective_from, name_digest, terms_version, source, started_at)
+     select merchant_id, $2, customer_id, contract_id, $3, 'active', 1, '2026-11-01', '', '2026-11', 'pay_page', $4
+     from invoices where merchant_id = $1 and id = $5`,
+    [merchant.id, enrolmentId, methodId, at, bill.invoiceId],
+  );
+}

@@ -7,6 +7,8 @@ export const paths = {
   check: { pattern: '/b/:visit/check', of: (visit: string) => `/b/${visit}/check` },
   /** "This is not for me": a GET asks, a POST does. */
   notMine: { pattern: '/b/:visit/not-mine', of: (visit: string) => `/b/${visit}/not-mine` },
+  /** Ends automatic payment: a GET asks, a POST does. */
+  stop: { pattern: '/b/:visit/stop', of: (visit: string) => `/b/${visit}/stop` },
   /** A further link, by SMS to the phone that the merchant gave. */
   freshLink: { pattern: '/b/:visit/new-link', of: (visit: string) => `/b/${visit}/new-link` },
   pay: { pattern: '/b/:visit/pay', of: (visit: string) => `/b/${visit}/pay` },

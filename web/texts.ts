@@ -41,6 +41,18 @@ const ja = {
   givenBackTitle: 'お知らせいただき、ありがとうございました',
   givenBackText: (merchant: string) =>
     `このリンクは使えなくなりました。この請求先について、この電話番号へSMSをお送りしません。まちがえて押されたときは、${merchant}へご連絡ください。`,
+  stop: '自動払いをやめる',
+  stopTitle: '自動払いをやめますか',
+  stopList: [
+    '次のご請求からは、SMSのリンクからお支払いいただきます。',
+    'すでに手続きが始まっているお支払いは、そのまま行われます。',
+    'あとからもう一度、お支払いの画面でお申し込みいただけます。',
+  ],
+  stopButton: '自動払いをやめる',
+  stopBack: '戻る(続ける)',
+  stoppedTitle: '自動払いを終了しました',
+  stoppedText: (merchant: string) =>
+    `次のご請求からは、SMSのリンクからお支払いいただきます。終了したことは${merchant}へ伝えます。`,
   billTitle: 'ご請求額',
   dueOn: (date: string) => `お支払期限 ${date}`,
   overdue: (date: string) => `お支払期限 ${date}(過ぎています)`,
@@ -197,6 +209,18 @@ const en: Words = {
   givenBackTitle: 'Thank you for telling us',
   givenBackText: (merchant) =>
     `This link does not work any more, and we send no more SMS about this customer to this phone. If you pressed by mistake, please contact ${merchant}.`,
+  stop: 'Stop automatic payment',
+  stopTitle: 'Stop automatic payment?',
+  stopList: [
+    'From your next bill on, you pay by the link in an SMS.',
+    'A payment that is already under way is made.',
+    'You can ask for automatic payment again whenever you pay a bill.',
+  ],
+  stopButton: 'Stop automatic payment',
+  stopBack: 'Back, keep it',
+  stoppedTitle: 'Automatic payment has ended',
+  stoppedText: (merchant) =>
+    `From your next bill on, you pay by the link in an SMS. ${merchant} is told that it has ended.`,
   billTitle: 'Amount to pay',
   dueOn: (date) => `Due ${date}`,
   overdue: (date) => `Was due ${date}`,

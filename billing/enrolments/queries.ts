@@ -27,6 +27,22 @@ export async function enrolmentSubjects(
   );
 }
 
+/** The contract that a bill is for, held until the transaction ends: nobody enrols for it meanwhile. */
+export async function contractOfBill(
+  tx: Tx,
+  merchantId: number,
+  invoiceId: string,
+): Promise<string | undefined> {
+  const [row] = await tx.query<{ id: string }>(
+    `select c.id from contracts c
+     join invoices i on i.merchant_id = c.merchant_id and i.contract_id = c.id
+     where i.merchant_id = $1 and i.id = $2::uuid
+     for no key update of c`,
+    [merchantId, invoiceId],
+  );
+  return row?.id;
+}
+
 export interface NewEnrolment {
   enrolmentId: string;
   methodId: string;

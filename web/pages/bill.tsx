@@ -96,6 +96,7 @@ export function billPage({
           <a href={paths.notMine.of(visit.id)}>{words.notMine}</a>
         </p>
       )}
+      <Stop bill={bill} visit={visit} />
     </>,
   );
 }
@@ -133,8 +134,19 @@ export function receiptPage({ view, visit, otherLanguageUrl }: BillPage): string
       <Facts bill={bill} language={language} isKnown={isKnown(view)} />
       <Taxes bill={bill} lines={taxLines} language={language} isKnown={isKnown(view)} isOpen />
       {bill.enrolled && <p class="notice good">{words.enrolled}</p>}
+      <Stop bill={bill} visit={visit} />
       <p class="small no-print">{words.receiptHint}</p>
     </section>,
+  );
+}
+
+/** Only for who has passed the check: the link alone ends nothing. */
+function Stop({ bill, visit }: { bill: BillRow; visit: Visit }): VNode | null {
+  if (!visit.checked || !bill.enrolled) return null;
+  return (
+    <p class="aside no-print">
+      <a href={paths.stop.of(visit.id)}>{texts[visit.language].stop}</a>
+    </p>
   );
 }
 

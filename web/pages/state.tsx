@@ -13,6 +13,7 @@ export type PageState =
   | 'returned'
   | 'expired'
   | 'not_theirs'
+  | 'stopped'
   | 'link_sent'
   | 'link_enough'
   | 'link_not_possible'
@@ -47,6 +48,7 @@ export function statePage(page: {
       returned: ['plain', words.returnedTitle, words.returnedText(name)],
       expired: ['plain', words.expiredTitle, words.expiredText(name)],
       not_theirs: ['good', words.givenBackTitle, words.givenBackText(name)],
+      stopped: ['good', words.stoppedTitle, words.stoppedText(name)],
       link_sent: ['good', words.linkSentTitle, words.linkSentText(hoursOf(merchant))],
       link_enough: ['wait', words.linkEnoughTitle, words.linkEnoughText(name)],
       link_not_possible: ['plain', words.linkNotPossibleTitle, words.linkNotPossibleText(name)],

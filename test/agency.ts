@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { Refusal } from '../billing/refusal.ts';
+import { answerRequest, type Fate } from '../cli/demo/bank.ts';
 import type { OpenRemoteStore, RemoteStore } from '../files/store.ts';
-import { answerRequest, type Fate } from './bank.ts';
 
 /** The agency's server in memory, and what it does with what lies there. */
 export interface Agency {

@@ -20,6 +20,7 @@ import { merchantByCode } from '../billing/merchants/queries.ts';
 import { parseMerchantSettings } from '../billing/merchants/settings.ts';
 import { beginRecall, recallableFile } from '../billing/recalls/begin.ts';
 import { deriveKeys, makeSealer, type Sealer } from '../billing/sealing.ts';
+import { answerRequest } from '../cli/demo/bank.ts';
 import { Consumers, tillsOf } from '../cli/demo/consumers.ts';
 import { type GatewaySimulator, startGatewaySimulator } from '../cli/demo/gateway-simulator/server.ts';
 import type { Conduct } from '../cli/demo/people.ts';
@@ -29,7 +30,6 @@ import { bookedPayments, clearing, parkedReasons, unfinished } from '../cli/simu
 import { simulatorSecret } from '../cli/system.ts';
 import { openArchive } from '../files/archive.ts';
 import { openDisk } from '../files/disk.ts';
-import { answerRequest } from './bank.ts';
 import type { JobEnd, Order, Said } from './billing-day-process.ts';
 import { expectInvariants } from './bills.ts';
 import type { Step } from './boundaries.ts';

@@ -2,13 +2,13 @@ import fs from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { settleHeld } from '../billing/debits/answer.ts';
+import { answerRequest, type Fate } from '../cli/demo/bank.ts';
 import { readDebits } from '../files/zengin91/read.ts';
 import { debit } from '../jobs/debit.ts';
 import { deliver } from '../jobs/deliver.ts';
 import { dunning } from '../jobs/dunning.ts';
 import { trace } from '../jobs/trace.ts';
 import { type Agency, agencyOf } from './agency.ts';
-import { answerRequest, type Fate } from './bank.ts';
 import { expectInvariants } from './bills.ts';
 import { type BillFields, billingFile, type Office, openOffice } from './inbox.ts';
 

@@ -22,6 +22,8 @@ export interface DemoMerchant {
   describe(month: number, units: number): string;
   /** Its settings say `reject: file`. */
   rejectsFiles?: boolean;
+  /** Some of its customers have signed a mandate for their bank account. */
+  hasMandates?: boolean;
   yenPerUnit: number;
 }
 
@@ -58,6 +60,7 @@ export const demoMerchants: readonly DemoMerchant[] = [
     dueDay: 27,
     supply: '水道料金',
     describe: () => '水道料金',
+    hasMandates: true,
     yenPerUnit: 164,
   },
 ];
@@ -143,6 +146,29 @@ export function billingFile(
     ...inboundFile({ code: merchant.code, layout }, 'billing', fileDate.toString(), sequence, rows),
     billingNumbers,
   };
+}
+
+const holders = ['ｻﾄｳ ﾊﾅｺ', 'ｽｽﾞｷ ｹﾝ', 'タカハシ　ミサキ', 'ﾀﾅｶ ﾀﾞｲｽｹ', 'イトウ ヨウコ', 'ﾜﾀﾅﾍﾞ ﾏｺﾄ'];
+const mandatesShare = 0.3;
+
+/** The accounts of a part of the customers. */
+export function enrolmentFile(
+  seed: string,
+  merchant: DemoMerchant,
+  layout: Layout | null,
+  date: Temporal.PlainDate,
+  sequence: number,
+  customers: number,
+): InboundFile {
+  const rows: string[][] = [];
+  for (let index = 1; index <= customers; index++) {
+    const { customerNumber } = person(seed, merchant, index);
+    if (draw(seed, customerNumber, 'mandate') >= mandatesShare) continue;
+    const account = `0001-${100 + (index % 800)}-1-${String(7_100_000 + index)}`;
+    const holder = holders[Math.floor(draw(seed, customerNumber, 'holder') * holders.length)] ?? '';
+    rows.push(['D', customerNumber, '', 'start', 'bank', account, holder, date.toString()]);
+  }
+  return inboundFile({ code: merchant.code, layout }, 'enrolment', date.toString(), sequence, rows);
 }
 
 /** Takes back a few of the month's bills, and one that never was. */

@@ -1,5 +1,6 @@
 import { Temporal } from 'temporal-polyfill';
 import type { VirtualClock } from '../../billing/clock.ts';
+import { settleHeld } from '../../billing/debits/answer.ts';
 import type { Merchant } from '../../billing/merchants/merchant.ts';
 import { listMerchants } from '../../billing/merchants/queries.ts';
 import { billsParkedBefore } from '../../billing/parked/queries.ts';
@@ -11,7 +12,8 @@ import { messageOf, runJob } from '../../jobs/run.ts';
 import { startWeb } from '../../web/server.ts';
 import { applyFiles } from '../commands/merchant.ts';
 import type { System } from '../system.ts';
-import { billingFile, cancelFile, demoMerchants, type InboundFile } from './bills.ts';
+import { Bank } from './bank.ts';
+import { billingFile, cancelFile, demoMerchants, enrolmentFile, type InboundFile } from './bills.ts';
 import { Consumers, tillsOf } from './consumers.ts';
 import { type DemoHome, openDemoHome } from './home.ts';
 import { conductOf, draw, person } from './people.ts';
@@ -100,6 +102,7 @@ class Walk {
   readonly #merchants: Merchant[];
   readonly #consumers: Consumers;
   readonly #options: DemoOptions;
+  readonly #bank: Bank;
   /** Whose phone it is, and how many SMS about the present bill have come. */
   readonly #phones = new Map<string, { customerNumber: string }>();
   readonly #seen = new Map<string, Reachable>();
@@ -125,6 +128,7 @@ class Walk {
     this.#merchants = merchants;
     this.#consumers = consumers;
     this.#options = options;
+    this.#bank = new Bank(home.bank, options.seed);
     this.#walk = { from: '', visits: 0, requests: 0, visitEnds: {}, counts: new Map(), failures: [] };
   }
 
@@ -189,6 +193,11 @@ class Walk {
       if (Temporal.PlainDate.compare(firstFileOn, start) < 0) firstFileOn = firstFileOn.add({ months: 1 });
       for (const month of [0, 1]) {
         const on = firstFileOn.add({ months: month });
+        if (demo.hasMandates && month === 0) {
+          const mandates = enrolmentFile(seed, demo, layout, on, sequence, billsPerMonth);
+          this.#plan(on.toString(), demo.code, mandates);
+          sequence += 1;
+        }
         const bills = billingFile(
           seed,
           demo,
@@ -253,8 +262,11 @@ class Walk {
       await this.#at(day, time);
       for (const name of names) add(done, await this.#runJob(name, date));
     };
+    const second = this.#bank.work(date);
     await run('04:20', 'fetch', 'ingest');
     await run('05:12', 'trace', 'reconcile');
+    await run('05:42', 'debit');
+    await this.#acceptSecond(second);
     await run('06:07', 'charge');
     await run('08:17', 'dunning');
     await run('10:02', 'notify');
@@ -270,6 +282,8 @@ class Walk {
       say(done.sent, 'SMS sent'),
       say(visits.visits, `${visits.visits === 1 ? 'visit' : 'visits'} (${visits.paid} paid)`),
       say(papers, papers === 1 ? 'paper bill paid' : 'paper bills paid'),
+      say(done.debits, 'bank debits asked for'),
+      say(done.paid, 'debited'),
       say(done.charged, 'charged'),
       say(done.declined, 'declined'),
       say(done.unknown, 'unknown outcomes asked for'),
@@ -341,6 +355,13 @@ class Walk {
     for (const barcode of this.#papers.get(date) ?? [])
       if (await this.#consumers.payPaper(barcode)) paid += 1;
     return paid;
+  }
+
+  /** The demo's operator has asked the agency why a request is answered again: it brings the answers that were missing. */
+  async #acceptSecond(names: readonly string[]): Promise<void> {
+    for (const merchant of this.#merchants.filter(({ settings }) => settings.autopay.directDebit !== null))
+      for (const name of names)
+        await settleHeld(this.#system.ports, merchant, name, 'accept', 'operator of the demo');
   }
 
   /** The demo's operator looks at what is parked, and after a week hands it back to the merchant. */

@@ -18,6 +18,8 @@ export interface DemoHome {
   sftp: Pick<SftpServer, 'port' | 'hostKeyFingerprint' | 'stop'>;
   /** Settings files to apply, one a merchant. */
   settingsFiles: string[];
+  /** The folder that the agency of bank debits sees as its own. */
+  bank: string;
   /** Puts a file and then its control file where the merchant would. */
   drop(merchant: string, file: InboundFile): void;
   /** What stands in a merchant's folder, sorted. */
@@ -26,6 +28,8 @@ export interface DemoHome {
 }
 
 const preferredPort = 2222;
+/** As the samples name it. */
+const bankAccount = 'bank-agency';
 
 /**
  * Makes keys and folders where they are missing, and starts the SFTP server on its former port if that is free. Where
@@ -45,6 +49,13 @@ export async function openDemoHome(home: string): Promise<DemoHome> {
       });
     }
     return { username: merchant.code, publicKey: keyPair(join(home, 'keys', merchant.code)).publicKey, root };
+  });
+  const bank = join(folder, 'sftp', bankAccount);
+  fs.mkdirSync(bank, { recursive: true, mode: 0o700 });
+  accounts.push({
+    username: bankAccount,
+    publicKey: keyPair(join(home, 'keys', bankAccount)).publicKey,
+    root: bank,
   });
   const portFile = join(folder, 'sftp-port');
   const port = fs.existsSync(portFile) ? Number(fs.readFileSync(portFile, 'utf8')) : preferredPort;
@@ -67,6 +78,7 @@ export async function openDemoHome(home: string): Promise<DemoHome> {
   return {
     sftp,
     settingsFiles,
+    bank,
     drop(merchant, file) {
       const inbound = place(merchant, 'inbound');
       fs.writeFileSync(join(inbound, file.name), file.content);
@@ -89,10 +101,10 @@ function writeSettings(folder: string, merchant: DemoMerchant, sftp: DemoHome['s
   const document = parseDocument(sample(merchant.code, 'merchant.yaml'));
   document.setIn(['exchange', 'sftp', 'port'], sftp.port);
   document.setIn(['exchange', 'sftp', 'host_keys'], [sftp.hostKeyFingerprint]);
-  document.deleteIn(['autopay', 'direct_debit']);
-  if (document.hasIn(['dunning', 'debit'])) {
-    document.setIn(['dunning', 'card'], { attempts: 2, on: ['+0d', 'next_debit_day'] });
-    document.deleteIn(['dunning', 'debit']);
+  const debit = ['autopay', 'direct_debit', 'exchange', 'sftp'];
+  if (document.hasIn(debit)) {
+    document.setIn([...debit, 'port'], sftp.port);
+    document.setIn([...debit, 'host_keys'], [sftp.hostKeyFingerprint]);
   }
   if (document.get('layout') === 'layout.yaml') {
     const layout = `${merchant.code}-layout.yaml`;

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { recordAct } from '../billing/acts/queries.ts';
 import { raiseAlert, raiseStanding } from '../billing/alerts/queries.ts';
 import type { Db } from '../billing/db.ts';
+import { type RequestLine, requestLines } from '../billing/debits/queries.ts';
 import type { ExchangeSettings, MerchantSettings } from '../billing/merchants/settings.ts';
 import { freezeDue } from '../billing/outward/freeze.ts';
 import type { OutwardHead, OutwardKind, RenderOutward } from '../billing/outward/outward.ts';
@@ -323,10 +324,19 @@ async function keepTold(context: ChunkContext, file: UndeliveredFile, path: stri
     const told = content(ports.db, merchant.id, file.id, merchant.settings.timezone);
     return archiveFile(ports.disk, ports.randomness, ports.sealer.archiveKey, path, told);
   };
+  if (kind === 'debit') await write((db, merchantId, fileId) => told(requestLines(db, merchantId, fileId)));
   if (kind === 'result') await write((...of) => result(head, resultLines(...of)));
   if (kind === 'enrolment') await write((...of) => enrolment(head, enrolmentLines(...of)));
   if (kind === 'unreached') await write((...of) => unreached(head, unreachedLines(...of)));
   if (kind === 'adjustment') await write((...of) => adjustment(head, adjustmentLines(...of)));
+}
+
+/** A page of lines a row, as JSON. */
+async function* told(pages: AsyncIterable<readonly RequestLine[]>): AsyncIterable<Uint8Array> {
+  for await (const lines of pages) {
+    const kept = lines.map((line) => ({ ...line, account_digest: line.account_digest.toString('hex') }));
+    yield Buffer.from(`${JSON.stringify(kept)}\n`);
+  }
 }
 
 async function parkUpload(

@@ -1,13 +1,16 @@
 import { basename, join } from 'node:path';
 import { Temporal } from 'temporal-polyfill';
 import { pageLivesMinutes } from '../billing/checkout/start.ts';
+import type { RequestLine } from '../billing/debits/queries.ts';
 import type { BillingFile } from '../billing/exchanges/file.ts';
 import { waitingFiles } from '../billing/exchanges/queries.ts';
 import type { Merchant } from '../billing/merchants/merchant.ts';
 import { undeliveredFiles } from '../billing/outward/queries.ts';
+import { assertState } from '../billing/refusal.ts';
 import { askNow, recordStep, type ToldUnreachedRow } from '../billing/restores/queries.ts';
 import { listedFrom, type OpenRestore, type Step } from '../billing/restores/restore.ts';
 import { takeInCharges } from '../billing/restores/take-in-charges.ts';
+import type { ToldRequest } from '../billing/restores/take-in-debits.ts';
 import { type ArchivedFile, takeInFiles } from '../billing/restores/take-in-files.ts';
 import { takeInMessages } from '../billing/restores/take-in-messages.ts';
 import {
@@ -330,8 +333,46 @@ async function* toldFiles(work: Work): AsyncGenerator<ToldFile> {
       enrolments: () => readable(told('enrolment', enrolmentOf)),
       unreached: () => readable(told('unreached', unreachedOf)),
       adjustments: () => readable(told('adjustment', adjustmentOf)),
+      debits: () =>
+        readable(head.kind === 'debit' ? toldDebits(openArchive(ports.disk, keys, beside)) : none()),
     };
   }
+}
+
+async function* none(): AsyncGenerator<never> {
+  yield* [];
+}
+
+/** As `deliver` keeps it: a page of lines a row. */
+async function* toldDebits(content: AsyncIterable<Buffer>): AsyncGenerator<ToldRequest> {
+  let text = '';
+  for await (const piece of content) {
+    text += piece.toString('latin1');
+    const rows = text.split('\n');
+    text = rows.pop() ?? '';
+    for (const row of rows) yield toldRequestOf(JSON.parse(row));
+  }
+}
+
+function toldRequestOf(
+  rows: (Omit<RequestLine, 'account_digest'> & { account_digest: string })[],
+): ToldRequest {
+  const [first] = rows;
+  assertState(first, 'a page of a request without lines');
+  return {
+    debitOn: first.debit_on,
+    consignorCode: first.consignor_code,
+    bank: first.bank,
+    resultDueOn: first.result_due_on,
+    lines: rows.map((row) => ({
+      lineNo: row.line_no,
+      chargeId: row.charge_id,
+      invoiceId: row.invoice_id,
+      customerKey: row.customer_key,
+      accountDigest: Buffer.from(row.account_digest, 'hex'),
+      amount: row.amount,
+    })),
+  };
 }
 
 /** Whatever is wrong with what the archive has: it is one file that cannot be read. */

@@ -2,6 +2,7 @@ import fs from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { settleHeld } from '../billing/debits/answer.ts';
+import { explainBill } from '../billing/explain/queries.ts';
 import { answerRequest, type Fate } from '../cli/demo/bank.ts';
 import { readDebits } from '../files/zengin91/read.ts';
 import { debit } from '../jobs/debit.ts';
@@ -223,6 +224,10 @@ describe('the answer', () => {
       `select method, amount, collected_on from result_rows where outcome = 'paid'`,
     );
     expect(result).toMatchObject({ method: 'debit', amount: 1000, collected_on: '2026-12-28' });
+    const [explained] = await explainBill(office.db, 'A2', null);
+    expect(explained?.events.find(({ what }) => what === 'bank debit')?.detail).toBe(
+      'debit_sakura-suido_20261217_0001.txt line 2, asked for 2026-12-28, result by 2027-01-05',
+    );
     const [next] = await office.db.query(
       `select a.act, a.act_on, a.debit_on from agenda a join invoices i on i.id = a.invoice_id where i.billing_number = 'A2'`,
     );

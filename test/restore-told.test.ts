@@ -7,6 +7,7 @@ import { parseMerchantSettings } from '../billing/merchants/settings.ts';
 import { returnParked } from '../billing/parked/return.ts';
 import { beginRecall, recallableFile } from '../billing/recalls/begin.ts';
 import { endRestore, restoreStatus } from '../billing/restores/end.ts';
+import { answerRequest } from '../cli/demo/bank.ts';
 import { layoutBeside } from '../cli/layout-file.ts';
 import { parseLayout } from '../files/layouts/layout.ts';
 import { jobNames } from '../jobs/job.ts';
@@ -436,4 +437,45 @@ describe('a payout that was told after the backup', () => {
     expect(finding).toEqual({ kind: 'payout_differs', more: true });
     expect(await ofKind('settlement', office)).toEqual([{ sequence: 1 }]);
   });
+});
+
+const bankDebits = `  direct_debit:
+    exchange:
+      sftp: { host: 127.0.0.1, port: 2222, username: bank, private_key_file: keys/bank, host_keys: ["SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] }
+      inbound: results
+      outbound: requests
+    creditor: { consignor_code: "1234567890", consignor_name: ﾐﾅﾄｶﾞｽ, bank: "0001", branch: "001", account_type: 1, account: "1234567" }
+`;
+
+test('a forgotten request for bank debits stands again: nobody is asked for twice, and its result finds it', async () => {
+  const requests = () => [...outside.folder.files].filter(([path]) => /^requests\/.*txt$/.test(path));
+  const office = await restored(
+    (ports) => makeMerchant(ports, 'minato-gas', bankDebits),
+    async (live) => {
+      outside.folder.drop(
+        'enrolment_minato-gas_20261125_0001.csv',
+        'H,1,minato-gas,enrolment,2026-11-25,1\nD,C1,,start,bank,0001-001-1-0000001,ﾔﾏﾀﾞ ﾊﾅｺ,2026-11-25\nT,1,0\n',
+      );
+      // Debited on 4 December, asked for seven bank days before: today.
+      outside.folder.drop(billingName(2), billingFile(2, [{ number: 'D1', due: '2026-12-04' }]));
+      await live.run('fetch');
+      await live.run('ingest');
+    },
+    async (live) => {
+      expect((await live.run('debit')).counts).toMatchObject({ debits: 1 });
+      await delivers(live);
+      expect(requests()).toHaveLength(1);
+    },
+  );
+  expect((await reconcile(office)).map(({ leftOver }) => leftOver)).toEqual([null, null, null, null]);
+  await endRestore(office.ports, 'test', null);
+  expect((await office.run('debit')).counts).toEqual({});
+  expect(await stateOf(office, 'D1')).toBe('open');
+  const [[path, request] = ['', Buffer.alloc(0)]] = requests();
+  const result = path.replace('requests/', 'results/');
+  outside.folder.files.set(result, answerRequest(request, () => '0').bytes);
+  outside.folder.files.set(`${result}.done`, Buffer.alloc(0));
+  expect((await office.run('debit')).counts).toMatchObject({ booked: 1, paid: 1 });
+  expect(await stateOf(office, 'D1')).toBe('paid');
+  await expectInvariants(office.db);
 });

@@ -126,7 +126,7 @@ async function writeFile(
     name: render.name(head),
     businessDate,
     inputFileId: null,
-    ownLayout: false,
+    ownLayout: true,
     payout: null,
   });
   const { creditor } = debit;

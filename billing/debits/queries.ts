@@ -124,7 +124,8 @@ export async function insertRequest(tx: Tx, act: Act, request: NewRequest): Prom
 export interface NewLine {
   lineNo: number;
   chargeId: string;
-  methodId: string;
+  /** Null: it is not known any more. */
+  methodId: string | null;
   customerKey: string;
   accountDigest: Buffer;
   amount: number;
@@ -154,9 +155,60 @@ export async function insertLines(
       lines.map((line) => line.accountDigest),
       lines.map((line) => line.amount),
       debitOn,
-      lines.map((line) => line.methodId),
+      lines.flatMap((line) => line.methodId ?? []),
     ],
   );
+}
+
+export async function requestHere(
+  tx: Pick<Tx, 'query'>,
+  merchantId: number,
+  fileId: string,
+): Promise<boolean> {
+  const rows = await tx.query(`select 1 from debit_requests where merchant_id = $1 and file_id = $2::uuid`, [
+    merchantId,
+    fileId,
+  ]);
+  return rows.length > 0;
+}
+
+export interface RequestLine {
+  line_no: number;
+  charge_id: string;
+  invoice_id: string;
+  customer_key: string;
+  account_digest: Buffer;
+  amount: number;
+  debit_on: string;
+  consignor_code: string;
+  bank: string;
+  result_due_on: string;
+}
+
+const linesPerPage = 2_000;
+
+/** What stands in a request, page by page, each read by itself. */
+export async function* requestLines(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  fileId: string,
+): AsyncGenerator<RequestLine[]> {
+  for (let after = 0; ; ) {
+    const rows = await db.query<RequestLine & Record<string, unknown>>(
+      `select l.line_no, l.charge_id, c.invoice_id, l.customer_key, l.account_digest, l.amount, r.debit_on,
+              r.consignor_code, r.bank, r.result_due_on
+       from debit_lines l
+       join debit_requests r on r.merchant_id = l.merchant_id and r.file_id = l.file_id
+       join charges c on c.merchant_id = l.merchant_id and c.id = l.charge_id
+       where l.merchant_id = $1 and l.file_id = $2::uuid and l.line_no > $3
+       order by l.line_no limit $4`,
+      [merchantId, fileId, after, linesPerPage],
+    );
+    const last = rows.at(-1);
+    if (last === undefined) return;
+    yield rows;
+    after = last.line_no;
+  }
 }
 
 export type ResultState = 'fetched' | 'matched' | 'booked' | 'held' | 'dismissed';

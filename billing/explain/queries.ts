@@ -98,6 +98,14 @@ export async function explainBill(
              select c.started_at, 6, 'attempt ' || c.attempt_no, c.origin || ' at ' || c.gateway || ', ' || c.amount || ' ' || c.currency
              from charges c where c.merchant_id = $1 and c.invoice_id = $2::uuid
              union all
+             select o.frozen_at, 6, 'bank debit', o.name || ' line ' || l.line_no || ', asked for ' || r.debit_on
+                      || ', result by ' || r.result_due_on
+             from charges c
+             join debit_lines l on l.merchant_id = c.merchant_id and l.charge_id = c.id
+             join debit_requests r on r.merchant_id = l.merchant_id and r.file_id = l.file_id
+             join outward_files o on o.merchant_id = r.merchant_id and o.id = r.file_id
+             where c.merchant_id = $1 and c.invoice_id = $2::uuid
+             union all
              select c.decided_at, 7, 'outcome ' || c.attempt_no,
                     c.state || ', learned by ' || c.learned_by
                       || coalesce(', gateway code ' || c.gateway_code, '') || coalesce(', network ' || c.network || ' ' || coalesce(c.network_code, ''), '')

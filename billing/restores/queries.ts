@@ -551,6 +551,25 @@ export async function insertToldFile(tx: Tx, act: Act, file: NewToldFile): Promi
   return inserted === 1;
 }
 
+/** The bills of charges that were forgotten are locked again: nobody may collect them another way. */
+export async function lockForgotten(
+  tx: Tx,
+  act: Act,
+  charges: readonly { chargeId: string; invoiceId: string }[],
+): Promise<void> {
+  await tx.run(
+    `insert into collection_locks (merchant_id, invoice_id, charge_id, locked_at, ask_at)
+     select $1, c.invoice_id, c.charge_id, $2::timestamptz, $2::timestamptz
+     from unnest($3::uuid[], $4::uuid[]) as c(invoice_id, charge_id)`,
+    [
+      act.merchantId,
+      instantText(act.at),
+      charges.map((charge) => charge.invoiceId),
+      charges.map((charge) => charge.chargeId),
+    ],
+  );
+}
+
 /** How many rows here are told in a file, of a kind whose rows are told once. */
 export async function countClaimed(
   tx: Pick<Tx, 'query'>,

@@ -31,6 +31,7 @@ import {
   toldOtherwise,
   toldStillOwed,
 } from './queries.ts';
+import { type ToldRequest, takeInDebits } from './take-in-debits.ts';
 
 /** An outward file as the archive knows it. */
 export interface ToldFile extends NewToldFile {
@@ -42,6 +43,8 @@ export interface ToldFile extends NewToldFile {
   enrolments(): AsyncIterable<readonly ToldEnrolment[]>;
   /** For unreached bills. */
   unreached(): AsyncIterable<readonly ToldUnreachedRow[]>;
+  /** For requests of bank debits. */
+  debits(): AsyncIterable<ToldRequest>;
   /** For adjustments. */
   adjustments(): AsyncIterable<readonly ToldAdjustment[]>;
 }
@@ -236,6 +239,7 @@ async function differenceIn(tx: Tx, act: Act, ids: Ids, file: ToldFile): Promise
       ? `the merchant was told in ${name} another sum of a payout than is booked here`
       : null;
   }
+  if (kind === 'debit') return differenceInDebits(tx, act, ids, file);
   if ((await countClaimed(tx, act.merchantId, kind, id)) === records) return null;
   try {
     const otherwise = await claimRows(tx, act, ids, file);
@@ -247,6 +251,13 @@ async function differenceIn(tx: Tx, act: Act, ids: Ids, file: ToldFile): Promise
     if (!(error instanceof Unreadable)) throw error;
     return `what the merchant was told in ${name} cannot be read in the archive: ${records} rows`;
   }
+}
+
+async function differenceInDebits(tx: Tx, act: Act, ids: Ids, file: ToldFile): Promise<string | null> {
+  const homeless = await takeInDebits(tx, act, ids, file, file.debits());
+  return homeless === 0
+    ? null
+    : `the bank was asked in ${file.name} for ${homeless} debits of bills that are not owed here: ask the agency what became of them`;
 }
 
 /** Returns which of a result's rows is the first that is not true here, as the end of a sentence. */

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { resolveDebitDay } from '../../files/zengin91/debit-day.ts';
 import { type DebitFile, type DebitRecord, records, totalsOf } from '../../files/zengin91/file.ts';
 import { isKana, kanaBytes, kanaText, toKana } from '../../files/zengin91/kana.ts';
-import { readDebits } from '../../files/zengin91/read.ts';
+import { readDebitRecords, readDebits } from '../../files/zengin91/read.ts';
 import { reconcileDebits } from '../../files/zengin91/reconcile.ts';
 import { writeDebits } from '../../files/zengin91/write.ts';
 
@@ -334,5 +334,52 @@ describe('a result against its request', () => {
       batch: rejected === 'BATCHES_DIFFER' ? 0 : 1,
       record,
     });
+  });
+});
+
+describe('record by record', () => {
+  async function* inPieces(bytes: Buffer, size: number): AsyncGenerator<Buffer> {
+    for (let from = 0; from < bytes.length; from += size) yield bytes.subarray(from, from + size);
+  }
+  const readAll = async (bytes: Buffer, size: number) => {
+    const all = [];
+    for await (const batch of readDebitRecords(inPieces(bytes, size))) all.push(...batch);
+    return all;
+  };
+
+  test.each(['', '\r\n', '\n', '\r'] as const)(
+    'a file is the same in any pieces, framed by %j',
+    async (framing) => {
+      for (const endsWithFraming of framing === '' ? [false] : [true, false])
+        for (const dosEnd of [true, false]) {
+          const bytes = writeDebits(fileOf(two, true, { framing, endsWithFraming }));
+          const whole = dosEnd ? Buffer.concat([bytes, Buffer.of(0x1a)]) : bytes;
+          for (const size of [1, 7, 120, 121, 122, 500, 10_000]) {
+            const all = await readAll(whole, size);
+            expect(all.map(({ type }) => type).join('')).toBe('12289');
+            expect(all.flatMap((each) => (each.type === '2' ? [each.debit] : []))).toEqual(two);
+          }
+        }
+    },
+  );
+
+  test('what the whole file is refused for, it is refused for piece by piece', async () => {
+    const good = writeDebits(fileOf(two)).toString('latin1');
+    const wrong = [
+      '',
+      good.slice(0, -3),
+      good.replace('1910', '1911'),
+      good.replace('1910', '1210'),
+      good.replace('0000003729', '00000 3729'),
+      good.replace('8000002', '8000003'),
+      good.slice(0, -122),
+      `${good}${good}`,
+    ];
+    for (const text of wrong) {
+      const bytes = Buffer.from(text, 'latin1');
+      const { fault } = readDebits(bytes);
+      for (const size of [1, 122, 10_000])
+        await expect(readAll(bytes, size)).rejects.toMatchObject({ fault: { code: fault?.code } });
+    }
   });
 });

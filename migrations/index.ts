@@ -19,6 +19,7 @@ import * as recallsTakenUp from './0017-recalls-taken-up.ts';
 import * as creditsUsed from './0018-credits-used.ts';
 import * as unreached from './0019-unreached.ts';
 import * as bankDebits from './0020-bank-debits.ts';
+import * as webSetsDebitDays from './0021-web-sets-debit-days.ts';
 
 export interface Migration {
   name: string;
@@ -47,4 +48,5 @@ export const migrations: readonly Migration[] = [
   creditsUsed,
   unreached,
   bankDebits,
+  webSetsDebitDays,
 ];

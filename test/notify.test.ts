@@ -103,6 +103,32 @@ const act = () => ({
   at: office.clock.now(),
 });
 
+describe('a merchant’s own texts', () => {
+  it('are those of the settings under which a bill was taken in', async () => {
+    const before = office.merchant.settings;
+    const words = (ja: string) =>
+      office.change((current) => ({
+        ...current,
+        texts: { first_notice: { ja: `{merchant}${ja}\n{link}` } },
+      }));
+    await words('{due_date}まで');
+    await receive([{ customer: 'OWN-1' }]);
+    await words('別の文');
+    const dry = await notify.dryRun({
+      ports: office.ports,
+      merchant: office.merchant,
+      businessDate: '2026-11-25',
+      stop: new AbortController().signal,
+      progress: () => undefined,
+    });
+    expect(dry).toMatchObject({ messages: 1, segments: 1 });
+    expect((await office.run(notify)).counts).toMatchObject({ sent: 1 });
+    const [sms] = await outbox();
+    expect(sms?.body).toMatch(/^みなとガス株式会社12月28日まで\nhttps:/);
+    await office.change(() => before);
+  });
+});
+
 describe('first notices', () => {
   it('tells each customer once, in the merchant’s name, with a link that leads to the bill', async () => {
     await receive(bills(3));

@@ -17,6 +17,7 @@ import {
 import { type CreditPolicy, creditPolicies } from '../credits/credit.ts';
 import type { BankDebit, DunningPolicy } from '../dunning/decide.ts';
 import type { GatewayLimits } from '../gateway-states/state.ts';
+import { type OwnTexts, ownKinds, problemOfText } from '../messages/texts.ts';
 import { Refusal } from '../refusal.ts';
 
 /** A merchant's settings as `merchant apply` takes them. Files hold references to secrets, never secrets. */
@@ -80,6 +81,8 @@ export interface MerchantSettings {
     ratePerSecond?: number;
     concurrency?: number;
   };
+  /** SMS in the merchant's own words. Absent: the built-in ones. */
+  texts?: OwnTexts;
   /** Absent where nothing was said: nobody is asked before charging. */
   charge?: { approve: boolean };
   /** Absent where nothing was said: `creditPolicyOf` fills in. */
@@ -315,6 +318,14 @@ const logo = z
     'must be shapes and text alone: no scripts, styles, references or images',
   );
 
+const ownText = z
+  .string({ error: 'must be a text' })
+  .transform((text) => text.trim())
+  .superRefine((text, context) => {
+    const message = problemOfText(text);
+    if (message !== null) context.addIssue({ code: 'custom', message });
+  });
+
 const languages = z.enum(['ja', 'en']);
 const methods = z.enum(['card', 'barcode', 'wallet']);
 
@@ -476,6 +487,9 @@ const settingsSchema = z.strictObject({
       concurrency: wholeNumber(1, 1_000).optional(),
     })
     .prefault({}),
+  texts: z
+    .partialRecord(z.enum(ownKinds), z.strictObject({ ja: ownText.optional(), en: ownText.optional() }))
+    .optional(),
   charge: z.strictObject({ approve: z.boolean({ error: 'must be true or false' }) }).optional(),
   credit: z.enum(creditPolicies).optional(),
 });
@@ -1028,6 +1042,7 @@ function settingsFrom(read: Read, layout: LayoutFile | null): MerchantSettings {
       ...(read.gateway.rate_per_second === undefined ? {} : { ratePerSecond: read.gateway.rate_per_second }),
       ...(read.gateway.concurrency === undefined ? {} : { concurrency: read.gateway.concurrency }),
     },
+    ...(read.texts === undefined ? {} : { texts: read.texts as OwnTexts }),
     ...(read.charge === undefined ? {} : { charge: read.charge }),
     ...(read.credit === undefined ? {} : { credit: read.credit }),
   };

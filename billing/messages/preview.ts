@@ -1,6 +1,7 @@
 import type { Db } from '../db.ts';
 import { linkUrlOf } from '../links/token.ts';
 import type { Merchant } from '../merchants/merchant.ts';
+import { settingsByVersion } from '../merchants/queries.ts';
 import { dueTexts } from './queries.ts';
 import { segmentsOf, textKindOf, textOf } from './texts.ts';
 
@@ -22,16 +23,17 @@ export async function previewDue(
   // Every token is as long as any other, and of letters that count alike.
   const link = linkUrlOf(ports.baseUrl, merchant.shortCode + 'x'.repeat(22));
   const preview = { messages: 0, segments: 0 };
-  for (const { step, is_late: isLate, has_link: hasLink, messages } of await dueTexts(
-    ports.db,
-    merchant.id,
-    businessDate,
-  )) {
+  const due = await dueTexts(ports.db, merchant.id, businessDate);
+  const versions = [...new Set(due.map((each) => each.settings_version))];
+  const settings = await settingsByVersion(ports.db, merchant.id, versions);
+  for (const { step, settings_version: version, is_late: isLate, has_link: hasLink, messages } of due) {
     const body = textOf({
       kind: textKindOf(step, isLate),
       language,
       merchantName: name[language],
       link: hasLink ? link : null,
+      dueOn: businessDate,
+      own: settings.get(version)?.texts,
     });
     preview.messages += messages;
     preview.segments += messages * segmentsOf(body).count;

@@ -155,6 +155,8 @@ export async function insertMessages(
 /** By what the text of a message is made again, the same as it was. */
 export interface Letterhead {
   due_on: string;
+  /** Under which the bill was taken in. */
+  settings_version: number;
   customer_number: string;
   sealed: Buffer;
   link_version: number | null;
@@ -192,7 +194,7 @@ export interface Claim {
 export async function claimMessages(tx: Tx, act: Act, claim: Claim): Promise<ClaimedMessage[]> {
   return tx.query<ClaimedMessage>(
     `with due as (
-       select m.invoice_id, m.step, i.due_on, u.customer_number, c.sealed, c.phone_digest, l.version as link_version,
+       select m.invoice_id, m.step, i.due_on, i.settings_version, u.customer_number, c.sealed, c.phone_digest, l.version as link_version,
               l.key_id as link_key_id, l.token_hash, m.planned_on, t.sent_today,
               case when ${optedOut} then 'opted_out'
                    when ${wrongPerson} then 'wrong_person'
@@ -241,7 +243,7 @@ export async function claimMessages(tx: Tx, act: Act, claim: Claim): Promise<Cla
        -- Locked as planned above; asked again here, a database without fresh statistics would read all planned ones.
        where m.merchant_id = $1 and m.invoice_id = d.invoice_id and m.step = d.step
          and (d.skip_code is not null or d.sent_today + d.place <= $11::int)
-       returning m.invoice_id, m.step, m.version, m.state, d.due_on, d.customer_number, d.sealed, d.link_version,
+       returning m.invoice_id, m.step, m.version, m.state, d.due_on, d.settings_version, d.customer_number, d.sealed, d.link_version,
                  d.link_key_id, d.token_hash
      ), history as (
        insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
@@ -359,7 +361,7 @@ export async function messagesToAsk(
   limit: number,
 ): Promise<MessageToAsk[]> {
   return db.query<MessageToAsk>(
-    `select m.invoice_id, m.step, m.version, m.claimed_at, m.asks, i.due_on, u.customer_number, c.sealed,
+    `select m.invoice_id, m.step, m.version, m.claimed_at, m.asks, i.due_on, i.settings_version, u.customer_number, c.sealed,
             l.version as link_version, l.key_id as link_key_id, l.token_hash,
             array(
               select s.provider_id from messages s
@@ -380,6 +382,7 @@ export async function messagesToAsk(
 
 export interface DueText {
   step: string;
+  settings_version: number;
   is_late: boolean;
   has_link: boolean;
   messages: number;
@@ -388,8 +391,8 @@ export interface DueText {
 /** What would be sent by the end of a day, by what it says: due messages, and first notices of files not planned yet. */
 export async function dueTexts(db: Pick<Db, 'query'>, merchantId: number, dueOn: string): Promise<DueText[]> {
   return db.query<DueText>(
-    `select step, is_late, has_link, count(*) as messages from (
-       select m.step, $2::date > i.due_on as is_late, m.link_version is not null as has_link
+    `select step, settings_version, is_late, has_link, count(*) as messages from (
+       select m.step, i.settings_version, $2::date > i.due_on as is_late, m.link_version is not null as has_link
        from messages m
        join invoices i on i.merchant_id = m.merchant_id and i.id = m.invoice_id
        where m.merchant_id = $1 and m.state = 'planned' and m.planned_on <= $2::date and i.state <> 'parked'
@@ -398,7 +401,7 @@ export async function dueTexts(db: Pick<Db, 'query'>, merchantId: number, dueOn:
          )
          and not ${isHeld('i', '$2')}
        union all
-       select 'first_notice', false, true
+       select 'first_notice', i.settings_version, false, true
        from billing_files f
        join invoices i on i.merchant_id = f.merchant_id and i.file_id = f.id and i.collection = 'link' and i.state = 'open'
        join contacts c on c.merchant_id = i.merchant_id and c.customer_id = i.customer_id and c.version = i.contact_version
@@ -409,8 +412,8 @@ export async function dueTexts(db: Pick<Db, 'query'>, merchantId: number, dueOn:
            select from messages m where m.merchant_id = $1 and m.invoice_id = i.id and m.step = 'first_notice'
          )
      ) due
-     group by step, is_late, has_link
-     order by step, is_late, has_link`,
+     group by step, settings_version, is_late, has_link
+     order by step, settings_version, is_late, has_link`,
     [merchantId, dueOn],
   );
 }
@@ -447,6 +450,7 @@ export interface AddressedBill {
   phone_digest: Buffer;
   invoice_id: string;
   due_on: string;
+  settings_version: number;
   business_date: string;
   /** 0: it has none. */
   newest_link: number;
@@ -460,7 +464,7 @@ export async function billsOfPhones(
   phoneDigests: readonly Buffer[],
 ): Promise<AddressedBill[]> {
   return db.query<AddressedBill>(
-    `select c.phone_digest, i.id as invoice_id, i.due_on, i.business_date,
+    `select c.phone_digest, i.id as invoice_id, i.due_on, i.settings_version, i.business_date,
             coalesce((select max(l.version) from links l where l.merchant_id = $1 and l.invoice_id = i.id), 0) as newest_link,
             coalesce((select jsonb_agg(jsonb_build_object('step', m.step, 'planned_on', m.planned_on, 'provider_id', m.provider_id)
                                        order by m.planned_on, m.step)

@@ -4,6 +4,8 @@ import type { ListedSms } from '../carriers/carrier.ts';
 import type { Db } from '../db.ts';
 import { linkTokenOf, linkUrlOf, shortCodeOf } from '../links/token.ts';
 import type { Merchant } from '../merchants/merchant.ts';
+import { settingsByVersion } from '../merchants/queries.ts';
+import type { MerchantSettings } from '../merchants/settings.ts';
 import type { Sealer } from '../sealing.ts';
 import { messageIdOf } from './message.ts';
 import { type AddressedBill, billsOfPhones, knownSms, type StepOfBill } from './queries.ts';
@@ -53,12 +55,14 @@ export async function recognise(
       bills.set(phone, [...(bills.get(phone) ?? []), bill]);
     }
   }
+  const versions = [...new Set([...bills.values()].flat().map((bill) => bill.settings_version))];
+  const settings = await settingsByVersion(db, merchant.id, versions);
   const names = new Map<string, string | null>();
   const taken = new Set<string>();
   // The oldest first: of two that say the same, the earlier one is the earlier step.
   for (const sms of [...strange].sort((one, other) => (one.takenAt < other.takenAt ? -1 : 1))) {
     const ofPhone = bills.get(sms.phoneDigest.toString('hex')) ?? [];
-    const name = nameOf(sealer, work, sms, ofPhone, taken);
+    const name = nameOf(sealer, work, sms, ofPhone, settings, taken);
     if (name !== null) taken.add(name);
     // Nothing that we would write, to a phone that is nobody's here: another system's.
     if (name !== null || ofPhone.length > 0 || tokenIn.test(sms.sent.body)) names.set(sms.providerId, name);
@@ -82,22 +86,25 @@ function nameOf(
   { merchant, baseUrl }: RecogniseWork,
   sms: ListedSms & { sent: { body: string } },
   bills: readonly AddressedBill[],
+  settings: ReadonlyMap<number, MerchantSettings>,
   taken: ReadonlySet<string>,
 ): string | null {
   const { timezone, name, languages } = { ...merchant.settings, ...merchant.settings.notify };
   const on = Temporal.Instant.from(sms.takenAt).toZonedDateTimeISO(timezone).toPlainDate();
   const token = tokenIn.exec(sms.sent.body)?.[1] ?? null;
   const link = token === null ? null : linkUrlOf(baseUrl, token);
-  const says = (kind: TextKind): boolean =>
+  const says = (bill: AddressedBill, kind: TextKind): boolean =>
     (link !== null || kind === 'failure') &&
-    languages.some(
-      (language) => textOf({ kind, language, merchantName: name[language], link }) === sms.sent.body,
-    );
+    languages.some((language) => {
+      const own = settings.get(bill.settings_version)?.texts;
+      const text = textOf({ kind, language, merchantName: name[language], link, dueOn: bill.due_on, own });
+      return text === sms.sent.body;
+    });
   for (const bill of bills) {
     if (token !== null && !isTokenOf(sealer, merchant, bill, token)) continue;
     const isLate = on.toString() > bill.due_on;
     const step = stepsOf(merchant, bill, on).find(
-      (each) => says(textKindOf(each, isLate)) && !taken.has(messageIdOf(bill.invoice_id, each)),
+      (each) => says(bill, textKindOf(each, isLate)) && !taken.has(messageIdOf(bill.invoice_id, each)),
     );
     if (step !== undefined) return messageIdOf(bill.invoice_id, step);
   }

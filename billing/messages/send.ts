@@ -8,6 +8,7 @@ import { openContact } from '../customers/contact.ts';
 import type { Db, Tx } from '../db.ts';
 import { linkTokenOf, linkUrlOf, tokenHashOf } from '../links/token.ts';
 import type { Merchant } from '../merchants/merchant.ts';
+import { settingsByVersion } from '../merchants/queries.ts';
 import { defaultDailyCap } from '../merchants/settings.ts';
 import { park } from '../parked/queries.ts';
 import type { Clock, Crash, Ids, Log } from '../ports.ts';
@@ -27,7 +28,7 @@ import {
   messagesToAsk,
   settleMessages,
 } from './queries.ts';
-import { segmentsOf, textKindOf, textOf } from './texts.ts';
+import { type OwnTexts, segmentsOf, textKindOf, textOf } from './texts.ts';
 
 export interface SendPorts {
   db: Db;
@@ -200,7 +201,8 @@ async function sendBatch(ports: SendPorts, work: SendWork, size: number): Promis
     pauseMs: 0,
   };
   if (messages.length === 0) return batch;
-  const letters = messages.map((message) => letterOf(ports, work.merchant, message, clock.now()));
+  const texts = await textsOf(ports, work.merchant, messages);
+  const letters = messages.map((message) => letterOf(ports, work.merchant, texts, message, clock.now()));
   await ports.crash('notify.after_claim');
   const answers = await inLanes(
     letters,
@@ -248,6 +250,7 @@ interface Letter {
 function letterOf(
   ports: SendPorts,
   merchant: Merchant,
+  texts: ReadonlyMap<number, OwnTexts | undefined>,
   message: Letterhead & { invoice_id: string; step: string },
   at: Temporal.Instant,
 ): Letter {
@@ -261,6 +264,8 @@ function letterOf(
     language,
     merchantName: settings.name[language],
     link: linkOf(ports, merchant, message),
+    dueOn: message.due_on,
+    own: texts.get(message.settings_version),
   });
   return {
     messageId: messageIdOf(message.invoice_id, message.step),
@@ -269,6 +274,17 @@ function letterOf(
     sender: isAgain(message.step) ? 'second' : 'first',
     segments: segmentsOf(body).count,
   };
+}
+
+/** By version of the settings: texts that are changed between a send and the question about it are not the ones sent. */
+async function textsOf(
+  { db }: SendPorts,
+  merchant: Merchant,
+  messages: readonly Letterhead[],
+): Promise<ReadonlyMap<number, OwnTexts | undefined>> {
+  const versions = [...new Set(messages.map((message) => message.settings_version))];
+  const settings = await settingsByVersion(db, merchant.id, versions);
+  return new Map([...settings].map(([version, { texts }]) => [version, texts]));
 }
 
 function linkOf(
@@ -324,12 +340,13 @@ export async function askAboutUnknown(ports: SendPorts, work: SendWork): Promise
     await clock.refresh();
     const asked = await messagesToAsk(ports.db, work.merchant.id, clock.now(), lookupBatch);
     if (asked.length === 0) break;
+    const texts = await textsOf(ports, work.merchant, asked);
     const answers = await inLanes(
       asked,
       carrier.semantics.concurrency,
       (message): Promise<SmsLookupAnswer> => {
         const { claimed_at: claimedAt, others } = message;
-        const letter = letterOf(ports, work.merchant, message, Temporal.Instant.from(claimedAt));
+        const letter = letterOf(ports, work.merchant, texts, message, Temporal.Instant.from(claimedAt));
         const { messageId, to, body, sender } = letter;
         const question = { messageId, merchantCode: work.merchant.code, to, body, sender, claimedAt, others };
         return calling(ports, carrier, (signal) => carrier.lookup(question, signal));

@@ -60,14 +60,63 @@ const WITHOUT_LINK: Record<Language, Partial<Record<TextKind, string>>> = {
   },
 };
 
+/** Kinds of which a merchant may have words of its own: those that carry a link. */
+export const ownKinds = [
+  'first_notice',
+  'reminder_before_due',
+  'reminder_after_due',
+  'failure',
+  'fallback_link',
+  'fresh_link',
+] as const satisfies readonly TextKind[];
+
+/** A merchant's own texts, with `{merchant}`, `{link}` and `{due_date}` in them. */
+export type OwnTexts = Partial<Record<(typeof ownKinds)[number], Partial<Record<Language, string>>>>;
+
+const placeholders = ['{merchant}', '{link}', '{due_date}'];
+
+/** Why a text of a merchant's own cannot be sent; null: it can. */
+export function problemOfText(text: string): string | null {
+  if (text.length > 300) return 'must not be longer than 300 characters';
+  if (/(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(text)) return 'must not contain control characters';
+  const strange = (text.match(/\{[^{}]*\}|[{}]/g) ?? []).find((each) => !placeholders.includes(each));
+  if (strange !== undefined) return `has ${strange}; known are ${placeholders.join(', ')}`;
+  if (!text.includes('{merchant}')) return 'must name the {merchant}: customers do not know the sender';
+  // A link beside words is one that phones cut off or lengthen; a second one looks like fraud.
+  if (!/(^|\n)\{link\}$/.test(text) || text.split('{link}').length !== 2)
+    return 'must end with {link} on a line of its own';
+  return /https?:|www\./i.test(text) ? 'must hold no address but {link}' : null;
+}
+
+/** `12月28日` or `28 Dec`. */
+function shortDate(day: string, language: Language): string {
+  const [, month = '', date = ''] = day.split('-');
+  if (language === 'ja') return `${Number(month)}月${Number(date)}日`;
+  const months = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
+  return `${Number(date)} ${months[Number(month) - 1]}`;
+}
+
 /** `link` is null for a failure that will be tried again and for a bill that was a mistake. */
 export function textOf(message: {
   kind: TextKind;
   language: Language;
   merchantName: string;
   link: string | null;
+  /** YYYY-MM-DD */
+  dueOn: string;
+  /** Of the settings under which the bill was taken in: the same text again, whatever was changed since. */
+  own: OwnTexts | undefined;
 }): string {
   const { kind, language, merchantName, link } = message;
+  const own = message.own?.[kind as keyof OwnTexts]?.[language];
+  if (own !== undefined && link !== null) {
+    const filled: Record<string, string> = {
+      '{merchant}': merchantName,
+      '{due_date}': shortDate(message.dueOn, language),
+      '{link}': link,
+    };
+    return own.replaceAll(/\{[a-z_]+\}/g, (placeholder) => filled[placeholder] ?? placeholder);
+  }
   if (link === null) {
     const words = WITHOUT_LINK[language][kind];
     if (words === undefined) throw new Error(`impossible state: ${kind} without a link`);
@@ -121,6 +170,7 @@ export function costlyTexts(merchant: {
   name: Record<Language, string>;
   languages: readonly Language[];
   linkLength: number;
+  own: OwnTexts | undefined;
 }): { kind: TextKind; language: Language; segments: Segments }[] {
   const link = 'x'.repeat(merchant.linkLength);
   return merchant.languages.flatMap((language) =>
@@ -128,7 +178,17 @@ export function costlyTexts(merchant: {
       .map((kind) => ({
         kind,
         language,
-        segments: segmentsOf(textOf({ kind, language, merchantName: merchant.name[language], link })),
+        segments: segmentsOf(
+          textOf({
+            kind,
+            language,
+            merchantName: merchant.name[language],
+            link,
+            // No date is written longer.
+            dueOn: '2026-12-28',
+            own: merchant.own,
+          }),
+        ),
       }))
       .filter(({ segments }) => segments.count > 1),
   );

@@ -93,7 +93,8 @@ export async function applyFiles(system: System, files: readonly string[]): Prom
     });
     // /l/, the short code and 22 characters of the token.
     const linkLength = system.settings.baseUrl.length + '/l/1'.length + 22;
-    const costly = costlyTexts({ name: settings.name, languages: settings.notify.languages, linkLength });
+    const { languages, pricePerSegmentYen: price } = settings.notify;
+    const costly = costlyTexts({ name: settings.name, languages, linkLength, own: settings.texts });
     return {
       file,
       settings,
@@ -101,7 +102,7 @@ export async function applyFiles(system: System, files: readonly string[]): Prom
         ...warnings.map(({ path: place, reason }) => (place === '' ? reason : `${place}: ${reason}`)),
         ...costly.map(
           ({ kind, language, segments }) =>
-            `the ${language} text "${kind}" needs ${segments.count} SMS segments: each one is paid for`,
+            `the ${language} text "${kind}" needs ${segments.count} SMS segments: each one is paid for${price ? `, ${(segments.count * price).toFixed(2)} yen an SMS` : ''}`,
         ),
       ],
     };

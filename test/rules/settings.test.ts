@@ -159,6 +159,11 @@ describe('refused with path and reason', () => {
       'checkout.methods[1]: must be one of card, barcode, wallet',
     ],
     [
+      'a text that names an amount',
+      tail('texts: { first_notice: { ja: "{merchant} {amount}\\n{link}" } }'),
+      'texts.first_notice.ja: has {amount}; known are {merchant}, {link}, {due_date}',
+    ],
+    [
       'paper without a barcode',
       tail('notify: { unreached: kept }'),
       'notify.unreached: kept needs checkout.barcode, and barcode among checkout.methods: paper carries it',

@@ -1,8 +1,16 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { costlyTexts, segmentsOf, type TextKind, textKindOf, textOf } from '../../billing/messages/texts.ts';
+import {
+  costlyTexts,
+  problemOfText,
+  segmentsOf,
+  type TextKind,
+  textKindOf,
+  textOf,
+} from '../../billing/messages/texts.ts';
 
 const LINK = 'https://pay.example.jp/l/1AbCdEfGhIjKlMnOpQrStUv';
+const builtIn = { dueOn: '2026-12-28', own: undefined };
 const KINDS: TextKind[] = [
   'first_notice',
   'reminder_before_due',
@@ -54,7 +62,7 @@ describe('texts', () => {
         ['ja', 'みなとガス株式会社'],
         ['en', 'Sakura City Waterworks'],
       ] as const) {
-        const text = textOf({ kind, language, merchantName, link: LINK });
+        const text = textOf({ kind, language, merchantName, link: LINK, ...builtIn });
         expect(segmentsOf(text).count).toBe(1);
         expect(text.split('\n').at(-1)).toBe(LINK);
         expect(text.startsWith(merchantName)).toBe(true);
@@ -65,14 +73,23 @@ describe('texts', () => {
 
   it('a failure that is tried again may come without a link', () => {
     for (const language of ['ja', 'en'] as const) {
-      const text = textOf({ kind: 'failure', language, merchantName: 'みなとガス', link: null });
+      const text = textOf({ kind: 'failure', language, merchantName: 'みなとガス', link: null, ...builtIn });
       expect(text).not.toContain('http');
     }
     expect(
-      segmentsOf(textOf({ kind: 'failure', language: 'ja', merchantName: 'みなとガス株式会社', link: null }))
-        .count,
+      segmentsOf(
+        textOf({
+          kind: 'failure',
+          language: 'ja',
+          merchantName: 'みなとガス株式会社',
+          link: null,
+          ...builtIn,
+        }),
+      ).count,
     ).toBe(1);
-    expect(() => textOf({ kind: 'first_notice', language: 'ja', merchantName: 'み', link: null })).toThrow();
+    expect(() =>
+      textOf({ kind: 'first_notice', language: 'ja', merchantName: 'み', link: null, ...builtIn }),
+    ).toThrow();
   });
 
   it.each([
@@ -82,6 +99,7 @@ describe('texts', () => {
     ['failure:2', true, 'failure'],
     ['fallback_link', true, 'fallback_link'],
     ['fresh_link:2', true, 'fresh_link'],
+    ['again:reminder:+1bd', true, 'reminder_after_due'],
   ])('step %s, after due %s, says %s', (step, afterDue, kind) =>
     expect(textKindOf(step, afterDue)).toBe(kind),
   );
@@ -90,10 +108,48 @@ describe('texts', () => {
     const merchant = {
       name: { ja: 'みなとガス株式会社', en: 'Minato Gas' },
       languages: ['ja', 'en'] as const,
+      own: undefined,
     };
     expect(costlyTexts({ ...merchant, linkLength: LINK.length })).toEqual([]);
     expect(
       costlyTexts({ ...merchant, linkLength: 60 }).map((text) => `${text.language} ${text.kind}`),
     ).toEqual([...KINDS.map((kind) => `ja ${kind}`)]);
+  });
+});
+
+describe('a merchant’s own texts', () => {
+  const own = { first_notice: { ja: '{merchant}です。お支払は{due_date}まで\n{link}' } };
+  const said = (language: 'ja' | 'en', merchantName: string) =>
+    textOf({ kind: 'first_notice', language, merchantName, link: LINK, dueOn: '2026-12-08', own });
+
+  it('are filled in, in their language; the others stay built in', () => {
+    expect(said('ja', 'みなとガス')).toBe(`みなとガスです。お支払は12月8日まで\n${LINK}`);
+    // What is filled in is never read as a placeholder, nor as a pattern.
+    expect(said('ja', '{link} $&')).toBe(`{link} $&です。お支払は12月8日まで\n${LINK}`);
+    expect(said('en', 'Minato Gas')).toBe(`Minato Gas: your bill is ready.\n${LINK}`);
+    const english = { first_notice: { en: '{merchant}, due {due_date}\n{link}' } };
+    const message = { kind: 'first_notice', language: 'en', merchantName: 'G', link: LINK } as const;
+    expect(textOf({ ...message, dueOn: '2026-12-08', own: english })).toBe(`G, due 8 Dec\n${LINK}`);
+  });
+
+  it.each<[string, string | null]>([
+    ['{merchant}\n料金のお知らせ\n{link}', null],
+    ['{merchant} {amount}\n{link}', 'has {amount}; known are {merchant}, {link}, {due_date}'],
+    ['{merchant} {\n{link}', 'has {; known are {merchant}, {link}, {due_date}'],
+    ['料金\n{link}', 'must name the {merchant}: customers do not know the sender'],
+    ['{merchant} {link}', 'must end with {link} on a line of its own'],
+    ['{merchant}\n{link}\n以上', 'must end with {link} on a line of its own'],
+    ['{merchant} {link}\n{link}', 'must end with {link} on a line of its own'],
+    ['{merchant} http://a.example\n{link}', 'must hold no address but {link}'],
+    ['{merchant}\u202e\n{link}', 'must not contain control characters'],
+    [`{merchant}${'長'.repeat(300)}\n{link}`, 'must not be longer than 300 characters'],
+  ])('%s', (text, problem) => expect(problemOfText(text)).toBe(problem));
+
+  it('that cost more than one segment are named', () => {
+    const long = { fresh_link: { ja: `{merchant}${'長'.repeat(40)}\n{link}` } };
+    const merchant = { name: { ja: 'み', en: 'M' }, languages: ['ja'] as const, linkLength: LINK.length };
+    expect(costlyTexts({ ...merchant, own: long })).toMatchObject([
+      { kind: 'fresh_link', language: 'ja', segments: { count: 2 } },
+    ]);
   });
 });

@@ -1,8 +1,10 @@
-import { planFirstNotices } from '../billing/messages/plan.ts';
+import type { Merchant } from '../billing/merchants/merchant.ts';
+import { debitsToldBy, planDebitNotices, planFirstNotices } from '../billing/messages/plan.ts';
 import { previewDue } from '../billing/messages/preview.ts';
-import { countDue, countToAsk, filesToPlan } from '../billing/messages/queries.ts';
+import { countDue, countToAsk, countToBeDebited, filesToPlan } from '../billing/messages/queries.ts';
 import { askAboutUnknown, sendDue } from '../billing/messages/send.ts';
 import type { Counts, Job } from './job.ts';
+import type { Ports } from './ports.ts';
 
 /**
  * One chunk for a merchant: its SMS go out one after the other at the merchant's pace anyway. It plans before it sends,
@@ -10,7 +12,7 @@ import type { Counts, Job } from './job.ts';
  */
 export const notify: Job = {
   name: 'notify',
-  does: 'plans and sends SMS: first notices, reminders and failure notices, within the hours and at the pace',
+  does: 'plans and sends SMS: first notices, reminders, failure notices and notices before a debit, within the hours and at the pace',
   attention: ['parked'],
 
   async plan({ ports, merchant, businessDate }) {
@@ -18,7 +20,8 @@ export const notify: Job = {
     const files = await filesToPlan(db, merchant.id);
     const due = await countDue(db, merchant.id, businessDate);
     const toAsk = await countToAsk(db, merchant.id, clock.now());
-    return files.length + due + toAsk > 0 ? [{}] : [];
+    const debits = await debitsToTell(ports, merchant, businessDate);
+    return files.length + due + toAsk + debits > 0 ? [{}] : [];
   },
 
   async runChunk({ ports, merchant, businessDate, fence, act, stop, progress }) {
@@ -41,6 +44,8 @@ export const notify: Job = {
       });
       add({ planned: planned.planned, skipped: planned.skipped });
     }
+    const { db, sealer, clock } = ports;
+    add(await planDebitNotices(db, { merchant, sealer, clock, businessDate, fence, stop }));
     const work = { merchant, businessDate, fence, act, stop, progress };
     add(await askAboutUnknown(ports, work));
     add(await sendDue(ports, work));
@@ -51,8 +56,14 @@ export const notify: Job = {
     const { db, clock } = ports;
     return {
       files_to_plan: (await filesToPlan(db, merchant.id)).length,
+      debit_notices: await debitsToTell(ports, merchant, businessDate),
       ...(await previewDue(ports, merchant, businessDate)),
       to_ask: await countToAsk(db, merchant.id, clock.now()),
     };
   },
 };
+
+async function debitsToTell({ db }: Ports, merchant: Merchant, businessDate: string): Promise<number> {
+  const by = debitsToldBy(merchant, businessDate);
+  return by === null ? 0 : countToBeDebited(db, merchant.id, businessDate, by);
+}

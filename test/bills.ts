@@ -5,6 +5,7 @@ import { expect } from 'vitest';
 import { recordAct } from '../billing/acts/queries.ts';
 import { checkInvariants } from '../billing/checks/queries.ts';
 import { type FixedClock, fixedClock } from '../billing/clock.ts';
+import { sealContact } from '../billing/customers/contact.ts';
 import type { Db } from '../billing/db.ts';
 import { openHistory } from '../billing/exchanges/queries.ts';
 import type { Gateway } from '../billing/gateways/gateway.ts';
@@ -234,7 +235,8 @@ async function customerOf(
     [
       merchant.id,
       id,
-      sealer.seal('contact', contact, id),
+      sealContact(sealer, merchant.id, number, { name: '山田 花子', phone: '+819012345678', email: null })
+        .sealed,
       sealer.keyId,
       sealer.digest(contact),
       sealer.digest('山田花子'),

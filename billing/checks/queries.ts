@@ -13,6 +13,7 @@ import {
   customerCreditViolations,
   payoutViolations,
 } from '../ledger/queries.ts';
+import { debitNotice } from '../messages/message.ts';
 import { recallNotice } from '../recalls/recall.ts';
 import { type Invariant, invariants } from './invariants.ts';
 
@@ -184,7 +185,12 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
       select m.merchant_id, 'message' as kind, m.invoice_id || ' ' || m.step as subject,
              'claimed at ' || m.claimed_at || ', the bill was ' || i.state || ' at ' || i.settled_at as detail
       from messages m join invoices i on i.merchant_id = m.merchant_id and i.id = m.invoice_id
-      where m.state in ('sending', 'sent', 'unknown') and m.claimed_at > i.settled_at and m.step <> '${recallNotice}'`,
+      where m.state in ('sending', 'sent', 'unknown') and m.claimed_at > i.settled_at and m.step <> '${recallNotice}'
+      union all
+      select m.merchant_id, 'message', m.invoice_id || ' ' || m.step, 'claimed at ' || m.claimed_at || ', charged since ' || min(c.started_at)
+      from messages m join charges c on c.merchant_id = m.merchant_id and c.invoice_id = m.invoice_id
+      where m.step = '${debitNotice}' and m.state in ('sending', 'sent', 'unknown') and c.started_at < m.claimed_at - ${clockTolerance}
+      group by m.merchant_id, m.invoice_id, m.step, m.claimed_at`,
     },
   ],
   6: [

@@ -60,7 +60,12 @@ export interface MerchantSettings {
     /** Null: none can be made. Absent in settings that were applied before the key was known. */
     barcode?: BarcodeSettings | null;
   };
-  autopay: { debitDay: DebitDay; directDebit: DirectDebitSettings | null };
+  autopay: {
+    debitDay: DebitDay;
+    directDebit: DirectDebitSettings | null;
+    /** So many days before the debit date customers are told how much and when. Absent: they are not. */
+    noticeDaysBefore?: number;
+  };
   dunning: {
     card: AttemptSettings;
     debit: AttemptSettings | null;
@@ -406,6 +411,7 @@ const settingsSchema = z.strictObject({
           error: 'must be due_date or a day of the month, 1 to 31',
         })
         .default('due_date'),
+      notice_days_before: wholeNumber(1, 31).optional(),
       direct_debit: z
         .strictObject({
           layout: z.literal('zengin-91', { error: 'must be zengin-91' }).default('zengin-91'),
@@ -1002,6 +1008,9 @@ function settingsFrom(read: Read, layout: LayoutFile | null): MerchantSettings {
           }),
     },
     autopay: {
+      ...(read.autopay.notice_days_before === undefined
+        ? {}
+        : { noticeDaysBefore: read.autopay.notice_days_before }),
       debitDay: read.autopay.debit_day,
       directDebit:
         debit === undefined

@@ -25,6 +25,9 @@ export function messageIdOf(invoiceId: string, step: string): string {
   return `${referenceOf(invoiceId)}.${step}`;
 }
 
+/** The step that tells amount and date before an automatic charge; at most one for a bill. */
+export const debitNotice = 'debit_notice';
+
 /** The step of the n-th new link that a visitor asked for. */
 export const freshLinkStep = (no: number): string => `fresh_link:${no}`;
 

@@ -1,4 +1,4 @@
-import type { Temporal } from 'temporal-polyfill';
+import { Temporal } from 'temporal-polyfill';
 import type { Db, Tx } from '../db.ts';
 import { linkExpiry } from '../links/expiry.ts';
 import { insertLinks, type NewLink } from '../links/queries.ts';
@@ -10,9 +10,10 @@ import { assertState } from '../refusal.ts';
 import type { Fence } from '../runs/fence.ts';
 import { holdFence } from '../runs/queries.ts';
 import type { Sealer } from '../sealing.ts';
-import { isFreshLink } from './message.ts';
+import { debitNotice, isFreshLink } from './message.ts';
 import {
   billsByLink,
+  billsToBeDebited,
   insertMessages,
   markFilePlanned,
   type NewMessage,
@@ -33,6 +34,7 @@ export interface PlanNotices {
 
 /** Two batches are written while a third is made: with 5,000 bills each, all three take some 20 MB. */
 const batchRows = 5_000;
+const noticesAtOnce = 5_000;
 /** A database of two processors has work for both. */
 const writesAtOnce = 2;
 
@@ -104,9 +106,50 @@ async function noticesOf(
   return { links, messages };
 }
 
+export interface PlanDebitNotices {
+  merchant: Merchant;
+  sealer: Sealer;
+  clock: Clock;
+  businessDate: string;
+  fence: Fence;
+  stop: AbortSignal;
+}
+
+/** The last debit date of which customers are told on a day; null: the merchant wants no notices. */
+export function debitsToldBy({ settings }: Merchant, businessDate: string): string | null {
+  const { noticeDaysBefore } = settings.autopay;
+  if (noticeDaysBefore === undefined) return null;
+  return Temporal.PlainDate.from(businessDate).add({ days: noticeDaysBefore }).toString();
+}
+
+/**
+ * Plans the notices of amount and date before automatic charges, at most one for a bill. A bill that comes too late for its
+ * notice is charged without one. Run again it finds what is left.
+ */
+export async function planDebitNotices(
+  db: Db,
+  input: PlanDebitNotices,
+): Promise<{ planned: number; skipped: number }> {
+  const { merchant, sealer, clock, businessDate, fence, stop } = input;
+  const counts = { planned: 0, skipped: 0 };
+  const by = debitsToldBy(merchant, businessDate);
+  while (by !== null && !stop.aborted) {
+    const bills = await billsToBeDebited(db, merchant.id, businessDate, by, noticesAtOnce);
+    if (bills.length === 0) break;
+    const added = await db.transaction(async (tx) => {
+      await holdFence(tx, fence);
+      const steps = bills.map((invoiceId) => ({ invoiceId, step: debitNotice, plannedOn: businessDate }));
+      return planSteps(tx, { merchant, sealer, at: clock.now(), steps });
+    });
+    counts.planned += added.planned;
+    counts.skipped += added.skipped;
+  }
+  return counts;
+}
+
 export interface PlannedStep {
   invoiceId: string;
-  /** `reminder:-3bd`, `failure:2`, `fallback_link`, `fresh_link:1`. */
+  /** `reminder:-3bd`, `failure:2`, `fallback_link`, `fresh_link:1`, `debit_notice`. */
   step: string;
   /** YYYY-MM-DD */
   plannedOn: string;

@@ -12,6 +12,9 @@ export interface Preview extends Record<string, number> {
   cost_yen: number;
 }
 
+/** Amounts differ; a notice is never longer than this one. */
+const longestDebit = { amount: 99_999_999, on: '2026-12-31' };
+
 /** What would be sent by the end of a day, and what it costs, before anything is. Nothing is opened or derived for it. */
 export async function previewDue(
   ports: { db: Pick<Db, 'query'>; baseUrl: string },
@@ -34,6 +37,7 @@ export async function previewDue(
       link: hasLink ? link : null,
       dueOn: businessDate,
       own: settings.get(version)?.texts,
+      debit: longestDebit,
     });
     preview.messages += messages;
     preview.segments += messages * segmentsOf(body).count;

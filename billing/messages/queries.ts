@@ -6,7 +6,8 @@ import { isHeld } from '../holds/queries.ts';
 import { wrongPerson } from '../links/queries.ts';
 import { recallNotice } from '../recalls/recall.ts';
 import { notInSafeMode } from '../restores/queries.ts';
-import type { MessageState } from './message.ts';
+import { debitNotice, type MessageState } from './message.ts';
+import type { Debit } from './texts.ts';
 
 export interface FileToPlan {
   id: string;
@@ -118,6 +119,53 @@ export interface NewMessage {
   linkVersion: number | null;
 }
 
+/**
+ * Automatic bills that are charged for the first time after a day ($2) and by another ($3), and whose customers were not told
+ * when and how much: not those that are held or recalled, and not without an agreement and a card, for they go by link.
+ */
+const toBeDebited = `
+  from invoices i
+  join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id and f.state = 'released'
+  where i.merchant_id = $1 and i.collection = 'auto' and i.debit_on > $2::date and i.debit_on <= $3::date
+    and i.state = 'open' and i.fell_back_on is null
+    and not exists (select from messages m where m.merchant_id = i.merchant_id and m.invoice_id = i.id and m.step = '${debitNotice}')
+    and not exists (select from charges c where c.merchant_id = i.merchant_id and c.invoice_id = i.id)
+    and not exists (select from recall_bills r where r.merchant_id = i.merchant_id and r.invoice_id = i.id)
+    and exists (select from enrolments e
+                join payment_methods p on p.merchant_id = e.merchant_id and p.id = e.payment_method_id and p.state = 'active'
+                where e.merchant_id = i.merchant_id and e.contract_id = i.contract_id and e.state = 'active')
+    and not ${isHeld('i', '$2')}`;
+
+export async function billsToBeDebited(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  after: string,
+  by: string,
+  limit: number,
+): Promise<string[]> {
+  const rows = await db.query<{ id: string }>(`select i.id ${toBeDebited} order by i.id limit $4`, [
+    merchantId,
+    after,
+    by,
+    limit,
+  ]);
+  return rows.map((row) => row.id);
+}
+
+export async function countToBeDebited(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  after: string,
+  by: string,
+): Promise<number> {
+  const [row] = await db.query<{ bills: number }>(`select count(*) as bills ${toBeDebited}`, [
+    merchantId,
+    after,
+    by,
+  ]);
+  return row?.bills ?? 0;
+}
+
 /** At most one message for each (bill, step), by the primary key: a second planning changes nothing. */
 export async function insertMessages(
   tx: Tx,
@@ -162,6 +210,13 @@ export interface Letterhead {
   link_version: number | null;
   link_key_id: number | null;
   token_hash: Buffer | null;
+  amount: number;
+  debit_on: string | null;
+}
+
+/** What a notice before the debit of a bill says. */
+export function debitOf(bill: { amount: number; debit_on: string | null }): Debit | null {
+  return bill.debit_on === null ? null : { amount: bill.amount, on: bill.debit_on };
 }
 
 export interface ClaimedMessage extends Letterhead {
@@ -194,7 +249,7 @@ export interface Claim {
 export async function claimMessages(tx: Tx, act: Act, claim: Claim): Promise<ClaimedMessage[]> {
   return tx.query<ClaimedMessage>(
     `with due as (
-       select m.invoice_id, m.step, i.due_on, i.settings_version, u.customer_number, c.sealed, c.phone_digest, l.version as link_version,
+       select m.invoice_id, m.step, i.due_on, i.settings_version, i.amount, i.debit_on, u.customer_number, c.sealed, c.phone_digest, l.version as link_version,
               l.key_id as link_key_id, l.token_hash, m.planned_on, t.sent_today,
               case when ${optedOut} then 'opted_out'
                    when ${wrongPerson} then 'wrong_person'
@@ -202,6 +257,10 @@ export async function claimMessages(tx: Tx, act: Act, claim: Claim): Promise<Cla
                    when i.state in ('paid', 'unpaid', 'cancelled') then i.state
                    when l.dead_reason is not null then 'link_dead'
                    when l.expires_on < $3::date then 'link_expired'
+                   -- Told afterwards it would be no notice.
+                   when m.step = '${debitNotice}'
+                     and (i.debit_on is null or i.debit_on <= $3::date or i.fell_back_on is not null or exists (
+                       select from charges c where c.merchant_id = i.merchant_id and c.invoice_id = i.id)) then 'debit_came'
               end as skip_code
        from messages m
        join invoices i on i.merchant_id = m.merchant_id and i.id = m.invoice_id
@@ -244,7 +303,7 @@ export async function claimMessages(tx: Tx, act: Act, claim: Claim): Promise<Cla
        where m.merchant_id = $1 and m.invoice_id = d.invoice_id and m.step = d.step
          and (d.skip_code is not null or d.sent_today + d.place <= $11::int)
        returning m.invoice_id, m.step, m.version, m.state, d.due_on, d.settings_version, d.customer_number, d.sealed, d.link_version,
-                 d.link_key_id, d.token_hash
+                 d.link_key_id, d.token_hash, d.amount, d.debit_on
      ), history as (
        insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
        select $1, $8::date, 'message:' || step, invoice_id, version, 'planned', state, $6::timestamptz, $9::uuid
@@ -361,7 +420,7 @@ export async function messagesToAsk(
   limit: number,
 ): Promise<MessageToAsk[]> {
   return db.query<MessageToAsk>(
-    `select m.invoice_id, m.step, m.version, m.claimed_at, m.asks, i.due_on, i.settings_version, u.customer_number, c.sealed,
+    `select m.invoice_id, m.step, m.version, m.claimed_at, m.asks, i.due_on, i.settings_version, i.amount, i.debit_on, u.customer_number, c.sealed,
             l.version as link_version, l.key_id as link_key_id, l.token_hash,
             array(
               select s.provider_id from messages s
@@ -452,6 +511,8 @@ export interface AddressedBill {
   due_on: string;
   settings_version: number;
   business_date: string;
+  amount: number;
+  debit_on: string | null;
   /** 0: it has none. */
   newest_link: number;
   steps: StepOfBill[];
@@ -464,7 +525,7 @@ export async function billsOfPhones(
   phoneDigests: readonly Buffer[],
 ): Promise<AddressedBill[]> {
   return db.query<AddressedBill>(
-    `select c.phone_digest, i.id as invoice_id, i.due_on, i.settings_version, i.business_date,
+    `select c.phone_digest, i.id as invoice_id, i.due_on, i.settings_version, i.amount, i.debit_on, i.business_date,
             coalesce((select max(l.version) from links l where l.merchant_id = $1 and l.invoice_id = i.id), 0) as newest_link,
             coalesce((select jsonb_agg(jsonb_build_object('step', m.step, 'planned_on', m.planned_on, 'provider_id', m.provider_id)
                                        order by m.planned_on, m.step)

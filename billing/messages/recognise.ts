@@ -7,8 +7,8 @@ import type { Merchant } from '../merchants/merchant.ts';
 import { settingsByVersion } from '../merchants/queries.ts';
 import type { MerchantSettings } from '../merchants/settings.ts';
 import type { Sealer } from '../sealing.ts';
-import { messageIdOf } from './message.ts';
-import { type AddressedBill, billsOfPhones, knownSms, type StepOfBill } from './queries.ts';
+import { debitNotice, messageIdOf } from './message.ts';
+import { type AddressedBill, billsOfPhones, debitOf, knownSms, type StepOfBill } from './queries.ts';
 import { type TextKind, textKindOf, textOf } from './texts.ts';
 
 export interface RecogniseWork {
@@ -94,10 +94,18 @@ function nameOf(
   const token = tokenIn.exec(sms.sent.body)?.[1] ?? null;
   const link = token === null ? null : linkUrlOf(baseUrl, token);
   const says = (bill: AddressedBill, kind: TextKind): boolean =>
-    (link !== null || kind === 'failure') &&
+    (link !== null || kind === 'failure' || (kind === debitNotice && bill.debit_on !== null)) &&
     languages.some((language) => {
       const own = settings.get(bill.settings_version)?.texts;
-      const text = textOf({ kind, language, merchantName: name[language], link, dueOn: bill.due_on, own });
+      const text = textOf({
+        kind,
+        language,
+        merchantName: name[language],
+        link,
+        dueOn: bill.due_on,
+        debit: debitOf(bill),
+        own,
+      });
       return text === sms.sent.body;
     });
   for (const bill of bills) {
@@ -126,6 +134,7 @@ function stepsOf(merchant: Merchant, bill: AddressedBill, on: Temporal.PlainDate
   const unplanned = [
     { step: 'first_notice', on: bill.business_date },
     ...reminders,
+    ...(bill.debit_on !== null && day < bill.debit_on ? [{ step: debitNotice, on: bill.business_date }] : []),
     { step: 'fallback_link', on: bill.business_date },
   ].filter(({ step, on: from }) => from <= day && !bill.steps.some((each) => each.step === step));
   return [...planned.sort(byDay), ...unplanned.sort(byDay)].map(({ step }) => step);

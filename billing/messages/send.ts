@@ -22,6 +22,7 @@ import { isAgain, messageIdOf } from './message.ts';
 import {
   claimMessages,
   countDue,
+  debitOf,
   type Letterhead,
   type MessageOutcome,
   type MessageToAsk,
@@ -266,6 +267,7 @@ function letterOf(
     link: linkOf(ports, merchant, message),
     dueOn: message.due_on,
     own: texts.get(message.settings_version),
+    debit: debitOf(message),
   });
   return {
     messageId: messageIdOf(message.invoice_id, message.step),

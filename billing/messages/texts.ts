@@ -1,9 +1,10 @@
 /**
- * The default SMS texts. They are neutral, in the merchant's name, without amounts and without a word from the
- * merchant's files; the link stands alone on its line so that no phone takes a neighbour for a part of it.
+ * The default SMS texts. They are neutral, in the merchant's name, without a word from the merchant's files, and but for
+ * the notice before a debit without amounts; the link stands alone on its line so that no phone takes a neighbour for a part of it.
  */
 
-import { isFreshLink, saidIn } from './message.ts';
+import { recallNotice } from '../recalls/recall.ts';
+import { debitNotice, isFreshLink, saidIn } from './message.ts';
 
 export type Language = 'ja' | 'en';
 
@@ -15,12 +16,14 @@ export type TextKind =
   | 'failure'
   | 'fallback_link'
   | 'fresh_link'
-  | 'recall_notice';
+  | 'recall_notice'
+  | 'debit_notice';
 
 /** The text for a step key. A reminder sent late speaks of the day on which it is sent, not of its name. */
 export function textKindOf(key: string, sentAfterDue: boolean): TextKind {
   const step = saidIn(key);
-  if (step === 'first_notice' || step === 'fallback_link' || step === 'recall_notice') return step;
+  if (step === 'first_notice' || step === 'fallback_link') return step;
+  if (step === recallNotice || step === debitNotice) return step;
   if (isFreshLink(step)) return 'fresh_link';
   if (step.startsWith('failure:')) return 'failure';
   if (step.startsWith('reminder:')) return sentAfterDue ? 'reminder_after_due' : 'reminder_before_due';
@@ -96,7 +99,13 @@ function shortDate(day: string, language: Language): string {
   return `${Number(date)} ${months[Number(month) - 1]}`;
 }
 
-/** `link` is null for a failure that will be tried again and for a bill that was a mistake. */
+/** What the notice before a debit says: whole yen, and the day on which they are charged, YYYY-MM-DD. */
+export interface Debit {
+  amount: number;
+  on: string;
+}
+
+/** `link` is null for a failure that will be tried again, a bill that was a mistake and a debit that is to come. */
 export function textOf(message: {
   kind: TextKind;
   language: Language;
@@ -106,8 +115,10 @@ export function textOf(message: {
   dueOn: string;
   /** Of the settings under which the bill was taken in: the same text again, whatever was changed since. */
   own: OwnTexts | undefined;
+  /** Of the bill, where it has a debit date. */
+  debit?: Debit | null;
 }): string {
-  const { kind, language, merchantName, link } = message;
+  const { kind, language, merchantName, link, debit = null } = message;
   const own = message.own?.[kind as keyof OwnTexts]?.[language];
   if (own !== undefined && link !== null) {
     const filled: Record<string, string> = {
@@ -118,13 +129,22 @@ export function textOf(message: {
     return own.replaceAll(/\{[a-z_]+\}/g, (placeholder) => filled[placeholder] ?? placeholder);
   }
   if (link === null) {
-    const words = WITHOUT_LINK[language][kind];
+    const words = kind === debitNotice ? debitWords(language, debit) : WITHOUT_LINK[language][kind];
     if (words === undefined) throw new Error(`impossible state: ${kind} without a link`);
     return language === 'ja' ? `${merchantName}\n${words}` : `${merchantName}: ${words}`;
   }
   const words = WORDS[language][kind];
   if (words === undefined) throw new Error(`impossible state: ${kind} with a link`);
   return language === 'ja' ? `${merchantName}\n${words}\n${link}` : `${merchantName}: ${words}\n${link}`;
+}
+
+function debitWords(language: Language, debit: Debit | null): string | undefined {
+  if (debit === null) return undefined;
+  const amount = debit.amount.toLocaleString('en-US');
+  const [, month, day] = debit.on.split('-').map(Number);
+  return language === 'ja'
+    ? `${month}月${day}日に${amount}円を自動払いでお支払いいただきます。`
+    : `JPY ${amount} will be charged automatically on ${debit.on}.`;
 }
 
 export interface Segments {

@@ -115,6 +115,7 @@ function settingsOf(demo: DemoMerchant): MerchantSettings {
   // The first merchant's surpluses pay later bills, the second's go back, the third's stay.
   const policy = { 'minato-gas': 'next_bill', 'kita-denryoku': 'refund' }[demo.code];
   if (policy !== undefined) document.setIn(['credit'], policy);
+  if (demo.code === 'minato-gas') document.setIn(['autopay', 'notice_days_before'], 2);
   document.setIn(['gateway', 'fee'], { rate_percent: 3.25, tax_percent: 10 });
   return parseMerchantSettings(document.toString(), {
     path: `${demo.code}.yaml`,

@@ -55,6 +55,28 @@ describe('segments', () => {
 });
 
 describe('texts', () => {
+  it('tell amount and date before a debit, in one segment', () => {
+    const say = (language: 'ja' | 'en', amount: number, on: string) =>
+      textOf({
+        kind: 'debit_notice',
+        language,
+        merchantName: 'みなとガス株式会社',
+        link: null,
+        ...builtIn,
+        debit: { amount, on },
+      });
+    expect(say('ja', 4_980, '2027-01-04')).toBe(
+      'みなとガス株式会社\n1月4日に4,980円を自動払いでお支払いいただきます。',
+    );
+    expect(say('en', 4_980, '2027-01-04')).toBe(
+      'みなとガス株式会社: JPY 4,980 will be charged automatically on 2027-01-04.',
+    );
+    expect(segmentsOf(say('ja', 99_999_999, '2027-12-31')).count).toBe(1);
+    expect(() =>
+      textOf({ kind: 'debit_notice', language: 'ja', merchantName: 'み', link: null, ...builtIn }),
+    ).toThrow('debit_notice without a link');
+  });
+
   it.each(KINDS)(
     '%s costs one segment for names of nine characters, with the link on its own line',
     (kind) => {

@@ -81,7 +81,7 @@ describe('the sample merchants', () => {
       layout: 'kita-denryoku/1',
       layoutText: readFileSync('cli/demo/samples/kita-denryoku/layout.yaml', 'utf8'),
     });
-    expect(settings.autopay).toEqual({ debitDay: 27, directDebit: null });
+    expect(settings.autopay).toEqual({ debitDay: 27, directDebit: null, noticeDaysBefore: 3 });
     expect(settings.exchange).toMatchObject({ inbound: 'from_kd', completion: 'stable', reject: 'file' });
     expect(settings.dunning.card.attempts).toBe(3);
   });

@@ -133,6 +133,7 @@ async function claimCounted(
   add('locked', batch.locked);
   add('waiting_for_reports', batch.waitingForReports);
   add('no_method', batch.noMethod);
+  add('over_ceiling', batch.overCeiling);
   add('not_automatic', batch.notAutomatic);
   add('held', batch.held);
   return batch;

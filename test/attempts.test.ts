@@ -103,21 +103,24 @@ function expectLawful(attempts: readonly Attempt[], network: keyof typeof ceilin
 
 const decline = (network: string): Behaviour => ({ declines: { network, networkCode: '51' } });
 
-test.each(['visa', 'mastercard'] as const)(
-  '%s: gapless, one at a time, and never above the ceilings, whatever comes',
-  async (network) => {
+test.each([
+  ['visa', 4],
+  ['mastercard', 11],
+] as const)(
+  '%s, %i bills of one card: gapless, one at a time, and never above the ceilings, whatever comes',
+  async (network, bills) => {
     const behaviour = fc.constantFrom<Behaviour>(
       ...[decline(network), decline(network), decline(network), decline(network)],
       ...(['timeout_before', 'timeout_after', 'error_before', 'rate_limited'] as const),
     );
     const jobs: Job[] = [trace, reconcile, charge, dunning, charge] as unknown as Job[];
-    const orders = fc.array(fc.shuffledSubarray(jobs, { minLength: 3 }), { minLength: 9, maxLength: 9 });
+    const orders = fc.array(fc.shuffledSubarray(jobs, { minLength: 4 }), { minLength: 5, maxLength: 5 });
     await fc.assert(
       fc.asyncProperty(
         fc.array(behaviour, { minLength: 30, maxLength: 60 }),
         orders,
         async (answers, days) => {
-          const world = await cardWith(4, 8);
+          const world = await cardWith(bills, 8);
           world.gateway.behave('tok_one', ...answers, decline(network));
           for (const order of days) {
             for (const job of order) await world.run(job);
@@ -126,7 +129,7 @@ test.each(['visa', 'mastercard'] as const)(
           expectLawful(await attemptsOf(world), network);
         },
       ),
-      { numRuns: 3 },
+      { numRuns: 5 },
     );
   },
   240_000,

@@ -6,6 +6,7 @@ import type { Learned } from '../charges/charge.ts';
 import { insertCharges, moveIntents, type NewCharge } from '../charges/queries.ts';
 import { type Recorded, recordOutcomes } from '../charges/record-outcomes.ts';
 import type { Db, Tx } from '../db.ts';
+import { ceilingAllows } from '../dunning/verdict.ts';
 import {
   callsUnderWay,
   gatewayState,
@@ -25,6 +26,7 @@ import {
 import type { ChargeAnswer, Gateway, OffSessionCharge } from '../gateways/gateway.ts';
 import { heldAmong } from '../holds/queries.ts';
 import { referenceOf } from '../ids.ts';
+import type { LockedInvoice } from '../invoices/invoice.ts';
 import { lockInvoices, setAgenda } from '../invoices/queries.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import { limitsOf } from '../merchants/settings.ts';
@@ -39,7 +41,9 @@ import {
   approvedAmong,
   type BillRange,
   billsDue,
+  type ChargeableMethod,
   ensureAutoIntents,
+  lockCards,
   methodsOf,
   retriesTooEarly,
   stillDue,
@@ -103,6 +107,8 @@ export interface ClaimedBatch {
   /** A further attempt that waits until the gateway has reported the day before it. */
   waitingForReports: number;
   noMethod: number;
+  /** The network allows no further attempt on the card now; dunning says when. */
+  overCeiling: number;
   notAutomatic: number;
   /** A reason not to charge stands; dunning looks again when it has ended. */
   held: number;
@@ -140,6 +146,7 @@ export async function claimBatch(
       locked: 0,
       waitingForReports: 0,
       noMethod: 0,
+      overCeiling: 0,
       notAutomatic: 0,
       held: 0,
       notApproved: 0,
@@ -182,7 +189,9 @@ export async function claimBatch(
     const withMethod = automatic.filter((bill) => methods.has(bill.contract_id));
     const chargeable = new Set(withMethod.map((bill) => bill.id));
     const tooEarly = new Set(await retriesTooEarly(tx, merchant.id, reportedMethod, [...chargeable]));
-    const ready = withMethod.filter((bill) => !tooEarly.has(bill.id));
+    const timely = withMethod.filter((bill) => !tooEarly.has(bill.id));
+    const over = await overCeiling(tx, merchant.id, at, timely, methods);
+    const ready = timely.filter((bill) => !over.has(bill.id));
     const bills = ready.slice(0, admitted.callsAtMost);
     const last = (bills.length < ready.length ? bills.at(-1)?.id : candidates.at(-1)) ?? null;
     batch.after = last;
@@ -194,12 +203,13 @@ export async function claimBatch(
     batch.held = looked(free) - looked(unheld);
     batch.notAutomatic = looked(unheld) - looked(automatic);
     batch.noMethod = looked(automatic) - looked(withMethod);
+    batch.overCeiling = looked(timely) - looked(ready);
     batch.waitingForReports = looked(withMethod.filter(({ id }) => tooEarly.has(id)));
     await setAgenda(
       tx,
       merchant.id,
       free
-        .filter((bill) => !chargeable.has(bill.id) && last !== null && bill.id <= last)
+        .filter((bill) => (!chargeable.has(bill.id) || over.has(bill.id)) && last !== null && bill.id <= last)
         .map((bill) => ({ invoiceId: bill.id, act: 'dun', actOn: businessDate })),
     );
     if (bills.length === 0) {
@@ -262,6 +272,42 @@ export async function claimBatch(
     await insertCharges(tx, act, charges);
     return batch;
   });
+}
+
+/**
+ * Bills whose card has had as many attempts over this amount as its network allows, those of this batch counted; from here on
+ * the cards are locked.
+ */
+async function overCeiling(
+  tx: Tx,
+  merchantId: number,
+  at: Temporal.Instant,
+  bills: readonly LockedInvoice[],
+  methods: ReadonlyMap<string, ChargeableMethod>,
+): Promise<Set<string>> {
+  const wishes = bills.flatMap(({ id, contract_id, customer_id: customerId, amount }) => {
+    const method = methods.get(contract_id);
+    return method === undefined
+      ? []
+      : [{ id, customerId, paymentMethodId: method.payment_method_id, amount }];
+  });
+  const known = await lockCards(tx, merchantId, instantText(at), wishes);
+  const keyOf = (methodId: string, amount: number) => `${methodId} ${amount}`;
+  const cards = new Map(
+    known.map((card) => [
+      keyOf(card.payment_method_id, card.amount),
+      { network: card.network, attemptsAt: card.started_at.map((each) => Temporal.Instant.from(each)) },
+    ]),
+  );
+  const over = new Set<string>();
+  for (const { id, paymentMethodId, amount } of wishes) {
+    const key = keyOf(paymentMethodId, amount);
+    const card = cards.get(key) ?? { network: null, attemptsAt: [] };
+    cards.set(key, card);
+    if (ceilingAllows({ ...card, at }).allowed) card.attemptsAt.push(at);
+    else over.add(id);
+  }
+  return over;
 }
 
 interface Admitted {

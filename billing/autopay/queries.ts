@@ -127,6 +127,43 @@ export async function methodsOf(
   );
 }
 
+export interface CardAttempts {
+  payment_method_id: string;
+  amount: number;
+  /** Of the newest decline; null: none is known. */
+  network: string | null;
+  started_at: string[];
+}
+
+/**
+ * Locks these cards, so that nobody else begins a charge on one of them until the transaction ends, and reads what was tried on
+ * each over the same amount in the 30 days before: networks count a card's attempts together, whatever bill they are for.
+ */
+export async function lockCards(
+  tx: Tx,
+  merchantId: number,
+  at: string,
+  bills: readonly { customerId: string; paymentMethodId: string; amount: number }[],
+): Promise<CardAttempts[]> {
+  if (bills.length === 0) return [];
+  const methods = bills.map((bill) => bill.paymentMethodId);
+  await tx.query(
+    `select 1 from payment_methods where merchant_id = $1 and id = any($2::uuid[]) order by id for no key update`,
+    [merchantId, methods],
+  );
+  // By the customer's bills over that amount: charges have no index by card. A younger snapshot than the locks.
+  return tx.query<CardAttempts & Record<string, unknown>>(
+    `select w.payment_method_id, w.amount, array_agg(c.started_at order by c.started_at) as started_at,
+            (array_agg(c.network order by c.started_at desc) filter (where c.network is not null))[1] as network
+     from (select distinct * from unnest($2::uuid[], $3::uuid[], $4::bigint[]) as w(payment_method_id, customer_id, amount)) w
+     join invoices i on i.merchant_id = $1 and i.customer_id = w.customer_id and i.amount = w.amount
+     join charges c on c.merchant_id = $1 and c.invoice_id = i.id and c.payment_method_id = w.payment_method_id
+       and c.amount = w.amount and c.state <> 'canceled' and c.started_at > $5::timestamptz - interval '30 days'
+     group by w.payment_method_id, w.amount`,
+    [merchantId, methods, bills.map((bill) => bill.customerId), bills.map((bill) => bill.amount), at],
+  );
+}
+
 /** One intent for each bill, however often it is tried; those that stand already are used again. */
 export async function ensureAutoIntents(
   tx: Tx,

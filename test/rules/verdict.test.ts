@@ -161,3 +161,20 @@ it('takes the first whole day, for a charge may run at any hour', () => {
     '2026-12-29',
   );
 });
+
+it.each([
+  // Summer time begins or ends: the day has 23 or 25 hours.
+  ['America/New_York', '2027-03-14T05:00:00Z', '2027-03-14'],
+  ['America/New_York', '2027-03-15T03:59:59Z', '2027-03-15'],
+  ['America/New_York', '2027-11-07T04:00:00Z', '2027-11-07'],
+  ['America/New_York', '2027-11-08T04:59:59Z', '2027-11-08'],
+  // A day that begins at one o'clock, since midnight is left out.
+  ['America/Santiago', '2026-09-06T04:00:00Z', '2026-09-06'],
+  ['America/Santiago', '2026-09-06T04:00:01Z', '2026-09-07'],
+  // Leap day, the end of a month, the end of a year.
+  ['Asia/Tokyo', '2028-02-28T15:00:01Z', '2028-03-01'],
+  ['Asia/Tokyo', '2027-01-30T15:00:00Z', '2027-01-31'],
+  ['Asia/Tokyo', '2026-12-31T14:59:59Z', '2027-01-01'],
+])('in %s the first whole day from %s is %s', (zone, at, expected) => {
+  expect(firstWholeDayFrom(Temporal.Instant.from(at), zone).toString()).toBe(expected);
+});

@@ -13,7 +13,7 @@ import {
   customerCreditViolations,
   payoutViolations,
 } from '../ledger/queries.ts';
-import { debitNotice } from '../messages/message.ts';
+import { againStep, debitNotice } from '../messages/message.ts';
 import { recallNotice } from '../recalls/recall.ts';
 import { type Invariant, invariants } from './invariants.ts';
 
@@ -189,7 +189,7 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
       union all
       select m.merchant_id, 'message', m.invoice_id || ' ' || m.step, 'claimed at ' || m.claimed_at || ', charged since ' || min(c.started_at)
       from messages m join charges c on c.merchant_id = m.merchant_id and c.invoice_id = m.invoice_id
-      where m.step = '${debitNotice}' and m.state in ('sending', 'sent', 'unknown') and c.started_at < m.claimed_at - ${clockTolerance}
+      where m.step in ('${debitNotice}', '${againStep(debitNotice)}') and m.state in ('sending', 'sent', 'unknown') and c.started_at < m.claimed_at - ${clockTolerance}
       group by m.merchant_id, m.invoice_id, m.step, m.claimed_at`,
     },
   ],

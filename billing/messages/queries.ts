@@ -6,7 +6,7 @@ import { isHeld } from '../holds/queries.ts';
 import { wrongPerson } from '../links/queries.ts';
 import { recallNotice } from '../recalls/recall.ts';
 import { notInSafeMode } from '../restores/queries.ts';
-import { debitNotice, type MessageState } from './message.ts';
+import { againStep, debitNotice, type MessageState } from './message.ts';
 import type { Debit } from './texts.ts';
 
 export interface FileToPlan {
@@ -258,7 +258,7 @@ export async function claimMessages(tx: Tx, act: Act, claim: Claim): Promise<Cla
                    when l.dead_reason is not null then 'link_dead'
                    when l.expires_on < $3::date then 'link_expired'
                    -- Told afterwards it would be no notice.
-                   when m.step = '${debitNotice}'
+                   when m.step in ('${debitNotice}', '${againStep(debitNotice)}')
                      and (i.debit_on is null or i.debit_on <= $3::date or i.fell_back_on is not null or exists (
                        select from charges c where c.merchant_id = i.merchant_id and c.invoice_id = i.id)) then 'debit_came'
               end as skip_code

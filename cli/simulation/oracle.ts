@@ -11,7 +11,7 @@ import { uuidOf } from '../../billing/ids.ts';
 import { ledgerDifferences } from '../../billing/ledger/queries.ts';
 import { merchantByCode } from '../../billing/merchants/queries.ts';
 import { gatesOf } from '../../billing/merchants/settings.ts';
-import { debitNotice, messageOf } from '../../billing/messages/message.ts';
+import { debitNotice, messageOf, saidIn } from '../../billing/messages/message.ts';
 import type { Baton } from './baton.ts';
 import type { CarrierTruth, TakenSms } from './carrier.ts';
 import type { Capture, GatewayTruth, Refunded } from './gateway.ts';
@@ -148,7 +148,7 @@ export class Oracle {
     const state = await this.#look(() => messageState(this.#db, merchantCode, invoiceId, step));
     if (state !== 'sending' && state !== 'unknown')
       this.violated('I-18', `SMS ${messageId} went out while it was ${state ?? 'not known'}`);
-    if (step === debitNotice && this.#capturedFor.has(`${merchantCode} ${invoiceId}`))
+    if (saidIn(step) === debitNotice && this.#capturedFor.has(`${merchantCode} ${invoiceId}`))
       this.violated('I-5', `SMS ${messageId} tells of a charge that has been made`);
   }
 

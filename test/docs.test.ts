@@ -450,6 +450,8 @@ describe('pages', () => {
     expect(decisions.map((path) => Number(path.replace('docs/decisions/', '').slice(0, 4)))).toEqual(
       decisions.map((_, index) => index + 1),
     );
+    const listed = [...read('docs/architecture.md').matchAll(/^\| \[\d{4}\]\((decisions\/[^)]+)\)/gm)];
+    expect(listed.map(([, path]) => `docs/${path}`)).toEqual(decisions);
     for (const path of decisions) {
       expect(read(path), path).toMatch(/^# \d{4} .+\n\n\*\*Status:\*\*/);
     }

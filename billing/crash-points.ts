@@ -49,6 +49,7 @@ export const crashPoints = [
   'reconcile.after_payout',
   'reconcile.after_store',
   'reconcile.after_reports',
+  'deliver.after_unreached',
   'deliver.after_freeze',
   'deliver.after_archive',
   'deliver.before_upload',

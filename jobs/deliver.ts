@@ -69,6 +69,7 @@ export const deliver: Job = {
     const { ports, merchant, businessDate, fence, act, stop } = context;
     // Before the results: a bill that goes back for paper is told as unpaid by the same pass.
     const settled = await settleUnreached(ports, { merchant, businessDate, fence, act, stop });
+    await ports.crash('deliver.after_unreached');
     const frozen = await freezeDue(ports, { merchant, businessDate, fence, act, stop, render });
     const delivered = await uploadAll(context);
     return { ...settled, ...frozen, ...delivered, parked: frozen.parked + (delivered.parked ?? 0) };

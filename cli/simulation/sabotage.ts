@@ -345,7 +345,7 @@ export const sabotages: readonly Sabotage[] = [
   {
     name: 'no-fence',
     without: 'a worker that has lost its chunk writes nothing',
-    expects: ['I-10', 'I-4', 'I-15'],
+    expects: ['I-10', 'I-4', 'I-14', 'I-15'],
     statements: [
       [
         `and state = 'ready' and lease_owner = $6 and fence = $7\n     for share`,

@@ -1,29 +1,18 @@
 import fc from 'fast-check';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { charge } from '../jobs/charge.ts';
 import { dunning } from '../jobs/dunning.ts';
 import type { Job } from '../jobs/job.ts';
 import { reconcile } from '../jobs/reconcile.ts';
 import { trace } from '../jobs/trace.ts';
-import { type Bills, billsOf, expectInvariants } from './bills.ts';
-import { type TestDatabase, testDatabase } from './database.ts';
+import { type Bills, worldsOf } from './bills.ts';
 import type { Behaviour } from './fake-gateway.ts';
 
 /**
  * What must hold of every bill's attempts whatever the gateway answers and in whatever order the jobs come, asked of the
  * rows by code of its own.
  */
-let database: TestDatabase;
-const worlds: Bills[] = [];
-
-beforeAll(async () => {
-  database = await testDatabase();
-});
-afterAll(async () => {
-  await expectInvariants(database.db);
-  for (const world of worlds) world.close();
-  await database?.drop();
-});
+const worlds = worldsOf('attempts');
 
 const day = 86_400_000;
 /** As the networks set them, written down once more. */
@@ -45,7 +34,7 @@ interface Attempt {
 }
 
 async function attemptsOf(world: Bills): Promise<Attempt[]> {
-  const rows = await database.db.query<{
+  const rows = await worlds.db.query<{
     bill: string;
     attempt_no: number;
     amount: number;
@@ -68,11 +57,9 @@ async function attemptsOf(world: Bills): Promise<Attempt[]> {
 /** So many bills of one customer, over one amount and on one card: their attempts count together. */
 async function cardWith(bills: number, attempts: number): Promise<Bills> {
   const on = Array.from({ length: attempts }, (_, no) => `+${no}d`).join(', ');
-  const world = await billsOf(database.db, {
-    code: `attempts-${worlds.length}`,
+  const world = await worlds.open({
     settings: `dunning: { card: { attempts: ${attempts}, on: [${on}] }, return_after: +60d }\n`,
   });
-  worlds.push(world);
   await world.make(
     Array.from({ length: bills }, (_, no) => ({ number: `B${no}`, customer: 'C-1', card: 'tok_one' })),
   );

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect } from 'vitest';
+import { afterAll, beforeAll, expect } from 'vitest';
 import { recordAct } from '../billing/acts/queries.ts';
 import { checkInvariants } from '../billing/checks/queries.ts';
 import { type FixedClock, fixedClock } from '../billing/clock.ts';
@@ -21,6 +21,7 @@ import type { Ports } from '../jobs/ports.ts';
 import { reconcile } from '../jobs/reconcile.ts';
 import { type RunEnd, runJob } from '../jobs/run.ts';
 import { trace } from '../jobs/trace.ts';
+import { type TestDatabase, testDatabase } from './database.ts';
 import { type FakeGateway, fakeGateway } from './fake-gateway.ts';
 import { portsFor } from './ports.ts';
 
@@ -50,6 +51,36 @@ export interface Bills<G extends Gateway = FakeGateway> {
   run<Payload>(job: Job<Payload>, businessDate?: string): Promise<RunEnd>;
   stateOf(number: string): Promise<string>;
   close(): void;
+}
+
+/** Merchants of a test file, side by side in one database, of which every invariant holds at its end. */
+export interface Worlds {
+  readonly db: Db;
+  open(options?: { now?: string; settings?: string }): Promise<Bills>;
+}
+
+/** To be called where hooks of the file may be set. Codes are the prefix with a number. */
+export function worldsOf(prefix: string): Worlds {
+  let database: TestDatabase;
+  const opened: Bills[] = [];
+  beforeAll(async () => {
+    database = await testDatabase();
+  });
+  afterAll(async () => {
+    await expectInvariants(database.db);
+    for (const world of opened) world.close();
+    await database?.drop();
+  });
+  return {
+    get db() {
+      return database.db;
+    },
+    async open(options = {}) {
+      const world = await billsOf(database.db, { code: `${prefix}-${opened.length}`, ...options });
+      opened.push(world);
+      return world;
+    },
+  };
 }
 
 /** A merchant with the standard settings and bills made straight in the database, as a released file leaves them. */

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { payByCredit } from '../billing/credits/use.ts';
 import type { Tx } from '../billing/db.ts';
 import { explainBill, explainCustomer } from '../billing/explain/queries.ts';
@@ -8,33 +8,18 @@ import { beginRecall, recallableFile } from '../billing/recalls/begin.ts';
 import { charge } from '../jobs/charge.ts';
 import { dunning } from '../jobs/dunning.ts';
 import { trace } from '../jobs/trace.ts';
-import { type Bills, billsOf, expectInvariants } from './bills.ts';
-import { type TestDatabase, testDatabase } from './database.ts';
+import { type Bills, expectInvariants, worldsOf } from './bills.ts';
 import { paidTwice } from './surplus.ts';
 
-let database: TestDatabase;
-const worlds: Bills[] = [];
-
-beforeAll(async () => {
-  database = await testDatabase();
-});
-afterAll(async () => {
-  await expectInvariants(database.db);
-  for (const world of worlds) world.close();
-  await database?.drop();
-});
+const worlds = worldsOf('credit');
 
 async function merchantWith(policy: string): Promise<Bills> {
-  const world = await billsOf(database.db, {
-    code: `credit-${worlds.length}`,
-    settings: `credit: ${policy}\n`,
-  });
-  worlds.push(world);
+  const world = await worlds.open({ settings: `credit: ${policy}\n` });
   return world;
 }
 
 const rows = <Row extends object>(world: Bills, sql: string) =>
-  database.db.query<Row & Record<string, unknown>>(sql, [world.merchant.id]);
+  worlds.db.query<Row & Record<string, unknown>>(sql, [world.merchant.id]);
 
 /** What of credits is neither used nor given back, by payments and by the ledger. */
 async function creditLeft(world: Bills): Promise<number> {
@@ -64,7 +49,7 @@ describe('a surplus under credit: next_bill', () => {
     const world = await merchantWith('next_bill');
     await paidTwice(world, { number: 'A', customer: 'C-1' });
     const bill = (await world.make([{ ...next, dueOn: '2026-12-01' }])).get('B') ?? '';
-    await database.db.run(
+    await worlds.db.run(
       `insert into messages (merchant_id, invoice_id, step, state, version, planned_on) values ($1, $2, 'first_notice', 'planned', 1, '2026-12-01')`,
       [world.merchant.id, bill],
     );
@@ -93,11 +78,11 @@ describe('a surplus under credit: next_bill', () => {
     ]);
     // Again nothing happens.
     expect((await world.run(trace)).counts).not.toHaveProperty('paid_by_credit');
-    const [explained] = await explainBill(database.db, 'B', world.merchant.code);
+    const [explained] = await explainBill(worlds.db, 'B', world.merchant.code);
     expect(explained?.events.map(({ what, detail }) => `${what}: ${detail}`)).toContain(
       'credit: 3000 JPY of what was left of A, collected on 2026-12-01',
     );
-    const [customer] = await explainCustomer(database.db, 'C-1', world.merchant.code);
+    const [customer] = await explainCustomer(worlds.db, 'C-1', world.merchant.code);
     expect(customer?.events.map(({ detail }) => detail).join('\n')).toMatch(
       /5000 \(paid_twice\), 2000 left, charge/,
     );
@@ -134,7 +119,7 @@ describe('a surplus under credit: next_bill', () => {
       'is made out to another name under the same number',
       async (world) => {
         await world.make([next]);
-        await database.db.run(
+        await worlds.db.run(
           `insert into contacts (merchant_id, customer_id, version, sealed, key_id, digest, name_digest, phone_digest, phone_kind,
                                  business_date, sequence, created_at)
            select merchant_id, customer_id, 2, sealed, key_id, digest || 'x'::bytea, 'another', phone_digest, phone_kind,
@@ -142,7 +127,7 @@ describe('a surplus under credit: next_bill', () => {
            from contacts where merchant_id = $1`,
           [world.merchant.id],
         );
-        await database.db.run(
+        await worlds.db.run(
           `update invoices set contact_version = 2 where merchant_id = $1 and billing_number = 'B'`,
           [world.merchant.id],
         );
@@ -216,9 +201,7 @@ describe('a surplus under credit: next_bill', () => {
         actor: number,
         at: world.clock.now(),
       };
-      return database.db.transaction((tx) =>
-        payByCredit(tx, ports.ids, act, days, [bills.get(number) ?? '']),
-      );
+      return worlds.db.transaction((tx) => payByCredit(tx, ports.ids, act, days, [bills.get(number) ?? '']));
     };
     const paid = await Promise.all([pay('B'), pay('C'), pay('B'), pay('C'), world.run(charge)]);
     const byCredit = paid.slice(0, 4).reduce<number>((sum, each) => sum + Number(each), 0);
@@ -246,9 +229,9 @@ describe('a surplus under credit: next_bill', () => {
     const pay = (tx: Tx, number: string) =>
       payByCredit(tx, ports.ids, act(), days, [bills.get(number) ?? '']);
     let second: Promise<number> = Promise.resolve(0);
-    const first = await database.db.transaction(async (tx) => {
+    const first = await worlds.db.transaction(async (tx) => {
       const paid = await pay(tx, 'B');
-      second = database.db.transaction((other) => pay(other, 'C'));
+      second = worlds.db.transaction((other) => pay(other, 'C'));
       let waiting = 0;
       while (waiting === 0) {
         const [row] = await tx.query<{ locks: number }>(
@@ -266,12 +249,12 @@ describe('a surplus under credit: next_bill', () => {
     const world = await merchantWith('next_bill');
     const { merchant, ports } = world;
     const recall = async (number: string) => {
-      const [row] = await database.db.query<{ name: string }>(
+      const [row] = await worlds.db.query<{ name: string }>(
         `select f.name from invoices i join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id
          where i.merchant_id = $1 and i.billing_number = $2`,
         [merchant.id, number],
       );
-      const file = await recallableFile(database.db, merchant, row?.name ?? '');
+      const file = await recallableFile(worlds.db, merchant, row?.name ?? '');
       const { bills: count, amount: sum } = file;
       await beginRecall(ports, { merchant, file, count, sum, by: 'test' });
       return (await world.run(trace)).counts;
@@ -323,7 +306,7 @@ describe('a surplus under credit: next_bill', () => {
         let left = surpluses.reduce((sum, amount) => sum + amount, 0);
         for (const amount of bills) if (amount <= left) left -= amount;
         expect(await creditLeft(world)).toBe(left);
-        await expectInvariants(database.db);
+        await expectInvariants(worlds.db);
       }),
       { numRuns: 8 },
     );
@@ -361,13 +344,13 @@ test('a surplus stays where nothing else is said, and while a database is learni
     await paidTwice(world, { number: 'A', customer: 'C-1' });
     await world.make([next]);
   }
-  await database.db.run(
+  await worlds.db.run(
     `insert into restores (id, began_at, begun_by, why, forgotten_from) values ($1, $2, 'test', 'test', $2)`,
     [using.ports.ids.uuid(), using.clock.now().toString()],
   );
   for (const world of all) await world.run(trace);
   expect(await Promise.all(all.map(creditLeft))).toEqual([5_000, 5_000, 5_000]);
-  await database.db.run(`delete from restores`);
+  await worlds.db.run(`delete from restores`);
   for (const world of all) await world.run(trace);
   expect(await Promise.all(all.map(creditLeft))).toEqual([5_000, 2_000, 0]);
 });

@@ -1,29 +1,17 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { outboxCarrier, readOutbox } from '../billing/carriers/outbox.ts';
 import { changeHoldByHand } from '../billing/holds/place.ts';
 import { charge } from '../jobs/charge.ts';
 import { dunning } from '../jobs/dunning.ts';
 import { notify } from '../jobs/notify.ts';
-import { type Bills, billsOf, expectInvariants } from './bills.ts';
-import { type TestDatabase, testDatabase } from './database.ts';
+import { type Bills, worldsOf } from './bills.ts';
 
-let database: TestDatabase;
-const worlds: Bills[] = [];
-
-beforeAll(async () => {
-  database = await testDatabase();
-});
-afterAll(async () => {
-  await expectInvariants(database.db);
-  for (const world of worlds) world.close();
-  await database?.drop();
-});
+const worlds = worldsOf('notice');
 
 /** 1 December, ten in the morning; customers are told three days before. */
 async function merchant(settings = 'notice_days_before: 3'): Promise<Bills> {
   // `autopay` stands last in the settings of these worlds: one more line of it.
-  const world = await billsOf(database.db, { code: `notice-${worlds.length}`, settings: `  ${settings}\n` });
-  worlds.push(world);
+  const world = await worlds.open({ settings: `  ${settings}\n` });
   world.ports.carrier = outboxCarrier(world.ports);
   return world;
 }
@@ -33,11 +21,11 @@ const bill = { number: 'A', dueOn: '2026-12-04' };
 
 async function told(world: Bills): Promise<string[]> {
   const show = { merchant: world.merchant.code, limit: 50 };
-  return (await readOutbox(database.db, world.ports.sealer, show)).map(({ body }) => body);
+  return (await readOutbox(worlds.db, world.ports.sealer, show)).map(({ body }) => body);
 }
 
 const notices = (world: Bills) =>
-  database.db.query<{ state: string; code: string | null }>(
+  worlds.db.query<{ state: string; code: string | null }>(
     `select state, code from messages where merchant_id = $1 and step = 'debit_notice' order by invoice_id`,
     [world.merchant.id],
   );
@@ -109,10 +97,9 @@ test('what could not go out in time is not told afterwards, and is charged all t
 test('a customer without a mobile phone is charged without one', async () => {
   const world = await merchant();
   await world.make([bill]);
-  await database.db.run(
-    `update contacts set phone_kind = 'none', phone_digest = null where merchant_id = $1`,
-    [world.merchant.id],
-  );
+  await worlds.db.run(`update contacts set phone_kind = 'none', phone_digest = null where merchant_id = $1`, [
+    world.merchant.id,
+  ]);
   await world.run(notify);
   expect(await notices(world)).toEqual([{ state: 'skipped', code: 'no_phone' }]);
   world.clock.advance(3 * day);

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { CrashPoint } from '../billing/crash-points.ts';
 import { trialBalance } from '../billing/ledger/queries.ts';
 import { beginRecall, recallableFile } from '../billing/recalls/begin.ts';
@@ -7,34 +7,22 @@ import { listRefunds } from '../billing/refunds/queries.ts';
 import { charge } from '../jobs/charge.ts';
 import { reconcile } from '../jobs/reconcile.ts';
 import { trace } from '../jobs/trace.ts';
-import { type Bills, billsOf, expectInvariants } from './bills.ts';
-import { type TestDatabase, testDatabase } from './database.ts';
+import { type Bills, worldsOf } from './bills.ts';
 import { Killed } from './inbox.ts';
 import { paidTwice } from './surplus.ts';
 
-let database: TestDatabase;
-const worlds: Bills[] = [];
-
-beforeAll(async () => {
-  database = await testDatabase();
-});
-afterAll(async () => {
-  await expectInvariants(database.db);
-  for (const world of worlds) world.close();
-  await database?.drop();
-});
+const worlds = worldsOf('refund');
 
 /** A bill of 5,000 that was charged. */
 async function paidBill(): Promise<Bills> {
-  const world = await billsOf(database.db, { code: `refund-${worlds.length}` });
-  worlds.push(world);
+  const world = await worlds.open();
   await world.make([{ number: 'A' }]);
   await world.run(charge);
   return world;
 }
 
 const paymentOf = (world: Bills, what: string) =>
-  refundablePayment(database.db, world.merchant, world.gateway.name, what);
+  refundablePayment(worlds.db, world.merchant, world.gateway.name, what);
 
 async function giveBack(world: Bills, amount: number, more: Partial<RefundByHand> = {}, what = 'A') {
   const { charge_id: chargeId } = await paymentOf(world, what);
@@ -46,7 +34,7 @@ const given = (world: Bills) => [...world.gateway.refunds.values()].map(({ amoun
 const minutes = (world: Bills, count: number) => world.clock.advance(count * 60_000);
 
 async function balanceOf(world: Bills): Promise<Record<string, number>> {
-  const rows = await trialBalance(database.db, { merchantId: world.merchant.id });
+  const rows = await trialBalance(worlds.db, { merchantId: world.merchant.id });
   return Object.fromEntries(rows.map(({ account, balance }) => [account, balance]));
 }
 
@@ -67,7 +55,7 @@ describe('money that goes back by hand', () => {
     expect(await world.stateOf('A')).toBe('paid');
     expect(await balanceOf(world)).toEqual({ receivable: 0, billed: 0, gateway_clearing: 0 });
     expect(
-      await database.db.query(
+      await worlds.db.query(
         `select kind, sign, amount from adjustment_rows where merchant_id = $1 order by known_at`,
         [world.merchant.id],
       ),
@@ -75,7 +63,7 @@ describe('money that goes back by hand', () => {
       { kind: 'refund', sign: '-', amount: 1_200 },
       { kind: 'refund', sign: '-', amount: 3_800 },
     ]);
-    expect(await listRefunds(database.db, world.merchant.id, 10)).toMatchObject([
+    expect(await listRefunds(worlds.db, world.merchant.id, 10)).toMatchObject([
       {
         billing_number: 'A',
         amount: 3_800,
@@ -92,7 +80,7 @@ describe('money that goes back by hand', () => {
       },
     ]);
     expect(
-      await database.db.query(
+      await worlds.db.query(
         `select distinct a.actor from state_history h
          join acts a on a.merchant_id = h.merchant_id and a.month = h.month and a.id = h.act_id
          where h.merchant_id = $1 and h.subject = 'refund'`,
@@ -168,7 +156,7 @@ describe('money that goes back by hand', () => {
       await world.run(trace);
     }
     expect(given(world)).toHaveLength(made);
-    expect((await listRefunds(database.db, world.merchant.id, 10)).map(({ state }) => state)).toEqual([
+    expect((await listRefunds(worlds.db, world.merchant.id, 10)).map(({ state }) => state)).toEqual([
       made === 1 ? 'succeeded' : 'canceled',
     ]);
     if (made === 0) await giveBack(world, 2_000);
@@ -190,11 +178,7 @@ describe('money that goes back by hand', () => {
 
 describe('what is refused, with what to do', () => {
   test('a payment at a shop, one that is on another bill, one of two', async () => {
-    const world = await billsOf(database.db, {
-      code: `refund-${worlds.length}`,
-      settings: 'credit: next_bill\n',
-    });
-    worlds.push(world);
+    const world = await worlds.open({ settings: 'credit: next_bill\n' });
     const shop = await paidTwice(world, { number: 'A', customer: 'C-1' }, 'barcode');
     await expect(paymentOf(world, 'A')).rejects.toMatchObject({
       code: 'REFUND_WHICH',
@@ -231,20 +215,20 @@ describe('what is refused, with what to do', () => {
     await expect(refundByHand(world.ports, world.merchant, { ...wish, amount: 0 })).rejects.toMatchObject({
       code: 'REFUND_TOO_MUCH',
     });
-    await database.db.run(
+    await worlds.db.run(
       `insert into restores (id, began_at, begun_by, why, forgotten_from) values ($1, $2, 'test', 'test', $2)`,
       [world.ports.ids.uuid(), world.clock.now().toString()],
     );
     await expect(refundByHand(world.ports, world.merchant, wish)).rejects.toMatchObject({
       code: 'SAFE_MODE',
     });
-    await database.db.run(`delete from restores`);
+    await worlds.db.run(`delete from restores`);
     await giveBack(world, 1_500);
-    const [row] = await database.db.query<{ name: string }>(
+    const [row] = await worlds.db.query<{ name: string }>(
       `select name from billing_files where merchant_id = $1`,
       [world.merchant.id],
     );
-    const file = await recallableFile(database.db, world.merchant, row?.name ?? '');
+    const file = await recallableFile(worlds.db, world.merchant, row?.name ?? '');
     await beginRecall(world.ports, { merchant: world.merchant, file, count: 1, sum: 5_000, by: 'test' });
     // A recall gives back what is left.
     await world.run(trace);

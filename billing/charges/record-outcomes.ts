@@ -12,7 +12,7 @@ import { isFinal, type LockedInvoice } from '../invoices/invoice.ts';
 import { lockInvoices, moveInvoices, setAgenda } from '../invoices/queries.ts';
 import type { Posting } from '../ledger/ledger.ts';
 import { post } from '../ledger/queries.ts';
-import { park } from '../parked/queries.ts';
+import { parkBills } from '../parked/park-bills.ts';
 import type { Ids } from '../ports.ts';
 import { takeUpRecalls } from '../recalls/queries.ts';
 import { assertState } from '../refusal.ts';
@@ -414,23 +414,14 @@ async function recordDeclines(
     automatic.map((charge) => ({ invoiceId: charge.invoice_id, act: 'dun', actOn: today(input) })),
   );
   const withoutRule = automatic.filter((charge) => verdicts.get(charge.id)?.kind === 'no_rule');
-  await moveInvoices(
+  await parkBills(
     tx,
     act,
-    withoutRule.map((charge) => charge.invoice_id),
-    'parked',
-    '',
-  );
-  await park(
-    tx,
-    act.merchantId,
-    act.at,
+    input.ids,
     withoutRule.map((charge) => {
       const codes = failed.find((decision) => decision.id === charge.id)?.codes;
       return {
-        id: input.ids.uuid(),
-        subject: 'invoice',
-        subjectId: charge.invoice_id,
+        invoiceId: charge.invoice_id,
         reason: 'NO_RULE_FOR_CODE',
         context: {
           gateway: charge.gateway,

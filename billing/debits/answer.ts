@@ -5,9 +5,9 @@ import { raiseAlert, raiseStanding, resolveAlerts } from '../alerts/queries.ts';
 import type { Learned } from '../charges/charge.ts';
 import { recordOutcomes } from '../charges/record-outcomes.ts';
 import type { Db, Tx } from '../db.ts';
-import { lockInvoices, moveInvoices } from '../invoices/queries.ts';
+import { lockInvoices } from '../invoices/queries.ts';
 import type { Merchant } from '../merchants/merchant.ts';
-import { park } from '../parked/queries.ts';
+import { parkBills } from '../parked/park-bills.ts';
 import type { Clock, Ids } from '../ports.ts';
 import { Refusal } from '../refusal.ts';
 import { refuseInSafeMode } from '../restores/queries.ts';
@@ -297,21 +297,12 @@ async function parkStrange(tx: Tx, ids: Ids, act: Act, strange: readonly Answere
   const open = (await lockInvoices(tx, act.merchantId, [...codeOf.keys()])).filter(
     ({ state }) => state === 'open',
   );
-  const moved = await moveInvoices(
+  const parked = await parkBills(
     tx,
     act,
-    open.map(({ id }) => id),
-    'parked',
-    '',
-  );
-  const parked = await park(
-    tx,
-    act.merchantId,
-    act.at,
-    moved.map(({ id }) => ({
-      id: ids.uuid(),
-      subject: 'invoice',
-      subjectId: id,
+    ids,
+    open.map(({ id }) => ({
+      invoiceId: id,
       reason: 'DEBIT_CODE_UNKNOWN',
       context: { code: codeOf.get(id) ?? null },
     })),

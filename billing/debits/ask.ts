@@ -8,13 +8,13 @@ import { insertCharges, moveIntents, type NewCharge } from '../charges/queries.t
 import type { Db, Tx } from '../db.ts';
 import { takeNumbers } from '../exchanges/queries.ts';
 import { heldAmong } from '../holds/queries.ts';
-import { lockInvoices, moveInvoices, setAgenda } from '../invoices/queries.ts';
+import { lockInvoices, setAgenda } from '../invoices/queries.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import { type DirectDebitSettings, defaultRecordsPerFile } from '../merchants/settings.ts';
 import { keepContent } from '../outward/freeze.ts';
 import type { OutwardHead } from '../outward/outward.ts';
 import { openOutwardFile } from '../outward/queries.ts';
-import { park } from '../parked/queries.ts';
+import { parkBills } from '../parked/park-bills.ts';
 import type { Clock, Ids } from '../ports.ts';
 import { reportedMethod } from '../reconciliation/watermark.ts';
 import { assertState } from '../refusal.ts';
@@ -367,15 +367,12 @@ class Claiming {
     if (invoiceIds.length === 0) return;
     const { act } = this.#work;
     const tx = this.#tx;
-    await moveInvoices(tx, act, invoiceIds, 'parked', '');
-    this.asked.parked += await park(
+    this.asked.parked += await parkBills(
       tx,
-      act.merchantId,
-      act.at,
-      invoiceIds.map((subjectId) => ({
-        id: this.#ports.ids.uuid(),
-        subject: 'invoice',
-        subjectId,
+      act,
+      this.#ports.ids,
+      invoiceIds.map((invoiceId) => ({
+        invoiceId,
         reason: 'HOLDER_UNWRITABLE',
         context: { debitOn: this.debitOn },
       })),

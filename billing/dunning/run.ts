@@ -5,13 +5,13 @@ import { barcodeMethod } from '../barcodes/watermark.ts';
 import type { Tx } from '../db.ts';
 import { type HoldFacts, holdFacts } from '../holds/queries.ts';
 import type { AgendaAct } from '../invoices/invoice.ts';
-import { lockInvoices, moveInvoices, setAgenda } from '../invoices/queries.ts';
+import { lockInvoices, setAgenda } from '../invoices/queries.ts';
 import { returnUnpaid } from '../invoices/return.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import { settingsByVersion } from '../merchants/queries.ts';
 import { bankDebitOf, dunningPolicyOf, type MerchantSettings } from '../merchants/settings.ts';
 import { planSteps } from '../messages/plan.ts';
-import { park } from '../parked/queries.ts';
+import { parkBills } from '../parked/park-bills.ts';
 import type { Ids } from '../ports.ts';
 import { completeTo } from '../reconciliation/queries.ts';
 import { reportedMethod } from '../reconciliation/watermark.ts';
@@ -96,21 +96,12 @@ export async function dunBills(
     ended('return_unpaid').map((outcome) => outcome.invoiceId),
   );
   const parked = ended('park');
-  await moveInvoices(
+  await parkBills(
     tx,
     act,
-    parked.map((outcome) => outcome.invoiceId),
-    'parked',
-    '',
-  );
-  await park(
-    tx,
-    merchant.id,
-    act.at,
+    work.ids,
     parked.map(({ invoiceId, end }) => ({
-      id: work.ids.uuid(),
-      subject: 'invoice',
-      subjectId: invoiceId,
+      invoiceId,
       reason: end.kind === 'park' ? end.reason.toUpperCase() : '',
       context: { businessDate },
     })),

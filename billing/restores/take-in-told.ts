@@ -4,11 +4,11 @@ import { raiseAlert } from '../alerts/queries.ts';
 import type { Db, Tx } from '../db.ts';
 import { lockMerchant } from '../exchanges/queries.ts';
 import { cancelInvoices, isCancellable } from '../invoices/cancel.ts';
-import { lockInvoices, moveInvoices } from '../invoices/queries.ts';
+import { lockInvoices } from '../invoices/queries.ts';
 import { returnUnpaid } from '../invoices/return.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import { insertPart, markDelivered, markRenaming } from '../outward/queries.ts';
-import { park } from '../parked/queries.ts';
+import { parkBills } from '../parked/park-bills.ts';
 import { claimToldPayouts, toldPayoutDiffers } from '../payouts/queries.ts';
 import type { Clock, Ids } from '../ports.ts';
 import { addUnreachedRows } from '../unreached/queries.ts';
@@ -302,21 +302,12 @@ async function setAside(
   const outcomes = new Map(told.map(({ id, outcome }) => [id, outcome]));
   const locked = await lockInvoices(tx, act.merchantId, [...outcomes.keys()]);
   const open = locked.filter(({ state, locked_by }) => state === 'open' && locked_by === null);
-  const moved = await moveInvoices(
+  const parked = await parkBills(
     tx,
     act,
-    open.map(({ id }) => id),
-    'parked',
-    '',
-  );
-  const parked = await park(
-    tx,
-    act.merchantId,
-    act.at,
-    moved.map(({ id }) => ({
-      id: ids.uuid(),
-      subject: 'invoice',
-      subjectId: id,
+    ids,
+    open.map(({ id }) => ({
+      invoiceId: id,
       reason: 'TOLD_OTHERWISE',
       context: { file, told: outcomes.get(id) ?? null },
     })),

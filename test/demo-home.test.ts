@@ -46,6 +46,40 @@ test('where another program has the port, the demo moves and its settings files 
   }
 });
 
+test('merchants send a file once, also when the demo is killed and walks the same day again', async () => {
+  const demo = await openDemoHome(home);
+  const inbound = join(home, 'demo', 'sftp', 'minato-gas', 'inbound');
+  const file = { name: 'billing_minato-gas_20261228_0003.csv', content: Buffer.from('H,1\n'), done: 'sum\n' };
+  demo.drop('minato-gas', file);
+  expect(demo.listing('minato-gas', 'inbound')).toEqual([file.name, `${file.name}.done`]);
+  fs.rmSync(inbound, { recursive: true });
+  fs.mkdirSync(inbound);
+  demo.drop('minato-gas', file);
+  expect(demo.listing('minato-gas', 'inbound')).toEqual([]);
+  // A mended file comes under the same name.
+  demo.drop('minato-gas', { ...file, content: Buffer.from('H,2\n') });
+  expect(demo.read('minato-gas', 'inbound', file.name)).toBe('H,2\n');
+  await demo.sftp.stop();
+});
+
+test('a walk that did not end is gone on with, by the plan of its first day', async () => {
+  const plan = {
+    start: '2026-11-24',
+    seed: 'a',
+    billsPerMonth: 20,
+    sequences: { 'minato-gas': { next: 4, files: 3 } },
+  };
+  const first = await openDemoHome(home);
+  expect(first.unfinishedPlan()).toBeNull();
+  first.keepPlan(plan);
+  await first.sftp.stop();
+  const second = await openDemoHome(home);
+  expect(second.unfinishedPlan()).toEqual(plan);
+  second.keepPlan(null);
+  expect(second.unfinishedPlan()).toBeNull();
+  await second.sftp.stop();
+});
+
 test('a port that is taken is refused by name, and the setting to change is told', async () => {
   const first = fastify();
   const second = fastify();

@@ -25,7 +25,8 @@ export function addDemoCommand(program: Command, process: Process): void {
     .addHelpText(
       'after',
       `
-A second run goes on with the next two months. To begin anew, remove SEIKYU_HOME (./var).
+A second run goes on with the next two months; one that was stopped or killed goes on where it
+was, with the files it had planned. To begin anew, remove SEIKYU_HOME (./var).
 
 Example:
   $ seikyu demo --bills 200`,

@@ -15,7 +15,7 @@ import type { System } from '../system.ts';
 import { Bank } from './bank.ts';
 import { billingFile, cancelFile, demoMerchants, enrolmentFile, type InboundFile } from './bills.ts';
 import { Consumers, tillsOf } from './consumers.ts';
-import { type DemoHome, openDemoHome } from './home.ts';
+import { type DemoHome, openDemoHome, type WalkPlan } from './home.ts';
 import { conductOf, draw, person } from './people.ts';
 import { type NewSms, newestSms, nextSequences, openBills } from './queries.ts';
 import { sampleFiles, sampleLayout } from './samples.ts';
@@ -83,7 +83,19 @@ export async function walkDemo(system: System, options: DemoOptions): Promise<De
     );
     const consumers = new Consumers(tillsOf(system.gatewayOrigin(), merchants));
     closers.push(() => consumers.close());
-    const walk = new Walk(system, clock, home, merchants, consumers, options);
+    const unfinished = home.unfinishedPlan();
+    if (unfinished)
+      options.say(
+        `The demo of ${unfinished.billsPerMonth} bills a month that began on ${unfinished.start} goes on.`,
+      );
+    const plan = unfinished ?? {
+      start: clock.now().toZonedDateTimeISO(zone).toPlainDate().toString(),
+      seed: options.seed,
+      billsPerMonth: options.billsPerMonth,
+      sequences: Object.fromEntries(await nextSequences(system.db)),
+    };
+    home.keepPlan(plan);
+    const walk = new Walk(system, clock, home, merchants, consumers, plan, options);
     return await walk.run(startedMs);
   } finally {
     for (const close of closers.reverse()) await close();
@@ -101,7 +113,8 @@ class Walk {
   readonly #home: DemoHome;
   readonly #merchants: Merchant[];
   readonly #consumers: Consumers;
-  readonly #options: DemoOptions;
+  readonly #plan: WalkPlan;
+  readonly #options: Pick<DemoOptions, 'say' | 'stop'>;
   readonly #bank: Bank;
   /** Whose phone it is, and how many SMS about the present bill have come. */
   readonly #phones = new Map<string, { customerNumber: string }>();
@@ -120,15 +133,17 @@ class Walk {
     home: DemoHome,
     merchants: Merchant[],
     consumers: Consumers,
-    options: DemoOptions,
+    plan: WalkPlan,
+    options: Pick<DemoOptions, 'say' | 'stop'>,
   ) {
+    this.#plan = plan;
     this.#system = system;
     this.#clock = clock;
     this.#home = home;
     this.#merchants = merchants;
     this.#consumers = consumers;
     this.#options = options;
-    this.#bank = new Bank(home.bank, options.seed);
+    this.#bank = new Bank(home.bank, plan.seed);
     this.#walk = { from: '', visits: 0, requests: 0, visitEnds: {}, counts: new Map(), failures: [] };
   }
 
@@ -136,7 +151,7 @@ class Walk {
     const { say, stop } = this.#options;
     let day = this.#clock.now().toZonedDateTimeISO(zone).toPlainDate();
     this.#walk.from = day.toString();
-    const lastFileOn = await this.#planFiles(day);
+    const lastFileOn = this.#planFiles();
     // Those of an earlier run were printed then.
     this.#print(null);
     let days = 0;
@@ -162,12 +177,12 @@ class Walk {
   }
 
   /** Which files arrive on which day: the samples on the first run, then two months of generated ones. */
-  async #planFiles(start: Temporal.PlainDate): Promise<Temporal.PlainDate> {
-    const { seed, billsPerMonth } = this.#options;
-    const sequences = await nextSequences(this.#system.db);
+  #planFiles(): Temporal.PlainDate {
+    const { seed, billsPerMonth, sequences } = this.#plan;
+    const start = Temporal.PlainDate.from(this.#plan.start);
     let last = start;
     for (const demo of demoMerchants) {
-      const { next, files } = sequences.get(demo.code) ?? { next: 1, files: 0 };
+      const { next, files } = sequences[demo.code] ?? { next: 1, files: 0 };
       const layout = sampleLayout(demo.code);
       // Where bills have no sequence, their names are numbered by themselves, and what takes them back by its own.
       const isNumbered = layout?.kinds.get('billing')?.hasSequence ?? true;
@@ -184,7 +199,7 @@ class Walk {
         for (const file of sampleFiles(demo.code)) {
           const date = /_(\d{4})(\d{2})(\d{2})_/.exec(file.name);
           const on = `${date?.[1]}-${date?.[2]}-${date?.[3]}`;
-          this.#plan(on < start.toString() ? start.toString() : on, demo.code, file);
+          this.#planDrop(on < start.toString() ? start.toString() : on, demo.code, file);
           sequence += 1;
         }
         // After the samples: sequences must come in order.
@@ -195,7 +210,7 @@ class Walk {
         const on = firstFileOn.add({ months: month });
         if (demo.hasMandates && month === 0) {
           const mandates = enrolmentFile(seed, demo, layout, on, sequence, billsPerMonth);
-          this.#plan(on.toString(), demo.code, mandates);
+          this.#planDrop(on.toString(), demo.code, mandates);
           sequence += 1;
         }
         const bills = billingFile(
@@ -214,14 +229,14 @@ class Walk {
         if (isMended) {
           // Its settings say `reject: file`: one bad line refuses the file, and the same sequence comes again, mended.
           const faulty = billingFile(seed, demo, layout, on, sequence, billsPerMonth, true);
-          this.#plan(on.toString(), demo.code, faulty);
-          this.#plan(on.add({ days: 1 }).toString(), demo.code, bills);
+          this.#planDrop(on.toString(), demo.code, faulty);
+          this.#planDrop(on.add({ days: 1 }).toString(), demo.code, bills);
         } else {
-          this.#plan(on.toString(), demo.code, bills);
+          this.#planDrop(on.toString(), demo.code, bills);
         }
         sequence += 1;
         if (isNumbered) cancelSequence = sequence++;
-        this.#plan(
+        this.#planDrop(
           cancelOn.toString(),
           demo.code,
           cancelFile(seed, demo, layout, cancelOn, cancelSequence, bills.billingNumbers),
@@ -233,7 +248,7 @@ class Walk {
     return last;
   }
 
-  #plan(day: string, merchant: string, file: InboundFile): void {
+  #planDrop(day: string, merchant: string, file: InboundFile): void {
     const completion = this.#merchants.find((candidate) => candidate.code === merchant)?.settings.exchange
       .completion;
     const drops = this.#drops.get(day) ?? [];
@@ -340,9 +355,9 @@ class Walk {
         if (day === null) continue;
         const text = this.#home.read(code, 'outbound', name);
         for (const [, barcode = ''] of text.matchAll(/,kept,(\d{44}),/g)) {
-          if (draw(this.#options.seed, barcode, 'paper') < 0.5) continue;
+          if (draw(this.#plan.seed, barcode, 'paper') < 0.5) continue;
           const on = day
-            .add({ days: 2 + Math.floor(draw(this.#options.seed, barcode, 'days') * 12) })
+            .add({ days: 2 + Math.floor(draw(this.#plan.seed, barcode, 'days') * 12) })
             .toString();
           this.#papers.set(on, [...(this.#papers.get(on) ?? []), barcode]);
         }
@@ -388,7 +403,7 @@ class Walk {
       const seen = this.#seen.get(bill) ?? { customerNumber: customer.customerNumber, seen: 0 };
       seen.seen++;
       this.#seen.set(bill, seen);
-      const conduct = conductOf(this.#options.seed, customer.customerNumber);
+      const conduct = conductOf(this.#plan.seed, customer.customerNumber);
       const isDue =
         seen.seen === conduct.reactsTo || (conduct.abandonsFirst && seen.seen === conduct.reactsTo + 1);
       // A run on top of an earlier one finds its SMS too: what came before today counts, and is not answered now.
@@ -408,7 +423,7 @@ class Walk {
     const next = due.values();
     const person = async () => {
       for (const { sms, customerNumber, isFirstVisit } of next) {
-        const conduct = conductOf(this.#options.seed, customerNumber);
+        const conduct = conductOf(this.#plan.seed, customerNumber);
         const end = await this.#consumers.answer(sms, { customerNumber, conduct, isFirstVisit });
         this.#walk.visits++;
         this.#walk.requests += end.requests;

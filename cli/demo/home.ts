@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import { join } from 'node:path';
 import { parseDocument } from 'yaml';
@@ -20,11 +21,23 @@ export interface DemoHome {
   settingsFiles: string[];
   /** The folder that the agency of bank debits sees as its own. */
   bank: string;
-  /** Puts a file and then its control file where the merchant would. */
+  /** Puts a file and then its control file where the merchant would; what it has sent before, it does not send again. */
   drop(merchant: string, file: InboundFile): void;
+  /** What a walk that did not end had set out to do. */
+  unfinishedPlan(): WalkPlan | null;
+  /** Kept until the walk has ended: null forgets it. */
+  keepPlan(plan: WalkPlan | null): void;
   /** What stands in a merchant's folder, sorted. */
   listing(merchant: string, folder: 'inbound' | 'outbound'): string[];
   read(merchant: string, folder: 'inbound' | 'outbound', name: string): string;
+}
+
+/** All that the merchants' files depend on, so that a walk that was killed goes on with the same files. */
+export interface WalkPlan {
+  start: string;
+  seed: string;
+  billsPerMonth: number;
+  sequences: Record<string, { next: number; files: number }>;
 }
 
 const preferredPort = 2222;
@@ -70,6 +83,7 @@ export async function openDemoHome(home: string): Promise<DemoHome> {
   });
   fs.writeFileSync(portFile, String(sftp.port));
   const settingsFiles = demoMerchants.map((merchant) => writeSettings(folder, merchant, sftp));
+  const planFile = join(folder, 'plan.json');
   const place = (code: string, which: 'inbound' | 'outbound') => {
     const merchant = demoMerchants.find((candidate) => candidate.code === code);
     if (!merchant) throw new Error(`impossible state: no demo merchant ${code}`);
@@ -80,9 +94,22 @@ export async function openDemoHome(home: string): Promise<DemoHome> {
     settingsFiles,
     bank,
     drop(merchant, file) {
+      const sha256 = createHash('sha256').update(file.content).digest('hex');
+      const sent = join(folder, 'sent', merchant, `${file.name}.${sha256}`);
       const inbound = place(merchant, 'inbound');
+      if (fs.existsSync(sent)) return;
+      // Killed between the control file and the mark: Seikyu has not looked yet, and finds the same again.
       fs.writeFileSync(join(inbound, file.name), file.content);
       if (file.done !== '') fs.writeFileSync(join(inbound, `${file.name}.done`), file.done);
+      fs.mkdirSync(join(folder, 'sent', merchant), { recursive: true, mode: 0o700 });
+      fs.writeFileSync(sent, '');
+    },
+    unfinishedPlan: () =>
+      fs.existsSync(planFile) ? (JSON.parse(fs.readFileSync(planFile, 'utf8')) as WalkPlan) : null,
+    keepPlan(plan) {
+      if (plan === null) return fs.rmSync(planFile, { force: true });
+      fs.writeFileSync(`${planFile}.new`, JSON.stringify(plan));
+      fs.renameSync(`${planFile}.new`, planFile);
     },
     listing: (merchant, which) => fs.readdirSync(place(merchant, which)).sort(),
     read: (merchant, which, name) => fs.readFileSync(join(place(merchant, which), name), 'utf8'),

@@ -76,6 +76,8 @@ export async function leaveBillsOpen(system: System, stop: AbortSignal): Promise
         return { bills, lastFour, failure: `${job} ${end.outcome}: ${messageOf(end.failure)}` };
       }
     }
+    // Only now: a next run that planned anew would number its files before this one had been fetched.
+    home.keepPlan(null);
     return { bills, lastFour, failure: null };
   } finally {
     await home.sftp.stop();

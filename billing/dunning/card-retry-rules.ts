@@ -78,26 +78,67 @@ export const adviceRules: Readonly<Record<string, RuleTable>> = {
   },
 };
 
+// All card codes of Stripe's page. Their verdicts are this program's own reading of Stripe's "next steps"; where two are
+// possible it is the stricter one. The codes of card readers are no answer to a charge without one, and harmless here.
 const stripeDeclines: RuleTable = {
-  source: 'Stripe decline codes',
-  edition: '2026-11',
-  confidence: 'general',
+  source:
+    'Stripe docs, declines/codes and error-codes, list as fetched 2026-10-05 by IanFoxDev/decline-codes',
+  edition: '2026-10-05',
+  confidence: 'secondary',
   codes: {
-    ...group('never_this_method', 'the card is lost, blocked, wrong or its permission revoked', [
-      ...['lost_card', 'stolen_card', 'pickup_card', 'fraudulent', 'restricted_card', 'stop_payment_order'],
-      ...['revocation_of_authorization', 'revocation_of_all_authorizations'],
-      ...['invalid_account', 'incorrect_number', 'invalid_number'],
+    ...group('never_this_method', 'the card is reported lost or stolen, or is to be withdrawn', [
+      ...['lost_card', 'stolen_card', 'pickup_card', 'restricted_card'],
     ]),
-    ...group('needs_customer', 'only the customer can give what is missing', [
-      ...['expired_card', 'incorrect_cvc', 'invalid_expiry_month', 'invalid_expiry_year'],
-      ...['authentication_required', 'card_not_supported', 'new_account_information_available'],
-      'transaction_not_allowed',
+    ...group('never_this_method', 'suspected fraud', ['fraudulent']),
+    ...group('never_this_method', 'the merchant itself has blocked this card at Stripe', [
+      'merchant_blacklist',
     ]),
-    ...group('retry_at', 'declined for now', [
+    ...group('never_this_method', 'the holder has withdrawn the permission to charge', [
+      ...['revocation_of_authorization', 'revocation_of_all_authorizations', 'stop_payment_order'],
+    ]),
+    ...group('never_this_method', 'there is no such card or account', [
+      ...['invalid_account', 'incorrect_number', 'invalid_number', 'testmode_decline'],
+    ]),
+    ...group('never_this_method', 'the issuer says not to try again', ['do_not_try_again']),
+    ...group('needs_customer', 'the card has expired, or its data are wrong', [
+      ...['expired_card', 'incorrect_cvc', 'invalid_cvc', 'invalid_expiry_month', 'invalid_expiry_year'],
+      ...['incorrect_zip', 'incorrect_address', 'new_account_information_available'],
+    ]),
+    ...group('needs_customer', 'the issuer wants its customer to authenticate', [
+      ...['authentication_required', 'authentication_not_handled', 'mobile_device_authentication_required'],
+    ]),
+    ...group('needs_customer', 'the card is not for such payments, currencies or amounts', [
+      ...['card_not_supported', 'transaction_not_allowed', 'service_not_allowed', 'not_permitted'],
+      ...['currency_not_supported', 'invalid_amount'],
+    ]),
+    ...group('needs_customer', 'a safety rule of the issuer: only the holder can settle it there', [
+      'security_violation',
+    ]),
+    ...group('needs_customer', 'the card wants its PIN', [
+      ...['incorrect_pin', 'invalid_pin', 'pin_try_exceeded'],
+      ...['offline_pin_required', 'online_or_offline_pin_required'],
+    ]),
+    ...group(
+      'stop',
+      'the same amount was taken from this card a moment ago: a person sees whether for this bill',
+      ['duplicate_transaction'],
+    ),
+    ...group('retry_at', 'balance or limit is short', [
       ...['insufficient_funds', 'card_velocity_exceeded', 'withdrawal_count_limit_exceeded'],
-      ...['issuer_not_available', 'processing_error', 'reenter_transaction', 'try_again_later'],
-      ...['do_not_honor', 'generic_decline'],
     ]),
+    ...group('retry_at', 'the issuer could not be reached or did not work', [
+      ...['issuer_not_available', 'processing_error', 'reenter_transaction', 'try_again_later'],
+      'approve_with_id',
+    ]),
+    ...group('retry_at', 'the issuer declined without a reason', [
+      ...['do_not_honor', 'generic_decline', 'call_issuer', 'no_action_taken'],
+    ]),
+    // An error code that stands alone: Stripe itself refuses a card that was declined too often in a day.
+    card_decline_rate_limit_exceeded: {
+      verdict: 'retry_at',
+      afterHours: 24,
+      why: 'declined too often, not to be tried again for 24 hours',
+    },
   },
 };
 

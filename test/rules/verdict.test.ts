@@ -1,7 +1,13 @@
 import fc from 'fast-check';
 import { Temporal } from 'temporal-polyfill';
 import { describe, expect, it } from 'vitest';
-import { gatewayRules } from '../../billing/dunning/card-retry-rules.ts';
+import {
+  adviceRules,
+  gatewayAdviceRules,
+  gatewayRules,
+  networkRules,
+  type RuleVerdict,
+} from '../../billing/dunning/card-retry-rules.ts';
 import { ceilingAllows, firstWholeDayFrom, verdictOf } from '../../billing/dunning/verdict.ts';
 import type { DeclineCodes } from '../../billing/gateways/gateway.ts';
 
@@ -120,6 +126,80 @@ describe('verdicts', () => {
         },
       ),
     );
+  });
+});
+
+/** Written apart from the rules, as whoever answers for them would say it. */
+const expected: Record<string, Partial<Record<RuleVerdict, string>>> = {
+  stripe: {
+    never_this_method: `lost_card stolen_card pickup_card restricted_card fraudulent merchant_blacklist
+      stop_payment_order revocation_of_authorization revocation_of_all_authorizations invalid_account
+      incorrect_number invalid_number testmode_decline do_not_try_again`,
+    needs_customer: `expired_card incorrect_cvc invalid_cvc invalid_expiry_month invalid_expiry_year incorrect_zip
+      incorrect_address new_account_information_available authentication_required authentication_not_handled
+      mobile_device_authentication_required card_not_supported transaction_not_allowed service_not_allowed
+      not_permitted currency_not_supported invalid_amount security_violation incorrect_pin invalid_pin
+      pin_try_exceeded offline_pin_required online_or_offline_pin_required`,
+    stop: 'duplicate_transaction',
+    retry_at: `insufficient_funds card_velocity_exceeded withdrawal_count_limit_exceeded issuer_not_available
+      processing_error reenter_transaction try_again_later approve_with_id do_not_honor generic_decline call_issuer
+      no_action_taken card_decline_rate_limit_exceeded`,
+  },
+  gmo_pg: {
+    never_this_method: 'G12 G22 G56 G60 G61 G96 G97 G98 G99',
+    needs_customer: 'G42 G44 G45 G65 G83',
+    retry_at: 'G02 G03 G04 G05 G30 G54 G55 G92 G95',
+  },
+  'zengin-91': { never_this_method: '2 3', needs_customer: '4', stop: '8', retry_at: '1' },
+  'network:visa': {
+    never_this_method: '04 07 12 14 15 41 43 46 57 R0 R1 R3',
+    needs_customer: '54 55 82 6P N7 1A 70',
+    retry_at: `03 19 39 51 52 53 59 61 62 65 75 78 83 86 91 93 96 5C 9G N3 N4 Z5 01 05 13 58 63`,
+  },
+  'advice:mastercard': {
+    never_this_method: '03 21',
+    needs_customer: '01 40 41 43',
+    retry_at: '02 24 25 26 27 28 29 30',
+  },
+  'advice:stripe': {
+    never_this_method: 'do_not_try_again',
+    needs_customer: 'confirm_card_data',
+    retry_at: 'try_again_later',
+  },
+};
+
+describe('every rule', () => {
+  const words = (text = '') => text.split(/\s+/).filter((word) => word !== '');
+  const cases = Object.entries(expected).flatMap(([table, verdicts]) =>
+    Object.entries(verdicts).flatMap(([verdict, said]) =>
+      words(said).map((code) => ({ table, code, verdict })),
+    ),
+  );
+
+  it.each(cases)('$table $code is $verdict', ({ table, code, verdict }) => {
+    const [kind, name = kind] = table.split(':');
+    const gateway = kind === 'network' || name === 'mastercard' ? 'stripe' : name;
+    const said =
+      kind === 'network'
+        ? { network: name, networkCode: code }
+        : kind === 'advice'
+          ? { network: name === 'stripe' ? null : name, adviceCode: code }
+          : { gatewayCode: code };
+    expect(verdictOf({ gateway: gateway ?? '', codes: codes(said), at }).kind).toBe(verdict);
+  });
+
+  it('has its case', () => {
+    const tables = {
+      ...gatewayRules,
+      'network:visa': networkRules.visa,
+      'advice:mastercard': adviceRules.mastercard,
+      'advice:stripe': gatewayAdviceRules.stripe,
+    };
+    const rows = Object.entries(tables)
+      .filter(([name]) => name !== 'simulator')
+      .flatMap(([name, table]) => Object.keys(table?.codes ?? {}).map((code) => `${name} ${code}`));
+    expect(cases.map(({ table, code }) => `${table} ${code}`).sort()).toEqual(rows.sort());
+    expect([Object.keys(networkRules), Object.keys(adviceRules)]).toEqual([['visa'], ['mastercard']]);
   });
 });
 

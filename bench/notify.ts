@@ -1,5 +1,5 @@
 import { businessDateOf } from '../billing/calendar/hours.ts';
-import type { Carrier } from '../billing/carriers/carrier.ts';
+import type { Carrier, SmsRequest } from '../billing/carriers/carrier.ts';
 import { applyMerchant } from '../billing/merchants/apply.ts';
 import { merchantByCode } from '../billing/merchants/queries.ts';
 import { fetch } from '../jobs/fetch.ts';
@@ -11,7 +11,7 @@ import { against, type BenchWith, rounded } from './figure.ts';
 import { billingFile, drop } from './ingest.ts';
 import { openWorkshop, type Workshop } from './workshop.ts';
 
-const pacePerSecond = 200;
+export const pacePerSecond = 200;
 /** As good as none: no slot is waited for. */
 const noPace = 1_000_000;
 
@@ -48,10 +48,7 @@ export const notifyBench: BenchWith<{ messages: number }> = async (report, { mes
     await planned(workshop, 2, messages);
     sentAtMs.length = 0;
     await send(workshop, messages);
-    // Up to the last slot's start: what goes in it has its time after that.
-    const inLastSlot = messages % batchOf(carrier) || batchOf(carrier);
-    const before = messages - inLastSlot;
-    const held = (before * 1000) / ((sentAtMs[before] ?? 0) - (sentAtMs[0] ?? 0));
+    const held = heldPace(carrier, messages, sentAtMs);
     report({
       name: `notify_pace_of_${pacePerSecond}`,
       value: rounded(held),
@@ -64,13 +61,20 @@ export const notifyBench: BenchWith<{ messages: number }> = async (report, { mes
   }
 };
 
-function localCarrier(onSend: () => void): Carrier {
+/** Messages a second up to the last slot's start: what goes in it has its time after that. */
+export function heldPace(carrier: Carrier, messages: number, sentAtMs: readonly number[]): number {
+  const inLastSlot = messages % batchOf(carrier) || batchOf(carrier);
+  const before = messages - inLastSlot;
+  return (before * 1000) / ((sentAtMs[before] ?? 0) - (sentAtMs[0] ?? 0));
+}
+
+export function localCarrier(onSend: (sms: Pick<SmsRequest, 'to' | 'body'>) => void): Carrier {
   let taken = 0;
   return {
     name: 'local',
     semantics: { callDeadlineMs: 10_000, notFoundConclusiveAfterMs: 60_000, concurrency: 64 },
-    async send() {
-      onSend();
+    async send(sms) {
+      onSend(sms);
       taken += 1;
       return { kind: 'accepted', providerId: `local-${taken}` };
     },
@@ -86,7 +90,7 @@ function localCarrier(onSend: () => void): Carrier {
 const batchOf = (carrier: Carrier): number => Math.min(pacePerSecond, carrier.semantics.concurrency * 2);
 
 /** A merchant that sends at any hour. */
-async function settle(workshop: Workshop, paceSegmentsPerSecond: number): Promise<void> {
+export async function settle(workshop: Workshop, paceSegmentsPerSecond: number): Promise<void> {
   const { settings } = workshop.merchant;
   const hours = { fromMinute: 0, untilMinute: 1440 };
   const notifySettings = { ...settings.notify, hours, paceSegmentsPerSecond };
@@ -95,7 +99,7 @@ async function settle(workshop: Workshop, paceSegmentsPerSecond: number): Promis
 }
 
 /** Bills whose notices are planned and not sent: whoever plans is stopped before it sends. */
-async function planned(workshop: Workshop, sequence: number, messages: number): Promise<void> {
+export async function planned(workshop: Workshop, sequence: number, messages: number): Promise<void> {
   drop(workshop, sequence, billingFile(sequence, messages));
   await run(workshop, fetch);
   await run(workshop, ingest);
@@ -106,7 +110,7 @@ async function planned(workshop: Workshop, sequence: number, messages: number): 
 }
 
 /** Seconds. */
-async function send(workshop: Workshop, messages: number): Promise<number> {
+export async function send(workshop: Workshop, messages: number): Promise<number> {
   const from = performance.now();
   const counts = await run(workshop, notify);
   if (counts.sent !== messages) throw new Error(`${counts.sent} of ${messages} messages were sent`);

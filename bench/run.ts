@@ -34,6 +34,10 @@ const benches: Record<string, () => Promise<Bench>> = {
     const { payPageBench } = await import('./pay-page.ts');
     return (report) => payPageBench(report, { seconds: numberOf('seconds') ?? 10 });
   },
+  morning: async () => {
+    const { morningBench } = await import('./morning.ts');
+    return (report) => morningBench(report, { messages: numberOf('messages') ?? 200_000 });
+  },
   charge: async () => {
     const { chargeBench } = await import('./charge.ts');
     return (report) => chargeBench(report, { lines: numberOf('lines') ?? 50_000 });

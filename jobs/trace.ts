@@ -1,5 +1,7 @@
 import { instantText } from '../billing/acts/act.ts';
 import { sendDueAlerts } from '../billing/alerts/send.ts';
+import { traceCardChanges } from '../billing/card-changes/ask.ts';
+import { countChangesToAsk } from '../billing/card-changes/queries.ts';
 import { creditsWait, settleCredits } from '../billing/credits/settle.ts';
 import { watchExpectedFiles } from '../billing/exchanges/expected.ts';
 import { carryOnRecalls } from '../billing/recalls/carry-on.ts';
@@ -25,6 +27,7 @@ import { sweepArchive } from './sweep-archive.ts';
 type Payload = Record<string, unknown> &
   (
     | ({ what: 'charges' } & ChargeRange)
+    | { what: 'card_changes' }
     | { what: 'webhooks' }
     | { what: 'recalls' }
     | { what: 'credits' }
@@ -38,7 +41,7 @@ const asksAtOnce = 16;
 /** Finds out what nobody recorded. Never guesses: what the gateway does not prove is asked about again. */
 export const trace: Job<Payload> = {
   name: 'trace',
-  does: 'asks the gateway about charges with an unknown outcome, handles waiting webhooks, carries on recalls, refunds and credits, finds what stands still, sends alerts',
+  does: 'asks the gateway about charges and changed cards with an unknown outcome, handles waiting webhooks, carries on recalls, refunds and credits, finds what stands still, sends alerts',
   attention: [
     'differs',
     'refunds_refused',
@@ -49,12 +52,16 @@ export const trace: Job<Payload> = {
 
   async plan({ ports, merchant, businessDate }) {
     await ports.clock.refresh();
-    const ranges = await rangesToAsk(ports.db, merchant.id, instantText(ports.clock.now()), chargesPerChunk);
+    const now = instantText(ports.clock.now());
+    const ranges = await rangesToAsk(ports.db, merchant.id, now, chargesPerChunk);
     const waiting =
       (await countWaitingEvents(ports.db, merchant.id)) +
       (await countWaitingCallbacks(ports.db, merchant.id));
     return [
       ...ranges.map((range): Payload => ({ what: 'charges', ...range })),
+      ...((await countChangesToAsk(ports.db, merchant.id, now)) > 0
+        ? [{ what: 'card_changes' } satisfies Payload]
+        : []),
       ...(waiting > 0 ? [{ what: 'webhooks' } satisfies Payload] : []),
       // After the charges: a bill whose charge has its outcome now can be taken back now.
       ...((await runningRecalls(ports.db, merchant.id)).length > 0
@@ -69,6 +76,8 @@ export const trace: Job<Payload> = {
     switch (payload.what) {
       case 'charges':
         return askAboutCharges(context, payload);
+      case 'card_changes':
+        return askAboutCards(context);
       case 'webhooks':
         return handleWaiting(context);
       case 'recalls':
@@ -82,8 +91,10 @@ export const trace: Job<Payload> = {
 
   async dryRun({ ports, merchant }) {
     await ports.clock.refresh();
+    const now = instantText(ports.clock.now());
     return {
-      to_ask: await countToAsk(ports.db, merchant.id, instantText(ports.clock.now())),
+      to_ask: await countToAsk(ports.db, merchant.id, now),
+      card_changes: await countChangesToAsk(ports.db, merchant.id, now),
       webhooks: await countWaitingEvents(ports.db, merchant.id),
       sms_callbacks: await countWaitingCallbacks(ports.db, merchant.id),
     };
@@ -94,6 +105,20 @@ async function handleWaiting({ ports, merchant }: ChunkContext): Promise<Counts>
   const webhooks = await handleWaitingWebhooks(ports.db, ports, merchant);
   const callbacks = await handleCallbacks(ports.db, ports, merchant.id);
   return callbacks > 0 ? { webhooks, sms_callbacks: callbacks } : { webhooks };
+}
+
+async function askAboutCards({ ports, merchant, fence, act, stop }: ChunkContext): Promise<Counts> {
+  const asked = await traceCardChanges(ports.db, ports, {
+    merchant,
+    act,
+    stop,
+    inTransaction: (work) =>
+      ports.db.transaction(async (tx) => {
+        await holdFence(tx, fence);
+        return work(tx);
+      }),
+  });
+  return { card_changes: asked };
 }
 
 async function askAboutCharges(context: ChunkContext, range: ChargeRange): Promise<Counts> {

@@ -20,6 +20,7 @@ import * as creditsUsed from './0018-credits-used.ts';
 import * as unreached from './0019-unreached.ts';
 import * as bankDebits from './0020-bank-debits.ts';
 import * as webSetsDebitDays from './0021-web-sets-debit-days.ts';
+import * as cardChanges from './0022-card-changes.ts';
 
 export interface Migration {
   name: string;
@@ -49,4 +50,5 @@ export const migrations: readonly Migration[] = [
   unreached,
   bankDebits,
   webSetsDebitDays,
+  cardChanges,
 ];

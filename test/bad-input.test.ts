@@ -129,9 +129,9 @@ describe('coming back from the gateway', () => {
     const cookie = tab.person.cookies[0]?.value ?? '';
     const nonce = back.split('/r/')[1] ?? '';
     const of = (merchantId: number, chargeId: string) =>
-      sealReturn(here.sealer, here.clock.now(), {
+      sealReturn(here.sealer, here.clock.now(), 'return', {
         merchantId,
-        chargeId,
+        id: chargeId,
         visitId: 'x'.repeat(22),
         language: 'ja',
       });

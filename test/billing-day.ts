@@ -91,9 +91,10 @@ const paying: Conduct = {
   abandonsFirst: false,
 };
 const people: readonly (readonly [name: string, conduct: Conduct | null])[] = [
-  ['C001', { ...paying, enrols: true }],
+  ['C001', { ...paying, enrols: true, changesCardTo: 'mastercard-challenge' }],
   ['C002', { ...paying, enrols: true, card: 'later-insufficient-funds-once', declinedFirst: 'do-not-honor' }],
-  ['C003', { ...paying, enrols: true, card: 'timeout-after-effect' }],
+  // Begins to give another card and leaves its page: somebody must close it.
+  ['C003', { ...paying, enrols: true, card: 'timeout-after-effect', changesCardTo: null }],
   ['C004', { ...paying, enrols: true, card: 'timeout-before-effect' }],
   ['C005', { ...paying, card: 'visa-challenge' }],
   // Opens the gateway's page and leaves it: somebody must close it.

@@ -10,7 +10,7 @@ import { startAdmin } from '../web/admin.ts';
 import { paths } from '../web/paths.ts';
 import type { WebServer } from '../web/server.ts';
 import { desktop, launchBrowser, phone } from './browser.ts';
-import { type Bill, type World, webOf, world } from './world.ts';
+import { type Bill, enrolContract, type World, webOf, world } from './world.ts';
 
 const cards = { challenge: '4000002760003184', fine: '4242424242424242', poor: '4000000000009995' };
 
@@ -152,6 +152,34 @@ describe('on a phone', () => {
       await page.goto(linkOf(bill));
       expect(await page.getByRole('heading').textContent()).toBe('This bill is already paid');
       await picture(page, 'en-phone-6-already-paid');
+      expect(problems).toEqual([]);
+    });
+    expect(await stateOf(bill)).toBe('paid');
+  });
+
+  test('another card for automatic payment, declined first, then kept; the bill is paid after it', async () => {
+    const bill = await here.bill(gas, { customerNumber: 'C-10003344' });
+    await enrolContract(here, gas, bill);
+    await person({}, async (page, problems) => {
+      await page.goto(linkOf(bill));
+      await page.getByLabel('お客様番号の下4桁').fill('3344');
+      await page.getByRole('button', { name: '確認する' }).click();
+      await page.getByRole('link', { name: '自動払いのカードを変える' }).click();
+      await picture(page, 'ja-phone-7-card');
+      await page.getByRole('button', { name: '同意してカードを登録する' }).click();
+      await page.waitForURL(`${here.simulator.url}/**`);
+      await typeCard(page, cards.poor);
+      await picture(page, 'ja-phone-8-card-declined');
+      await typeCard(page, cards.challenge);
+      await page.getByRole('button', { name: '認証に成功する' }).click();
+      await page.waitForURL(`${web.url}/c/**`);
+      expect(await page.getByRole('heading').textContent()).toBe('自動払いのカードを変えました');
+      await picture(page, 'ja-phone-9-card-changed');
+      await page.getByRole('link', { name: 'お支払いページへ' }).click();
+      await page.getByRole('button', { name: 'カードで4,980円を支払う' }).click();
+      await page.waitForURL(`${here.simulator.url}/**`);
+      await typeCard(page, cards.fine);
+      await page.waitForURL(`${web.url}/r/**`);
       expect(problems).toEqual([]);
     });
     expect(await stateOf(bill)).toBe('paid');

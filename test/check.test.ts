@@ -901,6 +901,14 @@ describe('broken by hand', () => {
       'WEBHOOKS_WAIT',
     ],
     [
+      'card change',
+      `insert into card_changes (merchant_id, id, contract_id, enrolment_id, invoice_id, link_version, gateway, state, version,
+                                 terms_version, started_at, deadline_at, page_ends_at, ask_at)
+       select e.merchant_id, e.id, e.contract_id, e.id, i.id, 1, 'g', 'unknown', 2, '', ${long}, ${long}, ${long}, ${long}
+       from enrolments e join invoices i on i.merchant_id = e.merchant_id and i.contract_id = e.contract_id limit 1`,
+      'CARD_CHANGE_UNKNOWN',
+    ],
+    [
       'run',
       `insert into runs (merchant_id, job, business_date, state, requested_at)
        select id, 'notify', '2026-11-01', 'requested', ${long} from merchants`,

@@ -12,6 +12,7 @@ import type {
   RefundOutcome,
   SavedMethod,
   SettlementLine,
+  SetupLookup,
 } from '../billing/gateways/gateway.ts';
 import { referenceOf } from '../billing/ids.ts';
 import type { Clock } from '../billing/ports.ts';
@@ -70,6 +71,8 @@ export interface FakeGateway extends Gateway {
   /** Pays out all that was captured and not paid out before. */
   payOut(id: string, valueDate: string): { payout: Payout; lines: PayoutLine[] };
   customerPays(reference: string, token: string | null): void;
+  /** A customer has a card kept on a page that takes no money. */
+  customerKeepsCard(reference: string, token: string): void;
   /** Somebody pays a barcode at a shop, which says so; the payment's reference. */
   shopTakes(barcode: string, amount: number): string;
   /** The money of a shop is certain, or its word is taken back. */
@@ -90,6 +93,15 @@ const codesOf = (codes: Partial<DeclineCodes>): DeclineCodes => ({
   ...codes,
 });
 
+const savedAs = (token: string): SavedMethod => ({
+  token,
+  brand: 'visa',
+  lastFour: '4242',
+  expires: '2039-12',
+  networkTransactionId: 'ntx_1',
+  threeDsEci: '05',
+});
+
 const feeOf = (amount: number): number => Math.floor((amount * 325) / 10_000);
 const feeTaxOf = (amount: number): number => Math.floor(feeOf(amount) / 10);
 
@@ -98,6 +110,10 @@ export function fakeGateway(clock: Clock): FakeGateway {
   const failed = new Map<string, DeclineCodes>();
   const stored500 = new Set<string>();
   const pages = new Map<string, Page>();
+  const setups = new Map<
+    string,
+    { expiresAt: string; state: 'open' | 'closed'; method: SavedMethod | null }
+  >();
   const plans = new Map<string, Behaviour[]>();
   const shops = new Map<string, { payment: BarcodePayment; newsAt: string[] }>();
   const instant = () => clock.now().toString({ smallestUnit: 'millisecond' });
@@ -155,6 +171,14 @@ export function fakeGateway(clock: Clock): FakeGateway {
     if (page)
       return { kind: 'failed', codes: codesOf({ gatewayCode: 'page_closed' }), gatewayChargeId: null };
     return { kind: 'not_found' };
+  };
+
+  const setupOf = (reference: string): SetupLookup => {
+    const setup = setups.get(reference);
+    if (setup === undefined) return { kind: 'not_found' };
+    if (setup.method !== null) return { kind: 'succeeded', savedMethod: setup.method };
+    if (setup.state === 'open' && clock.now().toString() < setup.expiresAt) return { kind: 'pending' };
+    return { kind: 'failed', codes: codesOf({ gatewayCode: 'page_closed', network: null }) };
   };
 
   const gateway: FakeGateway = {
@@ -228,20 +252,14 @@ export function fakeGateway(clock: Clock): FakeGateway {
       const page = pages.get(reference);
       if (page === undefined || page.state !== 'open') throw new Error('there is no open page');
       page.state = 'paid';
-      capture(
-        page,
-        page.amount,
-        token === null || !page.saveMethod
-          ? null
-          : {
-              token,
-              brand: 'visa',
-              lastFour: '4242',
-              expires: '2039-12',
-              networkTransactionId: 'ntx_1',
-              threeDsEci: '05',
-            },
-      );
+      capture(page, page.amount, token === null || !page.saveMethod ? null : savedAs(token));
+    },
+
+    customerKeepsCard(reference, token) {
+      const setup = setups.get(reference);
+      if (setup === undefined || setupOf(reference).kind !== 'pending')
+        throw new Error('there is no open page');
+      setup.method = savedAs(token);
     },
 
     shopTakes(barcode, amount) {
@@ -339,6 +357,27 @@ export function fakeGateway(clock: Clock): FakeGateway {
     async lookup(_account, reference) {
       gateway.lookups.push(reference);
       return gateway.down ? { kind: 'unknown', why: 'timeout' } : stateOf(reference);
+    },
+
+    async openSetupPage(request): Promise<HostedPageAnswer> {
+      setups.set(request.reference, { expiresAt: request.expiresAt, state: 'open', method: null });
+      return {
+        kind: 'opened',
+        gatewaySessionId: `setup_${setups.size}`,
+        url: `https://pay.invalid/setup/${request.reference}`,
+      };
+    },
+
+    async closeSetupPage(_account, reference) {
+      if (gateway.down) return { kind: 'unknown', why: 'timeout' };
+      const setup = setups.get(reference);
+      if (setup !== undefined) setup.state = 'closed';
+      return setupOf(reference);
+    },
+
+    async lookupSetup(_account, reference) {
+      gateway.lookups.push(reference);
+      return gateway.down ? { kind: 'unknown', why: 'timeout' } : setupOf(reference);
     },
 
     async refund({ reference, chargeReference, amount, currency }) {

@@ -46,6 +46,7 @@ beforeAll(async () => {
         gateway: {
           ...here.gateway,
           openHostedPage: async () => ({ kind: 'not_executed', why: 'a test', retryAfterMs: 14 * 60_000 }),
+          openSetupPage: async () => ({ kind: 'not_executed', why: 'a test', retryAfterMs: 14 * 60_000 }),
         },
       },
     }),
@@ -94,6 +95,23 @@ async function cool(page: Page, bill: Bill): Promise<void> {
 }
 async function pay(page: Page, number: string): Promise<void> {
   await press(page, '/pay');
+  await type(page, number);
+}
+async function toCardPage(page: Page, bill: Bill): Promise<void> {
+  await enrolContract(here, gas, bill);
+  await read(page, bill);
+  await page.locator('a[href$="/card"]').click();
+  await press(page, '/card');
+}
+/** Where the gateway's page that is open would lead. */
+async function returnUrlOf(page: Page): Promise<string> {
+  const [hosted] = await here.db.query<{ return_url: string }>(
+    `select return_url from gateway_simulator.hosted_pages where id = $1`,
+    [page.url().split('/').at(-1)],
+  );
+  return hosted?.return_url ?? '';
+}
+async function type(page: Page, number: string): Promise<void> {
   await page.fill('#number', number);
   await page.fill('#expires', '12/30');
   await page.fill('#cvc', '123');
@@ -174,6 +192,61 @@ const states: readonly State[] = [
       await read(page, bill);
       await page.locator('a[href$="/stop"]').click();
       await press(page, '/stop');
+    },
+  },
+  {
+    name: 'card',
+    async reach(page, bill) {
+      await enrolContract(here, gas, bill);
+      await here.db.run(
+        `update payment_methods set brand = 'visa', last_four = '4242' where customer_id = $1::uuid`,
+        [bill.customerId],
+      );
+      await read(page, bill);
+      await page.locator('a[href$="/card"]').click();
+    },
+  },
+  {
+    name: 'card-changed',
+    async reach(page, bill) {
+      await toCardPage(page, bill);
+      await type(page, cards.fine);
+    },
+  },
+  {
+    name: 'card-not-changed',
+    async reach(page, bill) {
+      await toCardPage(page, bill);
+      await type(page, cards.poor);
+      await page.locator('form[action$="/cancel"] button').click();
+    },
+  },
+  {
+    name: 'card-unfinished',
+    async reach(page, bill) {
+      await toCardPage(page, bill);
+      await page.goto(await returnUrlOf(page));
+    },
+  },
+  {
+    name: 'card-waiting',
+    async reach(page, bill) {
+      await enrolContract(here, gas, bill);
+      await read(page, bill);
+      await page.locator('a[href$="/card"]').click();
+      here.crashAt('card_change.after_gateway');
+      await press(page, '/card');
+      await page.goto(page.url());
+    },
+  },
+  {
+    name: 'card-gateway-down',
+    status: 503,
+    async reach(page, bill) {
+      await enrolContract(here, gas, bill);
+      await read(page, bill, servers.gatewayDown);
+      await page.locator('a[href$="/card"]').click();
+      await press(page, '/card');
     },
   },
   {
@@ -264,11 +337,7 @@ const states: readonly State[] = [
     async reach(page, bill) {
       await read(page, bill);
       await press(page, '/pay');
-      const [hosted] = await here.db.query<{ return_url: string }>(
-        `select return_url from gateway_simulator.hosted_pages where id = $1`,
-        [page.url().split('/').at(-1)],
-      );
-      await page.goto(hosted?.return_url ?? '');
+      await page.goto(await returnUrlOf(page));
     },
   },
   {

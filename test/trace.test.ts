@@ -254,6 +254,39 @@ describe('each process is confirmed, or alerted within its time', () => {
         ),
       end: () => run(`update webhook_events set handled_at = received_at where merchant_id = $1`),
     },
+    CARD_CHANGE_UNKNOWN: {
+      begin: async () => {
+        const bills = await world.make([{ number: 'C', actOn: '2027-12-01' }]);
+        const [methodId, enrolmentId] = [world.ports.ids.uuid(), world.ports.ids.uuid()];
+        await run(
+          `insert into payment_methods (merchant_id, id, customer_id, gateway, kind, sealed_token, key_id, state, created_at)
+           select $1, $2, customer_id, 'another', 'card', '', 1, 'active', $3 from invoices where id = $4`,
+          methodId,
+          now(),
+          bills.get('C'),
+        );
+        await run(
+          `insert into enrolments (merchant_id, id, customer_id, contract_id, payment_method_id, state, version, effective_from,
+                                   name_digest, terms_version, source, started_at, ended_at)
+           select $1, $2, customer_id, contract_id, $3, 'ended', 2, '2026-11-01', '', '', 'test', $4, $4
+           from invoices where id = $5`,
+          enrolmentId,
+          methodId,
+          now(),
+          bills.get('C'),
+        );
+        await run(
+          `insert into card_changes (merchant_id, id, contract_id, enrolment_id, invoice_id, link_version, gateway, state, version,
+                                     terms_version, started_at, deadline_at, page_ends_at, ask_at)
+           select $1, $2, contract_id, $2, id, 1, 'another', 'unknown', 2, '', $3, $3, $3, '2027-12-01' from invoices where id = $4`,
+          enrolmentId,
+          now(),
+          bills.get('C'),
+        );
+      },
+      end: () =>
+        run(`update card_changes set state = 'canceled', decided_at = started_at where merchant_id = $1`),
+    },
     MESSAGES_SENDING: {
       begin: () => message('sending'),
       end: () => run(`update messages set state = 'sent' where merchant_id = $1`),

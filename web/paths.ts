@@ -9,6 +9,8 @@ export const paths = {
   notMine: { pattern: '/b/:visit/not-mine', of: (visit: string) => `/b/${visit}/not-mine` },
   /** Ends automatic payment: a GET asks, a POST does. */
   stop: { pattern: '/b/:visit/stop', of: (visit: string) => `/b/${visit}/stop` },
+  /** Another card for automatic payment: a GET asks, a POST opens the gateway's page. */
+  card: { pattern: '/b/:visit/card', of: (visit: string) => `/b/${visit}/card` },
   /** A further link, by SMS to the phone that the merchant gave. */
   freshLink: { pattern: '/b/:visit/new-link', of: (visit: string) => `/b/${visit}/new-link` },
   pay: { pattern: '/b/:visit/pay', of: (visit: string) => `/b/${visit}/pay` },
@@ -21,6 +23,8 @@ export const paths = {
   barcode: { pattern: '/b/:visit/barcode', of: (visit: string) => `/b/${visit}/barcode` },
   /** Where the gateway sends the visitor back; works without the cookie. */
   back: { pattern: '/r/:nonce', of: (nonce: string) => `/r/${nonce}` },
+  /** The same after another card was chosen. */
+  cardBack: { pattern: '/c/:nonce', of: (nonce: string) => `/c/${nonce}` },
   /** How to tell a genuine SMS: for everybody. */
   genuine: { pattern: '/sms', of: () => '/sms' },
   logo: {

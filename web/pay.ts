@@ -49,7 +49,7 @@ const statusOf: Partial<Record<PageState, number>> = {
 };
 
 /** Where a gateway that takes nothing says no time. */
-const comeBackAfterMs = 5 * 60_000;
+export const comeBackAfterMs = 5 * 60_000;
 
 /** So many unknown tokens within an hour are no mistyped links. */
 const missesToAlert = 100;
@@ -137,9 +137,9 @@ export function payRoutes(app: FastifyInstance, context: WebContext): void {
       returnUrlOf: (chargeId) =>
         context.baseUrl +
         paths.back.of(
-          sealReturn(ports.sealer, ports.clock.now(), {
+          sealReturn(ports.sealer, ports.clock.now(), 'return', {
             merchantId: visit.link.merchantId,
-            chargeId,
+            id: chargeId,
             visitId: visit.id,
             language: visit.language,
           }),
@@ -182,19 +182,19 @@ export function payRoutes(app: FastifyInstance, context: WebContext): void {
   /** Some gateways come back with a post, which brings no cookie; a reload must not ask whether to send it again. */
   app.post<{ Params: { nonce: string } }>(paths.back.pattern, async (request, reply) => {
     const { nonce } = request.params;
-    if (openReturn(ports.sealer, ports.clock.now(), nonce) === null) return unknown(request, reply);
+    if (openReturn(ports.sealer, ports.clock.now(), 'return', nonce) === null) return unknown(request, reply);
     return reply.redirect(paths.back.of(nonce), 303);
   });
 
   /** That the gateway sent the visitor back proves nothing: the gateway is asked. */
   app.get<{ Params: { nonce: string } }>(paths.back.pattern, async (request, reply) => {
-    const back = openReturn(ports.sealer, ports.clock.now(), request.params.nonce);
+    const back = openReturn(ports.sealer, ports.clock.now(), 'return', request.params.nonce);
     if (back === null) return unknown(request, reply);
     const merchant = await db.transaction((tx) => merchantOf(tx, back.merchantId), {
       merchantId: back.merchantId,
     });
     if (merchant === undefined) return unknown(request, reply, back.language);
-    const { charges } = await learnFromGateway(db, ports, merchant, [back.chargeId], 'return');
+    const { charges } = await learnFromGateway(db, ports, merchant, [back.id], 'return');
     const charge = charges[0];
     if (charge === undefined) return unknown(request, reply, back.language);
     const state: PageState =

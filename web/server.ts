@@ -4,6 +4,7 @@ import fastify, { type FastifyError, type FastifyReply, type FastifyRequest } fr
 import { logoOf } from '../billing/checkout/queries.ts';
 import type { Db } from '../billing/db.ts';
 import { brandStyle, isColor } from './brand.ts';
+import { cardRoutes } from './card.ts';
 import { callbackRoutes } from './carrier-callbacks.ts';
 import { html, secureHeaders } from './headers.ts';
 import { listen } from './listen.ts';
@@ -135,6 +136,7 @@ export async function startWeb(options: WebOptions): Promise<WebServer> {
   });
   payRoutes(app, context);
   wayOutRoutes(app, context);
+  cardRoutes(app, context);
   const drained = [await webhookRoutes(app, context), await callbackRoutes(app, context)];
   const settled = async () => {
     for (const each of drained) await each();

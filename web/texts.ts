@@ -53,6 +53,38 @@ const ja = {
   stoppedTitle: '自動払いを終了しました',
   stoppedText: (merchant: string) =>
     `次のご請求からは、SMSのリンクからお支払いいただきます。終了したことは${merchant}へ伝えます。`,
+  anotherCard: '自動払いのカードを変える',
+  cardTitle: '自動払いのカードを変える',
+  cardOnFile: (card: string) => `今ご登録のカード: ${card}`,
+  cardEnd: (brand: string, lastFour: string) => `${brand} 末尾 ${lastFour}`,
+  cardText: '次に開く決済代行会社のページで、新しいカードを登録します。いまお支払いはありません。',
+  cardList: [
+    '登録が終わると、その後の自動払いは新しいカードで行います。',
+    'すでに手続きが始まっているお支払いは、前のカードで行われます。',
+    '登録できなかったときや途中でやめたときは、何も変わりません。',
+    'すでにお支払いページをお送りしたご請求は、そのページでお支払いください。',
+  ],
+  cardCovers: (merchant: string) => `${merchant}からのご請求が対象です。`,
+  cardAgree: '上の条件に同意のうえ、進んでください。',
+  cardButton: '同意してカードを登録する',
+  cardGoOn: '登録の手続きが途中です。決済代行会社のページで続けてください。',
+  cardBack: '戻る(変えない)',
+  cardGatewayDown: (time: string) =>
+    `ただいま決済代行会社につながりません。カードは変わっていません。${time}以降に、もう一度お試しください。`,
+  cardChangedTitle: '自動払いのカードを変えました',
+  cardChangedText: (merchant: string) =>
+    `これからの自動払いは、新しいカードで行います。変更したことは${merchant}へ伝えます。`,
+  cardChangedOpenBill:
+    '今回のご請求はまだお支払いいただいていません。お支払いページから、すぐにお支払いいただけます。',
+  cardNotChangedTitle: 'カードは変わっていません',
+  cardNotChangedText:
+    '新しいカードは登録されませんでした。これまでの自動払いの設定は、そのままです。代金はいただいていません。',
+  cardUnfinishedTitle: 'カードの登録はまだ終わっていません',
+  cardUnfinishedText: '決済代行会社のページに戻って続けることができます。',
+  cardWaitingTitle: 'カードの登録を確認しています',
+  cardWaitingText:
+    '結果がわかるまで、前のカードのままです。結果は、ふつう数分以内に下のボタンで確認できます。',
+  cardAgain: 'カードの登録へ',
   billTitle: 'ご請求額',
   dueOn: (date: string) => `お支払期限 ${date}`,
   overdue: (date: string) => `お支払期限 ${date}(過ぎています)`,
@@ -221,6 +253,37 @@ const en: Words = {
   stoppedTitle: 'Automatic payment has ended',
   stoppedText: (merchant) =>
     `From your next bill on, you pay by the link in an SMS. ${merchant} is told that it has ended.`,
+  anotherCard: 'Use another card for automatic payment',
+  cardTitle: 'Use another card for automatic payment',
+  cardOnFile: (card) => `Card on file: ${card}`,
+  cardEnd: (brand, lastFour) => `${brand} ending in ${lastFour}`,
+  cardText: 'You give the new card on the payment provider’s page, which opens next. Nothing is paid now.',
+  cardList: [
+    'Once it is kept, automatic payment uses the new card.',
+    'A payment that is already under way is made with the card before it.',
+    'If it cannot be kept, or you stop half way, nothing changes.',
+    'A bill that we sent you a payment page for is paid on that page.',
+  ],
+  cardCovers: (merchant) => `It covers the bills from ${merchant}.`,
+  cardAgree: 'By going on you accept the terms above.',
+  cardButton: 'Accept and give the new card',
+  cardGoOn: 'You have begun already. Please finish it on the payment provider’s page.',
+  cardBack: 'Back, keep the card',
+  cardGatewayDown: (time) =>
+    `The payment provider cannot be reached. Your card was not changed. Please try again after ${time}.`,
+  cardChangedTitle: 'Automatic payment uses your new card',
+  cardChangedText: (merchant) =>
+    `From now on, automatic payment uses the new card. ${merchant} is told of the change.`,
+  cardChangedOpenBill: 'This bill has not been paid yet. You can pay it at once on its payment page.',
+  cardNotChangedTitle: 'Your card was not changed',
+  cardNotChangedText:
+    'The new card was not kept. Your automatic payment stays as it was, and no money was taken.',
+  cardUnfinishedTitle: 'The new card is not kept yet',
+  cardUnfinishedText: 'You can go back to the payment provider’s page and finish it.',
+  cardWaitingTitle: 'We are checking your new card',
+  cardWaitingText:
+    'Until the result is known the card before it stays. It is usually known within minutes: please look again with the button below.',
+  cardAgain: 'To the new card',
   billTitle: 'Amount to pay',
   dueOn: (date) => `Due ${date}`,
   overdue: (date) => `Was due ${date}`,

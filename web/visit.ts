@@ -68,24 +68,38 @@ export function otherLanguageUrl(visit: Visit): string {
   return `${paths.bill.of(visit.id)}?language=${visit.language === 'ja' ? 'en' : 'ja'}`;
 }
 
-/** What the gateway carries through: which charge the visitor comes back from, and where to go on. */
+/** What the gateway carries through: what the visitor comes back from, and where to go on. */
 export interface Return {
   /** Epoch seconds: as long as a visit, for nobody comes back later. */
   until: number;
   merchantId: number;
-  chargeId: string;
+  /** The charge, or the change of the card. */
+  id: string;
   visitId: string;
   language: Language;
 }
 
-export function sealReturn(sealer: Sealer, now: Temporal.Instant, content: Omit<Return, 'until'>): string {
+/** A nonce of one kind opens nothing of the other. */
+type ReturnFrom = 'return' | 'card return';
+
+export function sealReturn(
+  sealer: Sealer,
+  now: Temporal.Instant,
+  from: ReturnFrom,
+  content: Omit<Return, 'until'>,
+): string {
   const until = Math.floor(now.epochMilliseconds / 1000) + visitSeconds;
-  return sealer.seal('cookie', JSON.stringify({ ...content, until }), 'return').toString('base64url');
+  return sealer.seal('cookie', JSON.stringify({ ...content, until }), from).toString('base64url');
 }
 
 /** Null: not ours, changed, or too old. */
-export function openReturn(sealer: Sealer, now: Temporal.Instant, nonce: string): Return | null {
-  const content = opened<Return>(sealer, nonce, 'return');
+export function openReturn(
+  sealer: Sealer,
+  now: Temporal.Instant,
+  from: ReturnFrom,
+  nonce: string,
+): Return | null {
+  const content = opened<Return>(sealer, nonce, from);
   return content === null || content.until * 1000 <= now.epochMilliseconds ? null : content;
 }
 

@@ -40,7 +40,7 @@ export function wayOutRoutes(app: FastifyInstance, context: WebContext): void {
     const visit = visitOf(request);
     const view = visit && (await viewBill(db, ports.clock.now(), visit.link));
     if (visit === null || view === null) return unknown(request, reply);
-    if (!visit.checked || !view.bill.enrolled) return reply.redirect(paths.bill.of(visit.id), 303);
+    if (!visit.checked || view.bill.enrolled_by === null) return reply.redirect(paths.bill.of(visit.id), 303);
     return html(reply, 200, stopPage(view, visit));
   });
 

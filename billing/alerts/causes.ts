@@ -62,6 +62,11 @@ export const causes: Readonly<Record<string, Cause>> = {
     next: 'the gateway has not told for long what became of a charge. Look it up there by the reference that `seikyu explain` shows; `trace` goes on asking. Never charge the bill another way meanwhile. For three days the merchant’s other bills wait for it with their reminders and retries, then only its own',
     over: 'no charge is unknown for so long any more',
   },
+  CARD_CHANGE_UNKNOWN: {
+    level: 'daily',
+    next: 'the gateway has not told for long whether a customer’s other card was kept. The agreement goes on with the card before it, and the customer cannot begin another change meanwhile; `trace` goes on asking. `seikyu explain <customer number>` shows it',
+    over: 'no changed card is unknown for so long any more',
+  },
   AMOUNT_DIFFERS: {
     level: 'now',
     next: 'the gateway took another amount than was asked. Nothing was posted and the bill stays locked: clear it up with the gateway',

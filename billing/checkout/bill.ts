@@ -60,8 +60,8 @@ export interface BillRow {
   session_enrol: boolean | null;
   session_method: PageMethod | null;
   session_expires_at: string | null;
-  /** The contract is on automatic payment. */
-  enrolled: boolean;
+  /** What the contract's automatic payment takes the money from; null: it is not on automatic payment. */
+  enrolled_by: 'card' | 'bank' | null;
   paid_on: string | null;
   /** card, barcode, wallet or debit. */
   paid_by: string | null;

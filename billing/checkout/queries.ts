@@ -44,8 +44,9 @@ export async function billOfLink(
             k.charge_id, ch.origin as charge_origin, ch.state as charge_state, ch.hosted_page_url,
             ch.gateway_session_id,
             s.enrol as session_enrol, s.method as session_method, s.expires_at as session_expires_at,
-            exists (select 1 from enrolments e
-                    where e.merchant_id = i.merchant_id and e.contract_id = i.contract_id and e.state = 'active') as enrolled,
+            (select m.kind from enrolments e
+             join payment_methods m on m.merchant_id = e.merchant_id and m.id = e.payment_method_id
+             where e.merchant_id = i.merchant_id and e.contract_id = i.contract_id and e.state = 'active') as enrolled_by,
             p.collected_on as paid_on, p.method as paid_by,
             not ${notInSafeMode} as resting, m.settings_version,
             (select coalesce(jsonb_agg(jsonb_build_object(

@@ -58,7 +58,7 @@ export const pageLivesMinutes = 30;
 /** Less than this is not worth opening a page for: the link ends in a moment. */
 const pageLivesAtLeastSeconds = 60;
 /** When trace asks about an intent whose call was never answered. */
-const askAfterDeadlineMs = 60_000;
+export const askAfterDeadlineMs = 60_000;
 
 interface Leave {
   kind: 'leave';

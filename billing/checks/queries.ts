@@ -391,6 +391,10 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
           -- Whoever debits accounts answers by files, and cannot be asked.
           and not exists (select from debit_lines d where d.merchant_id = l.merchant_id and d.charge_id = l.charge_id)
         union all
+        select merchant_id, 'card change', id::text, 'nobody asked the gateway since ' || ask_at, '^(CARD_CHANGE|GATEWAY)'
+        from card_changes
+        where state in ('processing', 'requires_action', 'unknown') and ask_at < $1::timestamptz - interval '1 day'
+        union all
         select r.merchant_id, 'file', o.name, 'no result since ' || r.result_due_on, '^(DEBIT_RESULT|DEBIT_AGENCY|DELIVER_|OUTWARD_|RUN_)'
         from debit_requests r join outward_files o on o.merchant_id = r.merchant_id and o.id = r.file_id
         where r.state = 'asked' and r.result_due_on < ($1::timestamptz - interval '3 days')::date

@@ -408,6 +408,13 @@ export async function explainCustomer(
        select e.started_at, 3, 'agreement', e.state || coalesce(' since ' || e.ended_at, '') || ', effective ' || e.effective_from
        from enrolments e where e.merchant_id = $1 and e.customer_id = $2::uuid
        union all
+       select h.started_at, 3, 'card change', h.id || ', ' || h.state || coalesce(' (' || h.code || ')', '')
+                || coalesce(' by ' || h.learned_by || ' at ' || h.decided_at, '') || ', from the link of ' || i.billing_number
+       from card_changes h
+       join contracts t on t.merchant_id = h.merchant_id and t.id = h.contract_id
+       join invoices i on i.merchant_id = h.merchant_id and i.id = h.invoice_id
+       where h.merchant_id = $1 and t.customer_id = $2::uuid
+       union all
        select w.reported_at, 5, 'wrong person', 'link ' || w.link_version || ' of ' || i.billing_number || ' was given back: no SMS to that phone'
                 || coalesce(' until the merchant sent the contact again at ' || w.lifted_at, '')
        from wrong_persons w join invoices i on i.merchant_id = w.merchant_id and i.id = w.invoice_id

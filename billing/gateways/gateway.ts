@@ -121,6 +121,23 @@ export type HostedPageAnswer =
   | { kind: 'not_executed'; why: string; retryAfterMs: number | null }
   | { kind: 'unknown'; why: string };
 
+/** A page on which a customer has a card kept for use without its holder, and pays nothing. */
+export type SetupPageRequest = Pick<
+  HostedPageRequest,
+  'account' | 'reference' | 'currency' | 'returnUrl' | 'language' | 'merchantName' | 'expiresAt'
+>;
+
+/** The end of such a page. One that ended without a card is `failed`, with a code as of a page that took no money. */
+export type SetupOutcome =
+  | { kind: 'succeeded'; savedMethod: SavedMethod }
+  | { kind: 'failed'; codes: DeclineCodes };
+
+export type SetupLookup =
+  | SetupOutcome
+  | { kind: 'pending' }
+  | { kind: 'not_found' }
+  | { kind: 'unknown'; why: string };
+
 /** A verified webhook: a hint which reference to ask about, never the truth itself. */
 export interface WebhookHint {
   eventId: string;
@@ -296,6 +313,21 @@ export interface Gateway {
     signal: AbortSignal,
     known?: KnownOfCharge,
   ): Promise<LookupAnswer>;
+  /** The page for a card alone. Sent again with the same reference: the same page. */
+  openSetupPage(request: SetupPageRequest, signal: AbortSignal): Promise<HostedPageAnswer>;
+  /** Closes such a page so that it keeps no card any more, then answers as `lookupSetup` does. */
+  closeSetupPage(
+    account: string,
+    reference: string,
+    signal: AbortSignal,
+    known?: KnownOfCharge,
+  ): Promise<SetupLookup>;
+  lookupSetup(
+    account: string,
+    reference: string,
+    signal: AbortSignal,
+    known?: KnownOfCharge,
+  ): Promise<SetupLookup>;
   /** Gives money of a charge back. Sent again under the same reference: answered from the first execution. */
   refund(request: RefundRequest, signal: AbortSignal): Promise<RefundAnswer>;
   /** What became of a refund, by its reference. "Not found" proves something after the same window as for charges. */

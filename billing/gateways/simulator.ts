@@ -6,6 +6,7 @@ import type {
   BarcodePayment,
   ChargeAnswer,
   ChargeOutcome,
+  DeclineCodes,
   Gateway,
   GatewaySemantics,
   HostedPageAnswer,
@@ -15,7 +16,10 @@ import type {
   PayoutLine,
   RefundAnswer,
   RefundLookup,
+  SavedMethod,
   SettlementLine,
+  SetupLookup,
+  SetupPageRequest,
   WebhookHint,
 } from './gateway.ts';
 
@@ -38,6 +42,21 @@ const LIST_BYTES_AT_MOST = 1_048_576;
 const minorUnits = z.int().min(0);
 const nullableText = z.string().nullable();
 
+const savedMethod = z.object({
+  token: z.string(),
+  brand: z.string(),
+  last_four: z.string(),
+  expires: z.string(),
+  network_transaction_id: nullableText,
+  three_ds_eci: nullableText,
+});
+const declineCodes = z.object({
+  code: nullableText,
+  network: nullableText,
+  network_code: nullableText,
+  advice_code: nullableText,
+});
+
 const chargeState = z.discriminatedUnion('state', [
   z.object({
     state: z.literal('succeeded'),
@@ -48,29 +67,27 @@ const chargeState = z.discriminatedUnion('state', [
     currency: z.string(),
     method: z.enum(['card', 'wallet', 'barcode']),
     captured_at: z.iso.datetime(),
-    saved_method: z
-      .object({
-        token: z.string(),
-        brand: z.string(),
-        last_four: z.string(),
-        expires: z.string(),
-        network_transaction_id: nullableText,
-        three_ds_eci: nullableText,
-      })
-      .nullable(),
+    saved_method: savedMethod.nullable(),
   }),
   z.object({
     state: z.literal('failed'),
     id: nullableText,
     account: z.string(),
     reference: z.string(),
-    codes: z.object({
-      code: nullableText,
-      network: nullableText,
-      network_code: nullableText,
-      advice_code: nullableText,
-    }),
+    codes: declineCodes,
   }),
+  z.object({ state: z.literal('pending'), account: z.string(), reference: z.string() }),
+  z.object({ state: z.literal('not_found'), account: z.string(), reference: z.string() }),
+]);
+
+const setupState = z.discriminatedUnion('state', [
+  z.object({
+    state: z.literal('succeeded'),
+    account: z.string(),
+    reference: z.string(),
+    saved_method: savedMethod,
+  }),
+  z.object({ state: z.literal('failed'), account: z.string(), reference: z.string(), codes: declineCodes }),
   z.object({ state: z.literal('pending'), account: z.string(), reference: z.string() }),
   z.object({ state: z.literal('not_found'), account: z.string(), reference: z.string() }),
 ]);
@@ -226,20 +243,31 @@ function secondsToMs(header: string | string[] | undefined): number | null {
   return text !== undefined && /^\d{1,6}$/.test(text) ? Number(text) * 1000 : null;
 }
 
+function codesOf(codes: z.infer<typeof declineCodes>): DeclineCodes {
+  return {
+    gatewayCode: codes.code,
+    network: codes.network,
+    networkCode: codes.network_code,
+    adviceCode: codes.advice_code,
+  };
+}
+
+function methodOf(saved: z.infer<typeof savedMethod>): SavedMethod {
+  return {
+    token: saved.token,
+    brand: saved.brand,
+    lastFour: saved.last_four,
+    expires: saved.expires,
+    networkTransactionId: saved.network_transaction_id,
+    threeDsEci: saved.three_ds_eci,
+  };
+}
+
 function outcomeOf(
   state: Extract<z.infer<typeof chargeState>, { state: 'succeeded' | 'failed' }>,
 ): ChargeOutcome {
   if (state.state === 'failed') {
-    return {
-      kind: 'failed',
-      codes: {
-        gatewayCode: state.codes.code,
-        network: state.codes.network,
-        networkCode: state.codes.network_code,
-        adviceCode: state.codes.advice_code,
-      },
-      gatewayChargeId: state.id,
-    };
+    return { kind: 'failed', codes: codesOf(state.codes), gatewayChargeId: state.id };
   }
   const saved = state.saved_method;
   return {
@@ -250,17 +278,7 @@ function outcomeOf(
       currency: state.currency,
       capturedAt: state.captured_at,
       method: state.method,
-      savedMethod:
-        saved === null
-          ? null
-          : {
-              token: saved.token,
-              brand: saved.brand,
-              lastFour: saved.last_four,
-              expires: saved.expires,
-              networkTransactionId: saved.network_transaction_id,
-              threeDsEci: saved.three_ds_eci,
-            },
+      savedMethod: saved === null ? null : methodOf(saved),
     },
   };
 }
@@ -363,6 +381,53 @@ export function simulatorGateway(options: SimulatorGatewayOptions): Gateway & { 
     return state.state === 'pending' ? { kind: 'pending' } : outcomeOf(state);
   }
 
+  const pageBody = (page: SetupPageRequest) => ({
+    account: page.account,
+    reference: page.reference,
+    currency: page.currency,
+    return_url: page.returnUrl,
+    language: page.language,
+    merchant_name: page.merchantName,
+    expires_at: page.expiresAt,
+  });
+
+  async function openPage(
+    path: string,
+    body: ReturnType<typeof pageBody> & Record<string, unknown>,
+    signal: AbortSignal,
+  ): Promise<HostedPageAnswer> {
+    const answer = await exchange('POST', path, signal, body, body.reference);
+    if (answer.kind === 'not_sent') return { kind: 'not_executed', why: answer.why, retryAfterMs: null };
+    if (answer.kind === 'lost') return { kind: 'unknown', why: answer.why };
+    const refused = refusedBefore(answer);
+    if (refused !== null) return refused;
+    const opened = openedPage.safeParse(answer.body);
+    if (answer.status !== 200 || !opened.success || opened.data.reference !== body.reference) {
+      return { kind: 'unknown', why: whyUnknown(answer) };
+    }
+    return { kind: 'opened', gatewaySessionId: opened.data.id, url: opened.data.url };
+  }
+
+  async function askSetup(
+    method: 'GET' | 'POST',
+    path: string,
+    account: string,
+    reference: string,
+    signal: AbortSignal,
+  ): Promise<SetupLookup> {
+    const answer = await exchange(method, path, signal, null, null);
+    if (answer.kind !== 'answered') return { kind: 'unknown', why: answer.why };
+    const parsed = setupState.safeParse(answer.body);
+    if (!parsed.success || parsed.data.account !== account || parsed.data.reference !== reference)
+      return { kind: 'unknown', why: whyUnknown(answer) };
+    const { data } = parsed;
+    if (data.state === 'not_found')
+      return answer.status === 404 ? { kind: 'not_found' } : { kind: 'unknown', why: whyUnknown(answer) };
+    if (answer.status !== 200) return { kind: 'unknown', why: whyUnknown(answer) };
+    if (data.state === 'succeeded') return { kind: 'succeeded', savedMethod: methodOf(data.saved_method) };
+    return data.state === 'failed' ? { kind: 'failed', codes: codesOf(data.codes) } : { kind: 'pending' };
+  }
+
   function refundAnswer(
     answer: Extract<Exchange, { kind: 'answered' }>,
     account: string,
@@ -455,36 +520,26 @@ export function simulatorGateway(options: SimulatorGatewayOptions): Gateway & { 
       return outcomeOf(state as Parameters<typeof outcomeOf>[0]);
     },
 
-    async openHostedPage(page, signal): Promise<HostedPageAnswer> {
-      const answer = await exchange(
-        'POST',
+    openHostedPage: (page, signal) =>
+      openPage(
         '/v1/hosted-pages',
-        signal,
         {
-          account: page.account,
-          reference: page.reference,
+          ...pageBody(page),
           amount: page.amount,
-          currency: page.currency,
-          return_url: page.returnUrl,
-          language: page.language,
-          merchant_name: page.merchantName,
           method: page.method,
           save_method: page.saveMethod,
-          expires_at: page.expiresAt,
           metadata: { invoice_id: page.invoiceId },
         },
-        page.reference,
-      );
-      if (answer.kind === 'not_sent') return { kind: 'not_executed', why: answer.why, retryAfterMs: null };
-      if (answer.kind === 'lost') return { kind: 'unknown', why: answer.why };
-      const refused = refusedBefore(answer);
-      if (refused !== null) return refused;
-      const opened = openedPage.safeParse(answer.body);
-      if (answer.status !== 200 || !opened.success || opened.data.reference !== page.reference) {
-        return { kind: 'unknown', why: whyUnknown(answer) };
-      }
-      return { kind: 'opened', gatewaySessionId: opened.data.id, url: opened.data.url };
-    },
+        signal,
+      ),
+
+    openSetupPage: (page, signal) => openPage('/v1/setup-pages', pageBody(page), signal),
+
+    closeSetupPage: (account, reference, signal) =>
+      askSetup('POST', `/v1/setup-pages/${pathOf(account, reference)}/close`, account, reference, signal),
+
+    lookupSetup: (account, reference, signal) =>
+      askSetup('GET', `/v1/setups/by-reference/${pathOf(account, reference)}`, account, reference, signal),
 
     closeHostedPage: (account, reference, signal) =>
       ask('POST', `/v1/hosted-pages/${pathOf(account, reference)}/close`, account, reference, signal),

@@ -8,6 +8,7 @@ import type {
   LookupAnswer,
   RefundOutcome,
   SavedMethod,
+  SetupLookup,
 } from './gateway.ts';
 import { LineBroken } from './stripe-http.ts';
 
@@ -16,7 +17,7 @@ export const ourKeys = {
   reference: 'seikyu_reference',
   merchant: 'seikyu_merchant',
   invoice: 'seikyu_invoice',
-  /** `page`: made by a hosted page; `charge`: without the card's holder. */
+  /** `page`: made by a hosted page; `charge`: without the card's holder; `setup`: a card was kept and nothing paid. */
   made: 'seikyu_made',
 } as const;
 
@@ -50,6 +51,13 @@ export const charge = z.object({
         .nullish(),
     })
     .nullable(),
+});
+
+const cardDetails = z.object({
+  brand: z.string().nullable(),
+  last4: z.string().nullable(),
+  exp_month: z.int().nullable(),
+  exp_year: z.int().nullable(),
 });
 
 const decline = z.object({
@@ -87,6 +95,36 @@ export const session = z.object({
   payment_intent: paymentIntent.nullable(),
 });
 export type Session = z.infer<typeof session>;
+
+const setupIntent = z.object({
+  object: z.literal('setup_intent'),
+  id: text,
+  status: text,
+  customer: z.string().nullable(),
+  payment_method: z.object({ id: text, card: cardDetails.nullish() }).nullable(),
+  last_setup_error: decline.nullable(),
+  latest_attempt: z
+    .object({
+      payment_method_details: z.object({
+        card: z
+          .object({
+            three_d_secure: z.object({ electronic_commerce_indicator: z.string().nullish() }).nullish(),
+          })
+          .nullish(),
+      }),
+    })
+    .nullable(),
+});
+
+export const setupSession = z.object({
+  object: z.literal('checkout.session'),
+  id: text,
+  mode: z.literal('setup'),
+  status: z.string().nullable(),
+  client_reference_id: z.string().nullable(),
+  setup_intent: setupIntent.nullable(),
+});
+export type SetupSession = z.infer<typeof setupSession>;
 
 export const refund = z.object({
   object: z.literal('refund'),
@@ -223,6 +261,34 @@ export function outcomeOfPage(page: Session): LookupAnswer {
     return { kind: 'pending' };
   }
   return intent?.last_payment_error ? failed(intent.last_payment_error) : failedWith('page_expired');
+}
+
+/** What a page for a card alone came to. Stripe keeps the network's id of the check to itself and uses it where we charge. */
+export function outcomeOfSetup(page: SetupSession): SetupLookup {
+  const setup = page.setup_intent;
+  const card = setup?.payment_method?.card;
+  if (setup?.status === 'succeeded' && setup.customer !== null && setup.payment_method !== null && card) {
+    return {
+      kind: 'succeeded',
+      savedMethod: {
+        token: tokenOf(setup.customer, setup.payment_method.id),
+        brand: card.brand ?? 'unknown',
+        lastFour: card.last4 ?? '',
+        expires: `${card.exp_year}-${String(card.exp_month).padStart(2, '0')}`,
+        networkTransactionId: null,
+        threeDsEci:
+          setup.latest_attempt?.payment_method_details.card?.three_d_secure?.electronic_commerce_indicator ??
+          null,
+      },
+    };
+  }
+  if (page.status !== 'expired') return { kind: 'pending' };
+  if (setup !== null && !['requires_payment_method', 'canceled'].includes(setup.status))
+    return { kind: 'pending' };
+  const { codes } = setup?.last_setup_error
+    ? { codes: codesOf(setup.last_setup_error) }
+    : { codes: { gatewayCode: 'page_expired', network: null, networkCode: null, adviceCode: null } };
+  return { kind: 'failed', codes };
 }
 
 /** One that waits (for the balance, or for the bank) counts as made, and is asked about again. */

@@ -16,6 +16,8 @@ import type {
   RefundLookup,
   RefundRequest,
   SettlementLine,
+  SetupLookup,
+  SetupPageRequest,
   WebhookHint,
 } from './gateway.ts';
 import {
@@ -29,11 +31,14 @@ import {
   outcomeOfIntent,
   outcomeOfPage,
   outcomeOfRefund,
+  outcomeOfSetup,
   paymentIntent,
   payout as payoutSchema,
   refund as refundSchema,
   type Session,
+  type SetupSession,
   session as sessionSchema,
+  setupSession,
 } from './stripe-answers.ts';
 import { stripeHttp } from './stripe-http.ts';
 
@@ -121,12 +126,12 @@ export function stripeGateway(options: StripeGatewayOptions): Gateway & { close(
   }
 
   const ourMetadata = (
-    request: { reference: string; account: string; invoiceId: string },
-    made: 'page' | 'charge',
+    request: { reference: string; account: string; invoiceId?: string },
+    made: 'page' | 'charge' | 'setup',
   ) => ({
     [ourKeys.reference]: request.reference,
     [ourKeys.merchant]: request.account,
-    [ourKeys.invoice]: request.invoiceId,
+    ...(request.invoiceId === undefined ? {} : { [ourKeys.invoice]: request.invoiceId }),
     [ourKeys.made]: made,
   });
 
@@ -148,15 +153,38 @@ export function stripeGateway(options: StripeGatewayOptions): Gateway & { close(
     reference: string,
     known: KnownOfCharge | undefined,
   ): Promise<Session | null> {
-    if (known?.gatewaySessionId) return readSession(account, known.gatewaySessionId);
+    const id = known?.gatewaySessionId ?? (await sessionIdOf(account, reference));
+    return id === null ? null : readSession(account, id);
+  }
+
+  async function sessionIdOf(account: Account, reference: string): Promise<string | null> {
     const created = madeAround(reference);
     if (created === null) return null;
     for await (const found of listed(sessionName, (page) =>
       stripe.checkout.sessions.list({ created, ...page }, account),
     )) {
-      if (found.client_reference_id === reference) return readSession(account, found.id);
+      if (found.client_reference_id === reference) return found.id;
     }
     return null;
+  }
+
+  async function findSetup(
+    account: Account,
+    reference: string,
+    known: KnownOfCharge | undefined,
+  ): Promise<SetupSession | null> {
+    const id = known?.gatewaySessionId ?? (await sessionIdOf(account, reference));
+    return id === null ? null : readSetup(account, id);
+  }
+
+  async function readSetup(account: Account, id: string): Promise<SetupSession> {
+    return setupSession.parse(
+      await stripe.checkout.sessions.retrieve(
+        id,
+        { expand: ['setup_intent.payment_method', 'setup_intent.latest_attempt'] },
+        account,
+      ),
+    );
   }
 
   /**
@@ -238,6 +266,52 @@ export function stripeGateway(options: StripeGatewayOptions): Gateway & { close(
     } catch (error) {
       const failure = failureOf(error);
       return { kind: 'unknown', why: 'why' in failure ? failure.why : failure.kind };
+    }
+  }
+
+  async function expire(account: Account, sessionId: string): Promise<void> {
+    try {
+      await stripe.checkout.sessions.expire(sessionId, {}, account);
+    } catch (error) {
+      // It ended a moment ago by itself, or it was just paid: the page as it is now tells which.
+      if (failureOf(error).kind !== 'refused') throw error;
+    }
+  }
+
+  /** `special`: what sets a page that takes money apart from one that only keeps a card. */
+  async function openPage(
+    page: SetupPageRequest,
+    signal: AbortSignal,
+    special: () => Stripe.Checkout.SessionCreateParams,
+  ): Promise<HostedPageAnswer> {
+    const account = await accountOrWhy(page.account);
+    if ('why' in account) return { kind: 'not_executed', why: account.why, retryAfterMs: null };
+    try {
+      const answered = await http.within(signal, () =>
+        stripe.checkout.sessions.create(
+          {
+            ...special(),
+            allowed_payment_method_types: ['card'],
+            wallet_options: { link: { display: 'never' } },
+            client_reference_id: page.reference,
+            locale: page.language,
+            success_url: page.returnUrl,
+            cancel_url: page.returnUrl,
+            expires_at: endOfPage(page.reference, page.expiresAt),
+          },
+          { ...account, idempotencyKey: page.reference },
+        ),
+      );
+      const opened = openedSession.safeParse(answered);
+      if (!opened.success || opened.data.client_reference_id !== page.reference) {
+        return { kind: 'unknown', why: 'malformed answer' };
+      }
+      return { kind: 'opened', gatewaySessionId: opened.data.id, url: opened.data.url };
+    } catch (error) {
+      const failure = failureOf(error);
+      if (failure.kind === 'not_executed' || failure.kind === 'unknown') return failure;
+      const why = failure.kind === 'refused' ? `refused: ${failure.code} ${failure.param}` : 'declined';
+      return { kind: 'not_executed', why, retryAfterMs: null };
     }
   }
 
@@ -400,58 +474,59 @@ export function stripeGateway(options: StripeGatewayOptions): Gateway & { close(
       }
     },
 
-    async openHostedPage(page, signal): Promise<HostedPageAnswer> {
-      const account = await accountOrWhy(page.account);
-      if ('why' in account) return { kind: 'not_executed', why: account.why, retryAfterMs: null };
-      const kept = ourMetadata(page, 'page');
-      try {
-        const answered = await http.within(signal, () =>
-          stripe.checkout.sessions.create(
+    openHostedPage: (page, signal) =>
+      openPage(page, signal, () => {
+        const kept = ourMetadata(page, 'page');
+        return {
+          mode: 'payment',
+          // The bill's own amount and currency, whatever the account's settings are.
+          adaptive_pricing: { enabled: false },
+          line_items: [
             {
-              mode: 'payment',
-              allowed_payment_method_types: ['card'],
-              wallet_options: { link: { display: 'never' } },
-              // The bill's own amount and currency, whatever the account's settings are.
-              adaptive_pricing: { enabled: false },
-              line_items: [
-                {
-                  quantity: 1,
-                  price_data: {
-                    currency: page.currency.toLowerCase(),
-                    unit_amount: page.amount,
-                    product_data: { name: page.merchantName },
-                  },
-                },
-              ],
-              client_reference_id: page.reference,
-              metadata: kept,
-              payment_intent_data: {
-                metadata: kept,
-                capture_method: 'automatic',
-                ...(page.saveMethod ? { setup_future_usage: 'off_session' as const } : {}),
+              quantity: 1,
+              price_data: {
+                currency: page.currency.toLowerCase(),
+                unit_amount: page.amount,
+                product_data: { name: page.merchantName },
               },
-              // A card is charged later only with a customer that it hangs on.
-              customer_creation: page.saveMethod ? 'always' : 'if_required',
-              locale: page.language,
-              success_url: page.returnUrl,
-              cancel_url: page.returnUrl,
-              expires_at: endOfPage(page.reference, page.expiresAt),
             },
-            { ...account, idempotencyKey: page.reference },
-          ),
-        );
-        const opened = openedSession.safeParse(answered);
-        if (!opened.success || opened.data.client_reference_id !== page.reference) {
-          return { kind: 'unknown', why: 'malformed answer' };
-        }
-        return { kind: 'opened', gatewaySessionId: opened.data.id, url: opened.data.url };
-      } catch (error) {
-        const failure = failureOf(error);
-        if (failure.kind === 'not_executed' || failure.kind === 'unknown') return failure;
-        const why = failure.kind === 'refused' ? `refused: ${failure.code} ${failure.param}` : 'declined';
-        return { kind: 'not_executed', why, retryAfterMs: null };
-      }
-    },
+          ],
+          metadata: kept,
+          payment_intent_data: {
+            metadata: kept,
+            capture_method: 'automatic',
+            ...(page.saveMethod ? { setup_future_usage: 'off_session' as const } : {}),
+          },
+          // A card is charged later only with a customer that it hangs on.
+          customer_creation: page.saveMethod ? 'always' : 'if_required',
+        };
+      }),
+
+    openSetupPage: (page, signal) =>
+      openPage(page, signal, () => {
+        const kept = ourMetadata(page, 'setup');
+        return {
+          mode: 'setup',
+          metadata: kept,
+          setup_intent_data: { metadata: kept },
+          customer_creation: 'always',
+        };
+      }),
+
+    closeSetupPage: (merchantCode, reference, signal, known) =>
+      ask<SetupLookup>(signal, async () => {
+        const account = await accountOf(merchantCode);
+        const page = await findSetup(account, reference, known);
+        if (page === null) return notFound(reference);
+        if (page.status === 'open') await expire(account, page.id);
+        return answerOfSetup(await readSetup(account, page.id), reference);
+      }),
+
+    lookupSetup: (merchantCode, reference, signal, known) =>
+      ask<SetupLookup>(signal, async () => {
+        const page = await findSetup(await accountOf(merchantCode), reference, known);
+        return page === null ? notFound(reference) : answerOfSetup(page, reference);
+      }),
 
     closeHostedPage: (merchantCode, reference, signal, known) =>
       ask(signal, async () => {
@@ -460,12 +535,7 @@ export function stripeGateway(options: StripeGatewayOptions): Gateway & { close(
         // Never opened, or no page at all: what there is answers as any other.
         if (page === null) return look(account, reference, known);
         if (page.status !== 'open') return answerOfPage(page, reference);
-        try {
-          await stripe.checkout.sessions.expire(page.id, {}, account);
-        } catch (error) {
-          // It ended a moment ago by itself, or it was just paid: the page as it is now tells which.
-          if (failureOf(error).kind !== 'refused') throw error;
-        }
+        await expire(account, page.id);
         return answerOfPage(await readSession(account, page.id), reference);
       }),
 
@@ -691,6 +761,12 @@ function answerOfPage(page: Session, reference: string): LookupAnswer {
   return page.client_reference_id === reference
     ? outcomeOfPage(page)
     : { kind: 'unknown', why: 'an answer about another charge' };
+}
+
+function answerOfSetup(page: SetupSession, reference: string): SetupLookup {
+  return page.client_reference_id === reference
+    ? outcomeOfSetup(page)
+    : { kind: 'unknown', why: 'an answer about another page' };
 }
 
 function malformed(transaction: { id: string; reporting_category: string }): Error {

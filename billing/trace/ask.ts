@@ -16,7 +16,7 @@ export type Judgement =
 /** Minutes to the next question by how many were asked: outages are short or long. */
 const backOffMinutes = [1, 2, 5, 15, 60];
 /** A customer who confirms in the page's last second still needs the gateway's answer. */
-const pageGraceMs = 60_000;
+export const pageGraceMs = 60_000;
 
 export function nextAskAt(
   charge: Pick<OpenCharge, 'asks' | 'state'>,
@@ -35,7 +35,10 @@ export function mustClosePage(charge: OpenCharge, now: Temporal.Instant): boolea
 }
 
 /** From when on "not found" proves that nothing happened. */
-export function absenceProvesAfter(charge: OpenCharge, semantics: GatewaySemantics): Temporal.Instant {
+export function absenceProvesAfter(
+  charge: Pick<OpenCharge, 'deadline_at'>,
+  semantics: GatewaySemantics,
+): Temporal.Instant {
   return Temporal.Instant.from(charge.deadline_at).add({
     milliseconds: semantics.callDeadlineMs + semantics.notFoundConclusiveAfterMs,
   });

@@ -33,6 +33,14 @@ export const processes: readonly TracedProcess[] = [
       'the gateway is asked after 1, 2, 5, 15 and then every 60 minutes; a page that is over is closed first',
   },
   {
+    what: 'card change: processing, unknown, or on a page that has ended',
+    minutes: day,
+    cause: 'CARD_CHANGE_UNKNOWN',
+    count: 'card_changes_unknown',
+    stand: 'changed cards without a conclusive outcome for over a day',
+    safely: 'asked about like a charge; a page that is over is closed first',
+  },
+  {
     what: 'checkout session: open past its end',
     minutes: 1,
     cause: null,

@@ -147,6 +147,13 @@ export async function standingStill(
          and case when c.state = 'requires_action' and s.expires_at is not null then s.expires_at < $2::timestamptz
                   else c.started_at < $2::timestamptz or c.asks >= $3::int end
        union all
+       select 'CARD_CHANGE_UNKNOWN', 'that of customer ' || u.customer_number
+       from card_changes c
+       join contracts t on t.merchant_id = c.merchant_id and t.id = c.contract_id
+       join customers u on u.merchant_id = t.merchant_id and u.id = t.customer_id
+       where c.merchant_id = $1 and c.state in ('processing', 'requires_action', 'unknown')
+         and case c.state when 'requires_action' then c.page_ends_at else c.started_at end < $19::timestamptz
+       union all
        select 'WEBHOOKS_WAITING', 'event ' || event_id from webhook_events
        where merchant_id = $1 and handled_at is null and received_at < $4::timestamptz
        union all
@@ -229,6 +236,7 @@ export async function standingStill(
       limits.runsSince,
       limits.failedPasses,
       before('RUN_PAUSED'),
+      before('CARD_CHANGE_UNKNOWN'),
     ],
   );
 }

@@ -1,4 +1,5 @@
 import { learnPayments } from '../barcodes/learn.ts';
+import { learnCardChanges } from '../card-changes/ask.ts';
 import { learnFromGateway } from '../checkout/learn.ts';
 import type { CheckoutPorts } from '../checkout/start.ts';
 import type { Db } from '../db.ts';
@@ -17,11 +18,16 @@ export async function handleWebhooks(
   const chargeIds = [...new Set([...charges.values()].filter((id) => id !== null))];
   const unheard = await learnPayments(db, ports, merchant, chargeIds);
   const learned = await learnFromGateway(db, ports, merchant, chargeIds, 'webhook');
-  const states = new Map(learned.charges.map((charge) => [charge.charge_id, charge.state]));
+  const states = new Map<string, string>(learned.charges.map((charge) => [charge.charge_id, charge.state]));
+  const others = chargeIds.filter((id) => !states.has(id));
+  const ofCards = others.length === 0 ? null : await learnCardChanges(db, ports, merchant, others, 'webhook');
+  for (const { id, state } of ofCards?.changes ?? []) states.set(id, `card_change ${state}`);
   // An event that the gateway could not be asked about stays in the inbox.
   const handled = events.flatMap((event) => {
     const chargeId = charges.get(event.event_id) ?? '';
-    if (learned.unanswered.has(chargeId) || unheard.has(chargeId)) return [];
+    const isUnanswered =
+      learned.unanswered.has(chargeId) || unheard.has(chargeId) || ofCards?.unanswered.has(chargeId);
+    if (isUnanswered) return [];
     return [{ eventId: event.event_id, result: states.get(chargeId) ?? 'no_such_charge' }];
   });
   await db.transaction((tx) => markHandled(tx, merchant.id, ports.gateway.name, handled, ports.clock.now()), {

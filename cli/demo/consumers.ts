@@ -84,7 +84,16 @@ export class Consumers {
       return { outcome: 'left', requests: browser.requests };
     if (conduct.declinedFirst !== null) page = await this.#type(browser, page, conduct.declinedFirst);
     page = await this.#type(browser, page, conduct.card);
-    return { outcome: page.end(), requests: browser.requests };
+    const outcome = page.end();
+    if (outcome === 'paid' && conduct.changesCardTo !== undefined)
+      await this.#changeCard(browser, bill.url, conduct.changesCardTo);
+    return { outcome, requests: browser.requests };
+  }
+
+  async #changeCard(browser: Browser, billUrl: string, cardName: string | null): Promise<void> {
+    const asked = await browser.get(`${billUrl}/card`);
+    const page = await browser.submit(asked, '/card', {});
+    if (cardName !== null) await this.#type(browser, page, cardName);
   }
 
   /** Takes a bill on paper to a shop. */

@@ -86,6 +86,8 @@ export interface Conduct {
   fumbles: boolean;
   /** Leaves the gateway's page without paying at the first visit. */
   abandonsFirst: boolean;
+  /** After paying gives automatic payment this other card; null: begins, and leaves the gateway's page. */
+  changesCardTo?: string | null;
 }
 
 const declines = ['insufficient-funds', 'do-not-honor', 'expired', 'wrong-cvc', 'lost'];

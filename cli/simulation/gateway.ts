@@ -17,6 +17,8 @@ import type {
   RefundRequest,
   SavedMethod,
   SettlementLine,
+  SetupLookup,
+  SetupPageRequest,
   WebhookHint,
 } from '../../billing/gateways/gateway.ts';
 import { referenceOf } from '../../billing/ids.ts';
@@ -71,6 +73,14 @@ export interface Page {
   state: 'open' | 'paid' | 'closed';
 }
 
+/** A page that keeps a card and takes no money. */
+interface Setup {
+  id: string;
+  request: SetupPageRequest;
+  isClosed: boolean;
+  kept: SavedMethod | null;
+}
+
 export interface WebhookToSend {
   account: string;
   body: Buffer;
@@ -103,6 +113,7 @@ export class GatewayTruth {
   readonly captures: Capture[] = [];
   readonly refunds: Refunded[] = [];
   readonly pages = new Map<string, Page>();
+  readonly #setups = new Map<string, Setup>();
   readonly #shops = new Map<string, ShopPayment>();
   /** Charges in its reports that are nobody's here, by account and id; each was told of at least once. */
   readonly foreign = new Set<string>();
@@ -257,6 +268,42 @@ export class GatewayTruth {
       page.request.saveMethod && page.request.method === 'card' ? this.#save(card) : null,
     );
     return 'paid';
+  }
+
+  openSetup(request: SetupPageRequest): Setup {
+    const key = keyOf(request.account, request.reference);
+    const setup = this.#setups.get(key) ?? { id: this.#id('setup'), request, isClosed: false, kept: null };
+    this.#setups.set(key, setup);
+    return setup;
+  }
+
+  closeSetup(account: string, reference: string): void {
+    const setup = this.#setups.get(keyOf(account, reference));
+    if (setup !== undefined && setup.kept === null) setup.isClosed = true;
+  }
+
+  setupOf(account: string, reference: string): SetupLookup {
+    const setup = this.#setups.get(keyOf(account, reference));
+    if (setup === undefined) return { kind: 'not_found' };
+    if (setup.kept !== null) return { kind: 'succeeded', savedMethod: setup.kept };
+    if (this.#keepsCards(setup)) return { kind: 'pending' };
+    const gatewayCode = setup.isClosed ? 'page_closed' : 'page_expired';
+    return { kind: 'failed', codes: { gatewayCode, network: null, networkCode: null, adviceCode: null } };
+  }
+
+  /** A customer types a card on a page that takes no money. */
+  keepCard(url: string, cardName: string): 'kept' | 'declined' | 'closed' {
+    const setup = [...this.#setups.values()].find((each) => urlOf(each) === url);
+    const card = cardByName(cardName);
+    if (setup === undefined || card === undefined || !this.#keepsCards(setup)) return 'closed';
+    if (card.onPage.kind === 'declines') return 'declined';
+    setup.kept = this.#save(card);
+    this.#tell(setup.request.account, setup.request.reference, 'setup.succeeded');
+    return 'kept';
+  }
+
+  #keepsCards(setup: Setup): boolean {
+    return !setup.isClosed && setup.kept === null && this.#baton.nowMs < Date.parse(setup.request.expiresAt);
   }
 
   /** A barcode is held to a till. What is told of it, and when it is certain, is the agency's and the shop's doing. */
@@ -673,6 +720,36 @@ export function simulatedGateway(baton: Baton, self: Mortal, faults: Faults, tru
       return answer;
     },
 
+    async openSetupPage(request) {
+      const fault = faults.draw(faults.profile.gateway, 'timeoutBefore', 'timeoutAfter', 'rateLimited');
+      await there(`gateway.openSetup ${request.reference} ${fault ?? ''}`);
+      if (isDown() || fault === 'timeoutBefore') return silence('gateway.openSetup');
+      if (fault === 'rateLimited') return { kind: 'not_executed', why: '429', retryAfterMs: 1_000 };
+      const setup = truth.openSetup(request);
+      if (fault === 'timeoutAfter') return silence('gateway.openSetup');
+      await back('gateway.openSetup opened');
+      return { kind: 'opened', gatewaySessionId: setup.id, url: urlOf(setup) };
+    },
+
+    async closeSetupPage(account, reference) {
+      const fault = faults.draw(faults.profile.gateway, 'timeoutBefore', 'timeoutAfter');
+      await there(`gateway.closeSetup ${reference} ${fault ?? ''}`);
+      if (isDown() || fault === 'timeoutBefore') return silence('gateway.closeSetup');
+      truth.closeSetup(account, reference);
+      const answer = truth.setupOf(account, reference);
+      if (fault === 'timeoutAfter') return silence('gateway.closeSetup');
+      await back(`gateway.closeSetup ${answer.kind}`);
+      return answer;
+    },
+
+    async lookupSetup(account, reference) {
+      await there(`gateway.lookupSetup ${reference}`);
+      if (isDown() || faults.hits(faults.profile.gateway.lookupFails)) return silence('gateway.lookupSetup');
+      const answer = truth.setupOf(account, reference);
+      await back(`gateway.lookupSetup ${answer.kind}`);
+      return answer;
+    },
+
     async refund(request) {
       const fault = faults.draw(
         faults.profile.gateway,
@@ -778,7 +855,7 @@ export function simulatedGateway(baton: Baton, self: Mortal, faults: Faults, tru
   };
 }
 
-export function urlOf(page: Page): string {
+export function urlOf(page: Pick<Page, 'id'>): string {
   return `https://gateway.invalid/pay/${page.id}`;
 }
 

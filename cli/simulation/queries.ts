@@ -257,6 +257,9 @@ export async function unfinished(db: Pick<Db, 'query'>, before: Temporal.Instant
        select merchant_id, 'refund ' || state, id::text from refunds
        where state in ('processing', 'unknown') and started_at < $1::timestamptz
        union all
+       select merchant_id, 'card change ' || state, id::text from card_changes
+       where state in ('processing', 'requires_action', 'unknown') and started_at < $1::timestamptz
+       union all
        select merchant_id, 'recall ' || state, id::text from recalls
        where state = 'running' and begun_at < $1::timestamptz
        union all

@@ -478,6 +478,54 @@ describe('the hosted page', () => {
     });
   });
 
+  test('a page for a card alone keeps it and takes no money; closed or declined it keeps none', async () => {
+    const request = () => ({
+      account: ACCOUNT,
+      reference: reference(),
+      currency: 'JPY',
+      returnUrl: 'http://pay.example.test/return/abc',
+      language: 'en' as const,
+      merchantName: 'Gas',
+      expiresAt: new Date(nowMs + HOUR).toISOString(),
+    });
+    const open = async (wanted = request()) => {
+      const opened = await gateway.openSetupPage(wanted, soon());
+      if (opened.kind !== 'opened') throw new Error(opened.why);
+      return { ...wanted, url: opened.url };
+    };
+    const ask = (of: string) => gateway.lookupSetup(ACCOUNT, of, soon());
+    const wanted = request();
+    const page = await open(wanted);
+    expect((await open(wanted)).url).toBe(page.url);
+    expect(await gateway.openSetupPage({ ...wanted, merchantName: 'Water' }, soon())).toMatchObject({
+      kind: 'unknown',
+    });
+    expect(await ask(page.reference)).toEqual({ kind: 'pending' });
+    await typeCard(page.url, pan('lost'));
+    expect(await (await fetch(page.url)).text()).toContain('data-code="lost_card"');
+    expect(await ask(page.reference)).toEqual({ kind: 'pending' });
+    const ends = await Promise.all(Array.from({ length: 5 }, () => typeCard(page.url, pan('jcb'))));
+    expect(new Set(ends.map((answer) => answer.headers.get('location')))).toEqual(
+      new Set(['http://pay.example.test/return/abc']),
+    );
+    const kept = await ask(page.reference);
+    expect(kept).toMatchObject({ kind: 'succeeded', savedMethod: { brand: 'jcb', expires: '2030-12' } });
+    expect(await gateway.closeSetupPage(ACCOUNT, page.reference, soon())).toEqual(kept);
+    expect(await captures(page.reference)).toBe(0);
+    const token = kept.kind === 'succeeded' ? kept.savedMethod.token : '';
+    expect((await gateway.charge(chargeOf(token), soon())).kind).toBe('succeeded');
+
+    const other = await open();
+    const challenged = await typeCard(other.url, pan('visa-challenge'));
+    await post(new URL(challenged.headers.get('location') ?? '', other.url).href, { result: 'fail' });
+    expect(await gateway.closeSetupPage(ACCOUNT, other.reference, soon())).toMatchObject({
+      kind: 'failed',
+      codes: { gatewayCode: 'authentication_failed', network: 'visa' },
+    });
+    expect((await typeCard(other.url, pan('jcb'))).status).toBe(410);
+    expect(await ask(reference())).toEqual({ kind: 'not_found' });
+  });
+
   const declining = TEST_CARDS.filter((card) => card.onPage.kind === 'declines');
   test.each(declining)('$name declines, and another card pays on the same page', async (card) => {
     const page = await openPage();

@@ -997,3 +997,120 @@ describe('reports', () => {
     ]);
   });
 });
+
+describe('the page that keeps a card and takes no money', () => {
+  // Ids never go back: after all that was made before.
+  beforeEach(() => clock.set('2026-12-20T01:00:00Z'));
+
+  const setupOf = () => ({
+    account: 'minato-gas',
+    reference: reference(),
+    currency: 'JPY',
+    returnUrl: 'https://pay.example.test/c/abc',
+    language: 'en' as const,
+    merchantName: 'Minato Gas',
+    expiresAt: clock.now().add({ minutes: 30 }).toString({ smallestUnit: 'millisecond' }),
+  });
+  async function opened() {
+    const request = setupOf();
+    const answer = await gateway.openSetupPage(request, soon());
+    if (answer.kind !== 'opened') throw new Error(answer.why);
+    return { request, reference: request.reference, id: answer.gatewaySessionId };
+  }
+
+  test('is Checkout in mode setup, with a customer for the card and our reference; sent again, it is the same', async () => {
+    const page = await opened();
+    const [seen] = sent(/^POST .*sessions$/);
+    const kept = {
+      seikyu_reference: page.reference,
+      seikyu_merchant: 'minato-gas',
+      seikyu_made: 'setup',
+    };
+    expect(seen?.headers['idempotency-key']).toBe(page.reference);
+    expect(seen?.params).toEqual({
+      mode: 'setup',
+      locale: 'en',
+      allowed_payment_method_types: { 0: 'card' },
+      wallet_options: { link: { display: 'never' } },
+      client_reference_id: page.reference,
+      customer_creation: 'always',
+      success_url: 'https://pay.example.test/c/abc',
+      cancel_url: 'https://pay.example.test/c/abc',
+      expires_at: String(nowMs() / 1000 + 31 * 60 + 30),
+      metadata: kept,
+      setup_intent_data: { metadata: kept },
+    });
+    expect(await gateway.openSetupPage(page.request, soon())).toMatchObject({ gatewaySessionId: page.id });
+    expect(stripe.account().sessions).toHaveLength(1);
+  });
+
+  test.each([true, false])(
+    'open, declined, kept and charged; known by its id or not: %s',
+    async (isKnown) => {
+      const page = await opened();
+      const known = isKnown ? { gatewaySessionId: page.id } : undefined;
+      const ask = () => gateway.lookupSetup('minato-gas', page.reference, soon(), known);
+      expect(await ask()).toEqual({ kind: 'pending' });
+      stripe.payOnPage(page.id, { decline_code: 'lost_card' });
+      expect(await ask()).toEqual({ kind: 'pending' });
+      expect(stripe.payOnPage(page.id)).toBe('https://pay.example.test/c/abc');
+      const answer = await ask();
+      expect(answer).toEqual({
+        kind: 'succeeded',
+        savedMethod: {
+          token: expect.stringMatching(/^cus_C\d+:pm_\d+$/),
+          brand: 'visa',
+          lastFour: '4242',
+          expires: '2031-04',
+          networkTransactionId: null,
+          threeDsEci: '05',
+        },
+      });
+      expect(stripe.account().charges).toEqual([]);
+      const token = answer.kind === 'succeeded' ? answer.savedMethod.token : '';
+      expect((await gateway.charge(chargeOf({ methodToken: token }), soon())).kind).toBe('succeeded');
+      expect(await gateway.closeSetupPage('minato-gas', page.reference, soon(), known)).toEqual(answer);
+    },
+  );
+
+  test('closed by us, or past its end, it keeps no card; a decline before that is what is told', async () => {
+    const close = (ofReference: string) => gateway.closeSetupPage('minato-gas', ofReference, soon());
+    const page = await opened();
+    expect(await close(page.reference)).toMatchObject({
+      kind: 'failed',
+      codes: { gatewayCode: 'page_expired' },
+    });
+    expect(() => stripe.payOnPage(page.id)).toThrow('expired');
+    const declined = await opened();
+    stripe.payOnPage(declined.id, { decline_code: 'lost_card' });
+    clock.advance(32 * 60_000);
+    expect(await gateway.lookupSetup('minato-gas', declined.reference, soon())).toMatchObject({
+      kind: 'failed',
+      codes: { gatewayCode: 'lost_card', network: 'visa' },
+    });
+    expect(await close(reference())).toEqual({ kind: 'not_found' });
+  });
+
+  test('no answer is no outcome', async () => {
+    const page = await opened();
+    stripe.next(/^GET .*sessions/, 'drop_after');
+    expect((await gateway.lookupSetup('minato-gas', page.reference, soon())).kind).toBe('unknown');
+    stripe.next(/^POST .*sessions$/, 'drop_after');
+    expect((await gateway.openSetupPage(setupOf(), soon())).kind).toBe('unknown');
+    stripe.next(/^POST .*sessions$/, { status: 429, body: '{"error":{"type":"invalid_request_error"}}' });
+    expect((await gateway.openSetupPage(setupOf(), soon())).kind).toBe('not_executed');
+  });
+
+  test('a webhook names it by our reference', async () => {
+    const page = await opened();
+    stripe.payOnPage(page.id);
+    const hints = stripe.events.map((event) => {
+      const { body, signature } = stripe.signed(event);
+      return gateway.verifyWebhook(Buffer.from(body), { 'stripe-signature': signature }, nowMs());
+    });
+    expect(hints).toMatchObject([
+      { kind: 'setup_intent.succeeded', account: 'minato-gas', reference: page.reference },
+      { kind: 'checkout.session.completed', account: 'minato-gas', reference: page.reference },
+    ]);
+  });
+});

@@ -95,6 +95,8 @@ type Thing = Record<string, unknown> & { id: string; object: string; created: nu
 export interface Books {
   sessions: Thing[];
   intents: Thing[];
+  /** Setup intents, with their attempts and payment methods. */
+  setups: Thing[];
   charges: Thing[];
   refunds: Thing[];
   transactions: (Thing & { payout: string | null })[];
@@ -127,7 +129,7 @@ const allowed: [method: string, path: RegExp, parameters: RegExp][] = [
   [
     'POST',
     /^\/v1\/checkout\/sessions$/,
-    /^(mode|allowed_payment_method_types|wallet_options|adaptive_pricing|line_items|client_reference_id|metadata|payment_intent_data|customer_creation|locale|success_url|cancel_url|expires_at)$/,
+    /^(mode|allowed_payment_method_types|wallet_options|adaptive_pricing|line_items|client_reference_id|metadata|payment_intent_data|setup_intent_data|customer_creation|locale|success_url|cancel_url|expires_at)$/,
   ],
   ['GET', /^\/v1\/checkout\/sessions$/, /^(created|payment_intent|limit|starting_after)$/],
   ['GET', /^\/v1\/checkout\/sessions\/cs_\w+$/, /^expand$/],
@@ -172,6 +174,7 @@ export async function startStripe(options: StandInOptions): Promise<StripeStandI
       found = {
         sessions: [],
         intents: [],
+        setups: [],
         charges: [],
         refunds: [],
         transactions: [],
@@ -308,8 +311,8 @@ export async function startStripe(options: StandInOptions): Promise<StripeStandI
     return copy;
   }
   const everything = (account: string): Thing[] => {
-    const { sessions, intents, charges, refunds } = books(account);
-    return [...sessions, ...intents, ...charges, ...refunds, ...(disputes.get(account) ?? [])];
+    const { sessions, intents, setups, charges, refunds } = books(account);
+    return [...sessions, ...intents, ...setups, ...charges, ...refunds, ...(disputes.get(account) ?? [])];
   };
   const disputes = new Map<string, Thing[]>();
 
@@ -371,10 +374,10 @@ export async function startStripe(options: StandInOptions): Promise<StripeStandI
     const lives = Number(params.expires_at) - second();
     if (lives < 1_800 || lives > 86_400) throw invalid('url_invalid', 'expires_at');
     const id = newId(live ? 'cs_live' : 'cs_test');
-    const data = params.payment_intent_data as Params;
     const session: Thing = {
       id,
       object: 'checkout.session',
+      mode: params.mode,
       created: second(),
       status: 'open',
       payment_status: 'unpaid',
@@ -382,8 +385,17 @@ export async function startStripe(options: StandInOptions): Promise<StripeStandI
       client_reference_id: params.client_reference_id,
       metadata: params.metadata ?? {},
       payment_intent: null,
+      setup_intent: null,
       success_url: params.success_url,
       expires_at: Number(params.expires_at),
+    };
+    books(account).sessions.push(session);
+    if (params.mode === 'setup') {
+      session.setup_intent = newSetup(account, params).id;
+      return session;
+    }
+    const data = params.payment_intent_data as Params;
+    Object.assign(session, {
       // Beyond what Stripe shows.
       wished: {
         amount: Number(
@@ -394,9 +406,64 @@ export async function startStripe(options: StandInOptions): Promise<StripeStandI
         setup_future_usage: data.setup_future_usage ?? null,
         customer_creation: params.customer_creation,
       },
-    };
-    books(account).sessions.push(session);
+    });
     return session;
+  }
+
+  function newSetup(account: string, params: Params): Thing {
+    const setup: Thing = {
+      id: newId('seti'),
+      object: 'setup_intent',
+      created: second(),
+      metadata: (params.setup_intent_data as Params).metadata ?? {},
+      status: 'requires_payment_method',
+      usage: 'off_session',
+      customer: null,
+      payment_method: null,
+      last_setup_error: null,
+      latest_attempt: null,
+    };
+    books(account).setups.push(setup);
+    return setup;
+  }
+
+  /** A card typed on a page that takes no money. */
+  function keepCard(account: string, session: Thing, card: Decline | undefined): void {
+    const { setups } = books(account);
+    const setup = setups.find(({ id }) => id === session.setup_intent);
+    if (setup === undefined) throw new Error('the page has no setup intent');
+    const attempted: Thing = {
+      id: newId('setatt'),
+      object: 'setup_attempt',
+      created: second(),
+      payment_method_details: {
+        type: 'card',
+        card: { brand: 'visa', three_d_secure: { electronic_commerce_indicator: '05' } },
+      },
+    };
+    setups.push(attempted);
+    setup.latest_attempt = attempted.id;
+    if (card !== undefined) {
+      setup.last_setup_error = errorOf(card);
+      tell(account, 'setup_intent.setup_failed', setup);
+      return;
+    }
+    const method: Thing = {
+      id: newId('pm'),
+      object: 'payment_method',
+      created: second(),
+      card: { brand: 'visa', last4: '4242', exp_month: 4, exp_year: 2031 },
+    };
+    setups.push(method);
+    Object.assign(setup, {
+      status: 'succeeded',
+      last_setup_error: null,
+      payment_method: method.id,
+      customer: newId('cus').replace('cus_', 'cus_C'),
+    });
+    Object.assign(session, { status: 'complete', url: null });
+    tell(account, 'setup_intent.succeeded', setup);
+    tell(account, 'checkout.session.completed', session);
   }
 
   /** Sessions end by themselves when their time has come. */
@@ -572,8 +639,17 @@ export async function startStripe(options: StandInOptions): Promise<StripeStandI
       }
     }
     if (/sessions$/.test(path)) {
-      if (params.mode !== 'payment') wrong('mode');
+      if (params.mode !== 'payment' && params.mode !== 'setup') wrong('mode');
       if (JSON.stringify(params.allowed_payment_method_types) !== '{"0":"card"}') wrong('not cards alone');
+      const named = Object.keys(params).filter((name) =>
+        /^(adaptive_pricing|line_items|payment_intent_data)$/.test(name),
+      );
+      if (params.mode === 'setup') {
+        if (named.length > 0) wrong(`${named} of a page that takes no money`);
+        if (params.customer_creation !== 'always') wrong('a card without a customer');
+        return;
+      }
+      if (params.setup_intent_data !== undefined) wrong('setup_intent_data');
       if ((params.adaptive_pricing as Params | undefined)?.enabled !== 'false') wrong('adaptive pricing');
       if ((params.payment_intent_data as Params).statement_descriptor !== undefined) wrong('descriptor');
     }
@@ -670,6 +746,10 @@ export async function startStripe(options: StandInOptions): Promise<StripeStandI
         const session = sessions.find(({ id }) => id === sessionId);
         if (session === undefined) continue;
         if (session.status !== 'open') throw new Error(`the page is ${session.status}`);
+        if (session.mode === 'setup') {
+          keepCard(account, session, card);
+          return String(session.success_url);
+        }
         const wished = session.wished as Record<string, unknown>;
         const intent =
           intents.find(({ id }) => id === session.payment_intent) ??

@@ -1,4 +1,5 @@
 import type { VNode } from 'preact';
+import { mayChangeCard } from '../../billing/card-changes/start.ts';
 import type { BillRow, TaxLine } from '../../billing/checkout/bill.ts';
 import { endOf } from '../../billing/checkout/check-last-four.ts';
 import type { PayMethod } from '../../billing/checkout/methods.ts';
@@ -96,7 +97,7 @@ export function billPage({
           <a href={paths.notMine.of(visit.id)}>{words.notMine}</a>
         </p>
       )}
-      <Stop bill={bill} visit={visit} />
+      <Automatic view={view} visit={visit} />
     </>,
   );
 }
@@ -133,19 +134,27 @@ export function receiptPage({ view, visit, otherLanguageUrl }: BillPage): string
       </dl>
       <Facts bill={bill} language={language} isKnown={isKnown(view)} />
       <Taxes bill={bill} lines={taxLines} language={language} isKnown={isKnown(view)} isOpen />
-      {bill.enrolled && <p class="notice good">{words.enrolled}</p>}
-      <Stop bill={bill} visit={visit} />
+      {bill.enrolled_by !== null && <p class="notice good">{words.enrolled}</p>}
+      <Automatic view={view} visit={visit} />
       <p class="small no-print">{words.receiptHint}</p>
     </section>,
   );
 }
 
-/** Only for who has passed the check: the link alone ends nothing. */
-function Stop({ bill, visit }: { bill: BillRow; visit: Visit }): VNode | null {
-  if (!visit.checked || !bill.enrolled) return null;
+/** Only for who has passed the check: the link alone changes and ends nothing. */
+function Automatic({ view, visit }: { view: BillView; visit: Visit }): VNode | null {
+  const { bill, state } = view;
+  const words = texts[visit.language];
+  if (!visit.checked || bill.enrolled_by === null) return null;
   return (
     <p class="aside no-print">
-      <a href={paths.stop.of(visit.id)}>{texts[visit.language].stop}</a>
+      {mayChangeCard(bill, state) && (
+        <>
+          <a href={paths.card.of(visit.id)}>{words.anotherCard}</a>
+          <br />
+        </>
+      )}
+      <a href={paths.stop.of(visit.id)}>{words.stop}</a>
     </p>
   );
 }
@@ -272,23 +281,32 @@ function GoOn({ bill, language }: { bill: BillRow; language: Language }): VNode 
   );
 }
 
+export function accountOf(bill: BillRow, language: Language): string {
+  const words = texts[language];
+  return `${words.customerNumber} ${words.customerNumberEnd(endOf(bill.customer_number))}`;
+}
+
+/** When a bill under automatic payment is charged. */
+export function debitDayOf(merchant: Merchant, language: Language): string {
+  const words = texts[language];
+  const { debitDay } = merchant.settings.autopay;
+  return debitDay === 'due_date' ? words.debitOnDueDate : words.debitOnDay(debitDay);
+}
+
 /** Says whose account and which utility it is for: the holder of the card need not be the customer. */
 function Enrol(props: { bill: BillRow; merchant: Merchant; language: Language; isKnown: boolean }): VNode {
   const { bill, merchant, language, isKnown } = props;
   const words = texts[language];
-  const { debitDay } = merchant.settings.autopay;
-  const account = isKnown
-    ? `${words.customerNumber} ${words.customerNumberEnd(endOf(bill.customer_number))}`
-    : `${words.billingNumber} ${bill.billing_number}`;
-  const day = debitDay === 'due_date' ? words.debitOnDueDate : words.debitOnDay(debitDay);
+  const account = isKnown ? accountOf(bill, language) : `${words.billingNumber} ${bill.billing_number}`;
+  const day = debitDayOf(merchant, language);
   return (
     <>
       <label class="tick">
         <input type="checkbox" name="enrol" value="yes" aria-describedby="enrol-text enrol-account" />
         <span>
-          <strong>{bill.enrolled ? words.changeCard : words.enrol}</strong>
+          <strong>{bill.enrolled_by !== null ? words.changeCard : words.enrol}</strong>
           <span class="small" id="enrol-text">
-            {bill.enrolled ? words.changeCardText : words.enrolText}
+            {bill.enrolled_by !== null ? words.changeCardText : words.enrolText}
           </span>
           <span class="small account" id="enrol-account">
             {words.enrolAccount(merchant.settings.name[language], account)}

@@ -14,6 +14,10 @@ export type PageState =
   | 'expired'
   | 'not_theirs'
   | 'stopped'
+  | 'card_changed'
+  | 'card_not_changed'
+  | 'card_unfinished'
+  | 'card_waiting'
   | 'link_sent'
   | 'link_enough'
   | 'link_not_possible'
@@ -49,6 +53,10 @@ export function statePage(page: {
       expired: ['plain', words.expiredTitle, words.expiredText(name)],
       not_theirs: ['good', words.givenBackTitle, words.givenBackText(name)],
       stopped: ['good', words.stoppedTitle, words.stoppedText(name)],
+      card_changed: ['good', words.cardChangedTitle, words.cardChangedText(name)],
+      card_not_changed: ['bad', words.cardNotChangedTitle, words.cardNotChangedText],
+      card_unfinished: ['wait', words.cardUnfinishedTitle, words.cardUnfinishedText],
+      card_waiting: ['wait', words.cardWaitingTitle, words.cardWaitingText],
       link_sent: ['good', words.linkSentTitle, words.linkSentText(hoursOf(merchant))],
       link_enough: ['wait', words.linkEnoughTitle, words.linkEnoughText(name)],
       link_not_possible: ['plain', words.linkNotPossibleTitle, words.linkNotPossibleText(name)],
@@ -77,7 +85,7 @@ export function statePage(page: {
         </ul>
       )}
       {page.enrolled && <p class="notice good">{words.enrolled}</p>}
-      {state === 'waiting' && (
+      {(state === 'waiting' || state === 'card_waiting') && (
         // No page that reloads by itself: whoever reads slowly, or hears it read, would be thrown back to its start.
         <a class="button" href={page.billUrl ?? ''}>
           {words.reload}
@@ -86,6 +94,19 @@ export function statePage(page: {
       {page.billUrl && state === 'paid' && (
         <a class="button quiet" href={page.billUrl}>
           {words.receipt}
+        </a>
+      )}
+      {page.billUrl && state === 'card_changed' && (
+        <>
+          <p>{words.cardChangedOpenBill}</p>
+          <a class="button" href={page.billUrl}>
+            {words.back}
+          </a>
+        </>
+      )}
+      {page.billUrl && (state === 'card_not_changed' || state === 'card_unfinished') && (
+        <a class="button" href={page.billUrl}>
+          {words.cardAgain}
         </a>
       )}
       {page.billUrl && (state === 'unfinished' || state === 'not_paid') && (

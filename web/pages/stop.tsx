@@ -1,20 +1,19 @@
-import { endOf } from '../../billing/checkout/check-last-four.ts';
 import type { BillView } from '../../billing/checkout/view-bill.ts';
 import { paths } from '../paths.ts';
 import { texts } from '../texts.ts';
 import type { Visit } from '../visit.ts';
+import { accountOf } from './bill.tsx';
 import { document } from './layout.tsx';
 
 /** Asked once more, with whose account it is: who has several must not end the wrong one. */
 export function stopPage(view: BillView, visit: Visit): string {
   const words = texts[visit.language];
   const { bill, merchant } = view;
-  const account = `${words.customerNumber} ${words.customerNumberEnd(endOf(bill.customer_number))}`;
   return document(
     { language: visit.language, merchant, title: words.stopTitle },
     <form class="card" method="post" action={paths.stop.of(visit.id)}>
       <h1>{words.stopTitle}</h1>
-      <p>{words.enrolAccount(merchant.settings.name[visit.language], account)}</p>
+      <p>{words.enrolAccount(merchant.settings.name[visit.language], accountOf(bill, visit.language))}</p>
       <ul class="plain">
         {words.stopList.map((line) => (
           <li>{line}</li>

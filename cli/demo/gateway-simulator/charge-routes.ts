@@ -11,6 +11,7 @@ import {
   endPage,
   executeOffSession,
   executeRefund,
+  type HostedPage,
   openPage,
   type RefundRow,
   refundByReference,
@@ -25,6 +26,7 @@ import {
   newCharge,
   planWebhook,
   type Simulation,
+  setupStateOf,
   stateOf,
 } from './simulation.ts';
 
@@ -82,6 +84,8 @@ const pageRequest = z.strictObject({
   expires_at: z.iso.datetime({ offset: true }),
   metadata,
 });
+
+const setupPageRequest = pageRequest.omit({ amount: true, method: true, save_method: true, metadata: true });
 
 const referenceParams = z.object({ account, reference });
 const reportParams = z.object({ account, date: z.string() });
@@ -298,41 +302,72 @@ export function chargeRoutes(app: FastifyInstance, simulation: Simulation): void
     return reply.code(404).send({ state: 'not_found', account: name, reference: key });
   });
 
-  app.post('/v1/hosted-pages', async (request, reply) => {
-    const parsed = pageRequest.safeParse(request.body);
-    if (!parsed.success) return reply.code(400).send(refusal('invalid_request', false));
-    const wanted = parsed.data;
-    const fingerprint = fingerprintOf(wanted);
+  async function open(
+    reply: FastifyReply,
+    wanted: z.infer<typeof setupPageRequest>,
+    takes: Pick<HostedPage, 'amount' | 'invoiceId' | 'method' | 'saveMethod' | 'setup'>,
+  ) {
+    const fingerprint = fingerprintOf({ ...wanted, ...takes });
     const page = await openPage(pool, {
+      ...takes,
       id: randomBytes(16).toString('base64url'),
       account: wanted.account,
       reference: wanted.reference,
-      invoiceId: wanted.metadata?.invoice_id ?? null,
       fingerprint,
       state: 'open',
-      amount: wanted.amount,
       currency: wanted.currency,
       returnUrl: wanted.return_url,
       language: wanted.language,
       merchantName: wanted.merchant_name,
-      method: wanted.method,
-      saveMethod: wanted.save_method,
       expiresAt: new Date(wanted.expires_at),
     });
     if (page.fingerprint !== fingerprint) return reply.code(409).send(refusal('reference_reused'));
     return { id: page.id, reference: page.reference, url: `${simulation.publicUrl()}/pay/${page.id}` };
+  }
+
+  async function close(key: z.infer<typeof referenceParams>): Promise<void> {
+    const now = new Date(await clock.now());
+    const page = await currentPage(pool, key, now);
+    if (page === null) return;
+    await endPage(pool, page.id, 'closed', now, planWebhook(settings));
+    delivery.wake();
+  }
+
+  app.post('/v1/hosted-pages', async (request, reply) => {
+    const parsed = pageRequest.safeParse(request.body);
+    if (!parsed.success) return reply.code(400).send(refusal('invalid_request', false));
+    const { amount, method, save_method: saveMethod, metadata, ...wanted } = parsed.data;
+    const takes = { amount, method, saveMethod, invoiceId: metadata?.invoice_id ?? null, setup: false };
+    return open(reply, wanted, takes);
+  });
+
+  app.post('/v1/setup-pages', async (request, reply) => {
+    const parsed = setupPageRequest.safeParse(request.body);
+    if (!parsed.success) return reply.code(400).send(refusal('invalid_request', false));
+    const takes = { amount: 0, method: 'card', saveMethod: true, invoiceId: null, setup: true } as const;
+    return open(reply, parsed.data, takes);
   });
 
   app.post('/v1/hosted-pages/:account/:reference/close', async (request, reply) => {
     const params = referenceParams.safeParse(request.params);
     if (!params.success) return reply.code(400).send(refusal('invalid_request', false));
-    const now = new Date(await clock.now());
-    const page = await currentPage(pool, params.data, now);
-    if (page !== null) {
-      await endPage(pool, page.id, 'closed', now, planWebhook(settings));
-      delivery.wake();
-    }
+    await close(params.data);
     const body = await stateOf(simulation, params.data.account, params.data.reference);
+    return reply.code(body.state === 'not_found' ? 404 : 200).send(body);
+  });
+
+  app.post('/v1/setup-pages/:account/:reference/close', async (request, reply) => {
+    const params = referenceParams.safeParse(request.params);
+    if (!params.success) return reply.code(400).send(refusal('invalid_request', false));
+    await close(params.data);
+    const body = await setupStateOf(simulation, params.data.account, params.data.reference);
+    return reply.code(body.state === 'not_found' ? 404 : 200).send(body);
+  });
+
+  app.get('/v1/setups/by-reference/:account/:reference', async (request, reply) => {
+    const params = referenceParams.safeParse(request.params);
+    if (!params.success) return reply.code(400).send(refusal('invalid_request', false));
+    const body = await setupStateOf(simulation, params.data.account, params.data.reference);
     return reply.code(body.state === 'not_found' ? 404 : 200).send(body);
   });
 

@@ -39,6 +39,11 @@ const WORDS = {
     cancel: 'やめて戻る',
     back: 'お支払いページへ戻る',
     save: 'このカードは今後の自動払いに登録されます。',
+    setupTitle: '自動払いのカードの登録',
+    setup: 'このカードを登録する',
+    setupText: 'カードを登録するだけで、いまお支払いはありません。',
+    saved: 'カードの登録は完了しています。',
+    notSaved: 'カードは登録されませんでした。',
     paid: 'お支払いは完了しています。',
     cancelled: 'お支払いは取り消されました。',
     closed: 'このページではお支払いいただけません。',
@@ -79,6 +84,11 @@ const WORDS = {
     cancel: 'Cancel and go back',
     back: 'Back to the payment page',
     save: 'This card will be kept for automatic payment.',
+    setupTitle: 'A card for automatic payment',
+    setup: 'Keep this card',
+    setupText: 'The card is kept. Nothing is paid now.',
+    saved: 'The card has been kept.',
+    notSaved: 'No card was kept.',
     paid: 'This has been paid.',
     cancelled: 'This payment was cancelled.',
     closed: 'This page takes no more payments.',
@@ -173,10 +183,10 @@ export function cardForm(
       : ((words.declined as Record<string, string>)[shown.declinedCode] ?? words.declined.other);
   return page(
     hosted.language,
-    words.title,
+    hosted.setup ? words.setupTitle : words.title,
     <>
       <h1>{hosted.merchantName}</h1>
-      <p class="amount">{amount}</p>
+      <p class="amount">{hosted.setup ? words.setupTitle : amount}</p>
       {shown.problem !== null && (
         <p class="notice" role="alert">
           {words.problem[shown.problem]}
@@ -214,8 +224,8 @@ export function cardForm(
             <input id="cvc" name="cvc" inputmode="numeric" autocomplete="cc-csc" maxLength={4} required />
           </div>
         </div>
-        {hosted.saveMethod && <p>{words.save}</p>}
-        <button type="submit">{words.pay(amount)}</button>
+        {hosted.saveMethod && <p>{hosted.setup ? words.setupText : words.save}</p>}
+        <button type="submit">{hosted.setup ? words.setup : words.pay(amount)}</button>
       </form>
       <form method="post" action={`/pay/${hosted.id}/cancel`}>
         <button type="submit" class="quiet">
@@ -296,7 +306,7 @@ export function challengePage(hosted: HostedPage, lastFour: string): string {
     words.challenge,
     <>
       <h1>{words.challenge}</h1>
-      <p class="amount">{money(hosted.amount, hosted.currency, hosted.language)}</p>
+      {!hosted.setup && <p class="amount">{money(hosted.amount, hosted.currency, hosted.language)}</p>}
       <p>{words.challengeText(lastFour)}</p>
       <form method="post" action={`/acs/${hosted.challengeId}`}>
         <button type="submit" name="result" value="succeed">
@@ -319,7 +329,7 @@ export function endedPage(hosted: HostedPage): string {
     words.title,
     <>
       <h1>{hosted.merchantName}</h1>
-      <p>{words[state]}</p>
+      <p>{hosted.setup ? (state === 'paid' ? words.saved : words.notSaved) : words[state]}</p>
       <a class="button" href={hosted.returnUrl}>
         {words.back}
       </a>

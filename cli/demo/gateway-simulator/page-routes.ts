@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { FastifyInstance, FastifyReply } from 'fastify';
-import { cardByName, cardByPan, type TestCard } from './cards.ts';
+import { type CardCodes, cardByName, cardByPan, type TestCard } from './cards.ts';
 import {
   cardForm,
   challengePage,
@@ -16,9 +16,11 @@ import {
   captureOnPage,
   currentPage,
   declineOnPage,
+  declineSetup,
   endPage,
   type HostedPage,
   latestCharge,
+  saveOnPage,
 } from './queries.ts';
 import { isUniqueViolation, newCharge, planWebhook, type Simulation, saveCard } from './simulation.ts';
 
@@ -47,8 +49,9 @@ export function pageRoutes(app: FastifyInstance, simulation: Simulation): void {
   const isLive = (page: HostedPage) => page.state === 'open' || page.state === 'challenge';
 
   async function form(reply: FastifyReply, page: HostedPage, problem: FormProblem | null, status = 200) {
-    const last = await latestCharge(pool, page.account, page.reference);
-    const declinedCode = last?.state === 'failed' ? (last.gatewayCode ?? 'other') : null;
+    const last = page.setup ? null : await latestCharge(pool, page.account, page.reference);
+    const failed = last?.state === 'failed' ? last : page.declined?.codes;
+    const declinedCode = failed ? (failed.gatewayCode ?? 'other') : null;
     const shown =
       page.method === 'wallet' ? walletForm(page, declinedCode) : cardForm(page, { problem, declinedCode });
     return html(reply, status, page.returnUrl, shown);
@@ -71,6 +74,17 @@ export function pageRoutes(app: FastifyInstance, simulation: Simulation): void {
     expires: string,
   ) {
     try {
+      if (page.setup && card !== null) {
+        await saveOnPage(
+          pool,
+          page.id,
+          challengeId,
+          saveCard(card, expires),
+          await now(),
+          planWebhook(settings),
+        );
+        return delivery.wake();
+      }
       await effects.run(async () =>
         captureOnPage(
           pool,
@@ -87,6 +101,11 @@ export function pageRoutes(app: FastifyInstance, simulation: Simulation): void {
       if (!isUniqueViolation(error)) throw error;
     }
     delivery.wake();
+  }
+
+  async function decline(page: HostedPage, challengeId: string | null, card: TestCard, codes: CardCodes) {
+    if (page.setup) await declineSetup(pool, page.id, challengeId, { network: card.brand, codes });
+    else await declineOnPage(pool, page.id, challengeId, newCharge(card, codes), await now());
   }
 
   app.get('/test-cards', (_request, reply) => html(reply, 200, null, testCardsPage()));
@@ -118,7 +137,7 @@ export function pageRoutes(app: FastifyInstance, simulation: Simulation): void {
     if (!/^\d{3,4}$/.test(field(request.body, 'cvc'))) return form(reply, page, 'bad_cvc', 422);
 
     if (card.onPage.kind === 'declines') {
-      await declineOnPage(pool, page.id, null, newCharge(card, card.onPage.codes), time);
+      await decline(page, null, card, card.onPage.codes);
       return seeOther(reply, `/pay/${page.id}`);
     }
     if (card.onPage.threeDs === 'challenge') {
@@ -162,7 +181,7 @@ export function pageRoutes(app: FastifyInstance, simulation: Simulation): void {
       await capture(page, page.challengeId, card, page.challengeCardExpires ?? '');
     } else {
       const codes = { gatewayCode: 'authentication_failed', networkCode: null, adviceCode: null };
-      await declineOnPage(pool, page.id, page.challengeId, newCharge(card, codes), time);
+      await decline(page, page.challengeId, card, codes);
     }
     return afterwards(reply, page.id);
   });

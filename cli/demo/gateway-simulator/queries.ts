@@ -48,6 +48,11 @@ export interface HostedPage {
   merchantName: string;
   method: 'card' | 'wallet';
   saveMethod: boolean;
+  /** Keeps a card and takes no money. */
+  setup: boolean;
+  savedToken: string | null;
+  /** The last card that was typed on a page that takes no money, where it was declined. */
+  declined: { network: string | null; codes: CardCodes } | null;
   expiresAt: Date;
   challengeId: string | null;
   challengeCard: string | null;
@@ -98,7 +103,7 @@ const PAGE_COLUMNS = `
   id, account, reference, invoice_id as "invoiceId", fingerprint, state, amount::float8 as amount, currency, return_url as "returnUrl", language,
   merchant_name as "merchantName", method, save_method as "saveMethod", expires_at as "expiresAt",
   challenge_id as "challengeId", challenge_card as "challengeCard",
-  challenge_card_expires as "challengeCardExpires"`;
+  challenge_card_expires as "challengeCardExpires", setup, saved_token as "savedToken", declined`;
 
 export async function storedAnswer(
   pool: Pool,
@@ -321,13 +326,16 @@ export async function totalsBetween(
 /** The page of a reference; the first request for it decides what it is. */
 export async function openPage(
   pool: Pool,
-  page: Omit<HostedPage, 'challengeId' | 'challengeCard' | 'challengeCardExpires'>,
+  page: Omit<
+    HostedPage,
+    'challengeId' | 'challengeCard' | 'challengeCardExpires' | 'savedToken' | 'declined'
+  >,
 ): Promise<HostedPage> {
   await pool.query(
     `insert into gateway_simulator.hosted_pages
        (id, account, reference, fingerprint, state, amount, currency, return_url, language, merchant_name,
-        save_method, expires_at, invoice_id, method)
-     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+        save_method, expires_at, invoice_id, method, setup)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
      on conflict (account, reference) do nothing`,
     [
       page.id,
@@ -344,6 +352,7 @@ export async function openPage(
       page.expiresAt,
       page.invoiceId,
       page.method,
+      page.setup,
     ],
   );
   const { rows } = await pool.query<HostedPage>(
@@ -526,6 +535,69 @@ export async function declineOnPage(
     ],
   );
   return rowCount === 1;
+}
+
+/** True: this call kept the card. Page, saved card and webhook stand or fall together. */
+export async function saveOnPage(
+  pool: Pool,
+  pageId: string,
+  challengeId: string | null,
+  save: SavedCard,
+  now: Date,
+  webhook: WebhookPlan,
+): Promise<boolean> {
+  const { rowCount } = await pool.query(
+    `with page as (
+       update gateway_simulator.hosted_pages
+       set state = 'paid', saved_token = $4
+       where id = $1 and setup and expires_at > $3
+         and case when $2::text is null then state = any('{open,challenge}')
+                  else state = 'challenge' and challenge_id = $2 end
+       returning account, reference
+     ), saved as (
+       insert into gateway_simulator.saved_cards
+         (token, account, card_name, brand, last_four, expires, network_transaction_id, three_ds_eci)
+       select $4, account, $5, $6, $7, $8, $9, $10 from page
+     )
+     insert into gateway_simulator.webhooks (id, account, reference, kind, created_at, copies, due_at, settled)
+     select $11, account, reference, 'setup.succeeded', $3, $12,
+            clock_timestamp() + make_interval(secs => $13::float8 / 1000),
+            case when $13::float8 is null then 'suppressed' end
+     from page`,
+    [
+      pageId,
+      challengeId,
+      now,
+      save.token,
+      save.cardName,
+      save.brand,
+      save.lastFour,
+      save.expires,
+      save.networkTransactionId,
+      save.threeDsEci,
+      webhook.id,
+      webhook.copies,
+      webhook.dueInMs,
+    ],
+  );
+  return rowCount === 1;
+}
+
+/** A declined card on a page that takes no money; the page stays open for another one. */
+export async function declineSetup(
+  pool: Pool,
+  pageId: string,
+  challengeId: string | null,
+  declined: NonNullable<HostedPage['declined']>,
+): Promise<void> {
+  await pool.query(
+    `update gateway_simulator.hosted_pages
+     set state = 'open', challenge_id = null, challenge_card = null, challenge_card_expires = null, declined = $3
+     where id = $1 and setup
+       and case when $2::text is null then state = any('{open,challenge}')
+                else state = 'challenge' and challenge_id = $2 end`,
+    [pageId, challengeId, JSON.stringify(declined)],
+  );
 }
 
 export async function saveCards(pool: Pool, account: string, cards: readonly SavedCard[]): Promise<void> {

@@ -9,6 +9,7 @@ import {
   latestCharge,
   type NewCharge,
   type SavedCard,
+  savedCard,
   type WebhookPlan,
 } from './queries.ts';
 import type { WebhookDelivery } from './webhooks.ts';
@@ -183,6 +184,31 @@ export async function stateOf(
     return { ...nothing, state: 'failed', id: null, account, reference, codes };
   }
   return { ...nothing, state: 'not_found', id: null, account, reference };
+}
+
+/** The same of a page that only keeps a card. */
+export async function setupStateOf(
+  { pool, clock }: Pick<Simulation, 'pool' | 'clock'>,
+  account: string,
+  reference: string,
+): Promise<{ state: 'succeeded' | 'failed' | 'pending' | 'not_found' } & Record<string, unknown>> {
+  const page = await currentPage(pool, { account, reference }, new Date(await clock.now()));
+  if (page === null || !page.setup) return { state: 'not_found', account, reference };
+  const card = page.savedToken === null ? null : await savedCard(pool, account, page.savedToken);
+  if (card !== null) return { state: 'succeeded', account, reference, saved_method: savedMethodBody(card) };
+  if (page.state === 'open' || page.state === 'challenge') return { state: 'pending', account, reference };
+  const { network, codes } = page.declined ?? { network: null, codes: null };
+  return {
+    state: 'failed',
+    account,
+    reference,
+    codes: {
+      code: codes === null ? `page_${page.state}` : codes.gatewayCode,
+      network,
+      network_code: codes?.networkCode ?? null,
+      advice_code: codes?.adviceCode ?? null,
+    },
+  };
 }
 
 export const isUniqueViolation = (error: unknown): boolean =>

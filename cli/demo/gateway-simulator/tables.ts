@@ -70,6 +70,10 @@ create table if not exists gateway_simulator.hosted_pages (
 );
 alter table gateway_simulator.hosted_pages add column if not exists invoice_id text;
 alter table gateway_simulator.hosted_pages add column if not exists method text not null default 'card';
+-- A page on which a card is kept and nothing paid: what was kept, or how the last card typed there was declined.
+alter table gateway_simulator.hosted_pages add column if not exists setup boolean not null default false;
+alter table gateway_simulator.hosted_pages add column if not exists saved_token text;
+alter table gateway_simulator.hosted_pages add column if not exists declined jsonb;
 create unique index if not exists hosted_pages_by_challenge on gateway_simulator.hosted_pages (challenge_id);
 
 -- No card number is kept: the name of the test card says what the saved card does.

@@ -28,6 +28,7 @@ export const crashPoints = [
   'charge.after_outcome',
   'debit.before_download',
   'debit.after_archive',
+  'debit.after_head',
   'debit.after_register',
   'debit.after_remove',
   'debit.after_match',

@@ -86,7 +86,16 @@ export interface OutwardHead {
   readonly delivered: boolean;
 }
 
-export type ArchiveHead = InwardHead | OutwardHead;
+/** Of what a bank answered: the request that it answers is known by its records. */
+export interface DebitResultHead {
+  readonly what: 'debit_result';
+  readonly id: string;
+  readonly name: string;
+  readonly sha256: string;
+  readonly sizeBytes: number;
+}
+
+export type ArchiveHead = InwardHead | OutwardHead | DebitResultHead;
 
 const headSuffix = '.head';
 const toldSuffix = '.told';

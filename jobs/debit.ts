@@ -7,7 +7,8 @@ import { type AnswerRecord, type RenderDebits, ResultRefused } from '../billing/
 import { daysDue, openResults } from '../billing/debits/queries.ts';
 import type { DirectDebitSettings } from '../billing/merchants/settings.ts';
 import { Refusal } from '../billing/refusal.ts';
-import { archiveFile, openArchive, removeArchived } from '../files/archive.ts';
+import { holdFence } from '../billing/runs/queries.ts';
+import { archiveFile, openArchive, removeArchived, writeHead } from '../files/archive.ts';
 import { stopAfter } from '../files/bounded.ts';
 import { doneName, doneSuffix, formatFileName } from '../files/standard/names.ts';
 import type { RemoteEntry, RemoteStore } from '../files/store.ts';
@@ -61,6 +62,22 @@ export const debit: Job = {
       amount: days.reduce((sum, day) => sum + day.amount, 0),
       results: (await openResults(ports.db, merchant.id)).length,
     };
+  },
+};
+
+/** What the bank has said and the database has forgotten, booked while nothing else is done. */
+export const learnAnswers: Job = {
+  ...debit,
+  async runChunk(context) {
+    const counts: Counts = {};
+    await readResults(
+      context,
+      (name, count) => {
+        if (count > 0) counts[name] = (counts[name] ?? 0) + count;
+      },
+      'learning',
+    );
+    return counts;
   },
 };
 
@@ -204,17 +221,29 @@ async function takeResult(
   const archived = await archiveFile(disk, randomness, sealer.archiveKey, archivePath, content);
   await ports.crash('debit.after_archive');
   const there = await store.stat(path);
-  if (archived.sizeBytes !== entry.sizeBytes || there?.sizeBytes !== entry.sizeBytes) {
+  if (archived.sizeBytes !== entry.sizeBytes || !isSame(entry, there)) {
     await removeArchived(disk, archivePath);
     return 'changed_while_read';
   }
-  const isNew = await registerResult(ports, context, { id, name: entry.name, archivePath, ...archived });
+  const result = { id, name: entry.name, ...archived };
+  // Before the database has it: the agency sends it once, whatever becomes of the database.
+  await writeHead(disk, randomness, sealer.archiveKey, archivePath, { what: 'debit_result', ...result });
+  await ports.crash('debit.after_head');
+  const isNew = await registerResult(ports, context, { ...result, archivePath });
   await ports.crash('debit.after_register');
   if (!isNew) await removeArchived(disk, archivePath);
-  await removeIfThere(store, path);
-  await removeIfThere(store, `${exchange.inbound}/${doneName(entry.name)}`);
+  // A worker that stood still here must not remove what the agency has sent since under the same name.
+  await ports.db.transaction((tx) => holdFence(tx, context.fence));
+  if (isSame(entry, await store.stat(path))) {
+    await removeIfThere(store, path);
+    await removeIfThere(store, `${exchange.inbound}/${doneName(entry.name)}`);
+  }
   await ports.crash('debit.after_remove');
   return isNew ? 'results' : 'repeated';
+}
+
+function isSame(entry: RemoteEntry, there: RemoteEntry | undefined): boolean {
+  return there?.sizeBytes === entry.sizeBytes && there.modifiedAtEpochS === entry.modifiedAtEpochS;
 }
 
 /** By the first bytes of the file. One that has no header is ours to tell of. */
@@ -236,7 +265,7 @@ async function removeIfThere(store: RemoteStore, path: string): Promise<void> {
   }
 }
 
-async function readResults(context: ChunkContext, add: Add): Promise<void> {
+async function readResults(context: ChunkContext, add: Add, why?: 'learning'): Promise<void> {
   const { ports, merchant, stop } = context;
   for (const result of await openResults(ports.db, merchant.id)) {
     if (result.state !== 'fetched') continue;
@@ -248,7 +277,7 @@ async function readResults(context: ChunkContext, add: Add): Promise<void> {
   }
   for (const result of await openResults(ports.db, merchant.id)) {
     stop.throwIfAborted();
-    const booked = await bookResult(ports, context, result, () => ports.crash('debit.after_booking'));
+    const booked = await bookResult(ports, context, result, () => ports.crash('debit.after_booking'), why);
     add('booked', 1);
     for (const [name, count] of Object.entries(booked)) add(name, count);
   }

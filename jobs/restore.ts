@@ -1,7 +1,7 @@
 import { basename, join } from 'node:path';
 import { Temporal } from 'temporal-polyfill';
 import { pageLivesMinutes } from '../billing/checkout/start.ts';
-import type { RequestLine } from '../billing/debits/queries.ts';
+import type { NewResult, RequestLine } from '../billing/debits/queries.ts';
 import type { BillingFile } from '../billing/exchanges/file.ts';
 import { waitingFiles } from '../billing/exchanges/queries.ts';
 import type { Merchant } from '../billing/merchants/merchant.ts';
@@ -10,7 +10,7 @@ import { assertState } from '../billing/refusal.ts';
 import { askNow, recordStep, type ToldUnreachedRow } from '../billing/restores/queries.ts';
 import { listedFrom, type OpenRestore, type Step } from '../billing/restores/restore.ts';
 import { takeInCharges } from '../billing/restores/take-in-charges.ts';
-import type { ToldRequest } from '../billing/restores/take-in-debits.ts';
+import { type ToldRequest, takeInResults } from '../billing/restores/take-in-debits.ts';
 import { type ArchivedFile, takeInFiles } from '../billing/restores/take-in-files.ts';
 import { takeInMessages } from '../billing/restores/take-in-messages.ts';
 import {
@@ -35,6 +35,7 @@ import {
 } from '../files/archive.ts';
 import { readBack } from '../files/standard/read-back.ts';
 import type { OutwardCsvKind, Row } from '../files/standard/write.ts';
+import { learnAnswers } from './debit.ts';
 import { ingestNext } from './ingest.ts';
 import type { Counts, Job } from './job.ts';
 import type { Ports } from './ports.ts';
@@ -118,12 +119,14 @@ export async function reconcileRestore(
   await step('messages', () => learnMessages(work));
   await step('charges', async () => {
     await askAboutOpen(work);
+    const results = await learnDebits(work);
     const unread = await settleTold(
       work,
       new Set(['dunning_ended', 'paper', 'recalled', 'replaced', 'cancelled_by_merchant']),
     );
     const learned = await learnCharges(work);
-    return { ...learned, leftOver: learned.leftOver ?? unread };
+    const counts = results > 0 ? { ...learned.counts, debit_results: results } : learned.counts;
+    return { counts, leftOver: learned.leftOver ?? unread };
   });
   await step('told', async () => {
     const learned = await learnTold(work);
@@ -191,6 +194,23 @@ async function askAboutOpen(work: Work): Promise<void> {
   await ports.clock.refresh();
   const asked = await ports.db.transaction((tx) => askNow(tx, merchant.id, ports.clock.now()));
   if (asked > 0) await runHere(work, trace);
+}
+
+/**
+ * What banks were asked for, and what they answered, in this order: debits are paid here before it is looked at what the
+ * merchant was told of them. Returns how many results were forgotten.
+ */
+async function learnDebits(work: Work): Promise<number> {
+  const { ports, merchant } = work;
+  if (merchant.settings.autopay.directDebit === null) return 0;
+  // What is not true of a request is said with the other files.
+  for await (const file of toldFiles(work)) if (file.kind === 'debit') await takeInTold(ports, work, file);
+  const archived: NewResult[] = [];
+  for await (const { path, head } of heads(work))
+    if (head.what === 'debit_result') archived.push({ ...head, archivePath: path });
+  const recovered = await takeInResults(ports, work, archived);
+  if (archived.length > 0) await runHere(work, learnAnswers);
+  return recovered;
 }
 
 /** Returns what cannot be read: captures are learned all the same, a card that was charged is never charged again for it. */

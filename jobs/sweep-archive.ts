@@ -1,7 +1,9 @@
 import { join } from 'node:path';
+import type { Db } from '../billing/db.ts';
+import { isResultTaken } from '../billing/debits/queries.ts';
 import { archivedIds, isTakenIn } from '../billing/exchanges/queries.ts';
 import { openRestore } from '../billing/restores/queries.ts';
-import { begunBefore, readHead, removeArchived } from '../files/archive.ts';
+import { type ArchiveHead, begunBefore, readHead, removeArchived } from '../files/archive.ts';
 import type { ChunkContext } from './job.ts';
 
 /** No chunk lives so long: whoever wrote it is dead. */
@@ -35,10 +37,22 @@ export async function sweepArchive({ ports, merchant, stop }: ChunkContext): Pro
     stop.throwIfAborted();
     if (hasHead) {
       const head = await readHead(disk, [sealer.archiveKey], path);
-      if (head?.what !== 'inward' || !(await isTakenIn(db, merchant.id, head))) continue;
+      if (head === null || !(await isTaken(db, merchant.id, head))) continue;
     }
     await removeArchived(disk, path);
     swept += 1;
   }
   return swept;
+}
+
+/** The same content stands here under another id. */
+async function isTaken(db: Pick<Db, 'query'>, merchantId: number, head: ArchiveHead): Promise<boolean> {
+  switch (head.what) {
+    case 'inward':
+      return isTakenIn(db, merchantId, head);
+    case 'debit_result':
+      return isResultTaken(db, merchantId, head.sha256);
+    case 'outward':
+      return false;
+  }
 }

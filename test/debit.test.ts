@@ -307,6 +307,23 @@ describe('the answer', () => {
     expect(await open()).toEqual([]);
   });
 
+  test('what the agency sends under the name of a result that is just being removed is not removed with it', async () => {
+    await enrolled(three);
+    const { request } = await asked();
+    agency.answer(request, byAmount({ 2000: 'N' }));
+    const { crash } = office.ports;
+    office.ports.crash = async (point) => {
+      if (point === 'debit.after_register') {
+        office.ports.crash = crash;
+        agency.put(request.name.replace('debit_', 'result_'), Buffer.from('another one'));
+      }
+      return crash(point);
+    };
+    expect(await runAt('2027-01-04', debit)).toMatchObject({ results: 1, paid: 2 });
+    expect(await runAt('2027-01-04', debit)).toMatchObject({ results: 1, held: 1 });
+    expect(agency.files.size).toBe(0);
+  });
+
   test("another creditor's result in a folder that several share stays where it is", async () => {
     await enrolled(three);
     const { request } = await asked();

@@ -447,6 +447,40 @@ const bankDebits = `  direct_debit:
     creditor: { consignor_code: "1234567890", consignor_name: ﾐﾅﾄｶﾞｽ, bank: "0001", branch: "001", account_type: 1, account: "1234567" }
 `;
 
+test('a forgotten result of bank debits is learned again, before it is looked at what the merchant was told of it', async () => {
+  const office = await restored(
+    (ports) => makeMerchant(ports, 'minato-gas', bankDebits),
+    async (live) => {
+      outside.folder.drop(
+        'enrolment_minato-gas_20261125_0001.csv',
+        'H,1,minato-gas,enrolment,2026-11-25,1\nD,C1,,start,bank,0001-001-1-0000001,ﾔﾏﾀﾞ ﾊﾅｺ,2026-11-25\nT,1,0\n',
+      );
+      outside.folder.drop(billingName(2), billingFile(2, [{ number: 'D1', due: '2026-12-04' }]));
+      await live.run('fetch');
+      await live.run('ingest');
+    },
+    async (live) => {
+      await live.run('debit');
+      await delivers(live);
+      const [[path, request] = ['', Buffer.alloc(0)]] = [...outside.folder.files].filter(([each]) =>
+        /^requests\/.*txt$/.test(each),
+      );
+      const result = path.replace('requests/', 'results/');
+      outside.folder.files.set(result, answerRequest(request, () => '0').bytes);
+      outside.folder.files.set(`${result}.done`, Buffer.alloc(0));
+      expect((await live.run('debit')).counts).toMatchObject({ booked: 1, paid: 1 });
+      await delivers(live);
+      expect(outside.folder.received.some(({ text }) => /^R,D1,[^,]*,paid,/m.test(text))).toBe(true);
+    },
+  );
+  expect(await stateOf(office, 'D1')).toBe('open');
+  expect((await reconcile(office)).map(({ leftOver }) => leftOver)).toEqual([null, null, null, null]);
+  expect(await stateOf(office, 'D1')).toBe('paid');
+  await endRestore(office.ports, 'test', null);
+  expect((await office.run('debit')).counts).toEqual({});
+  await expectInvariants(office.db);
+});
+
 test('a forgotten request for bank debits stands again: nobody is asked for twice, and its result finds it', async () => {
   const requests = () => [...outside.folder.files].filter(([path]) => /^requests\/.*txt$/.test(path));
   const office = await restored(

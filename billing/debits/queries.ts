@@ -248,6 +248,19 @@ export async function insertResult(tx: Tx, act: Act, result: NewResult): Promise
   return rows.length === 1;
 }
 
+/** Whether a result of these bytes was ever taken. */
+export async function isResultTaken(
+  db: Pick<Db, 'query'>,
+  merchantId: number,
+  sha256: string,
+): Promise<boolean> {
+  const rows = await db.query(`select 1 from debit_results where merchant_id = $1 and sha256 = $2`, [
+    merchantId,
+    sha256,
+  ]);
+  return rows.length > 0;
+}
+
 export interface OpenResult {
   id: string;
   name: string;

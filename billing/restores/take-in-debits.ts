@@ -1,11 +1,20 @@
 import type { Act } from '../acts/act.ts';
+import { recordAct } from '../acts/queries.ts';
 import { ensureAutoIntents } from '../autopay/queries.ts';
 import { moveIntents } from '../charges/queries.ts';
-import type { Tx } from '../db.ts';
+import type { Db, Tx } from '../db.ts';
 import { bankGateway } from '../debits/debit.ts';
-import { insertLines, insertRequest, type NewRequest, requestHere } from '../debits/queries.ts';
+import {
+  insertLines,
+  insertRequest,
+  insertResult,
+  type NewRequest,
+  type NewResult,
+  requestHere,
+} from '../debits/queries.ts';
 import { lockInvoices, setAgenda } from '../invoices/queries.ts';
-import type { Ids } from '../ports.ts';
+import type { Merchant } from '../merchants/merchant.ts';
+import type { Clock, Ids } from '../ports.ts';
 import { insertForgottenCharges, lockForgotten } from './queries.ts';
 
 /** What a request for debits said, beside its records. */
@@ -96,4 +105,28 @@ export async function takeInDebits(
     );
   }
   return homeless;
+}
+
+/** Results that were taken after the backup are here again, to be read once more. Returns how many were forgotten. */
+export async function takeInResults(
+  ports: { db: Db; clock: Clock; ids: Ids },
+  { merchant, actor }: { merchant: Merchant; actor: string },
+  results: readonly NewResult[],
+): Promise<number> {
+  if (results.length === 0) return 0;
+  await ports.clock.refresh();
+  const act: Act = {
+    merchantId: merchant.id,
+    id: ports.ids.uuid(),
+    kind: 'command',
+    actor,
+    at: ports.clock.now(),
+  };
+  return ports.db.transaction(async (tx) => {
+    await recordAct(tx, act);
+    let taken = 0;
+    // A handful: an agency answers a request once.
+    for (const result of results) if (await insertResult(tx, act, result)) taken += 1;
+    return taken;
+  });
 }

@@ -67,6 +67,28 @@ export interface FaultProfile {
     shortDownload: number;
     refused: number;
   };
+  /** Who debits accounts by files. */
+  bank: {
+    /** An answer comes one or two bank days later, and perhaps later again. */
+    late: number;
+    /** For a debit: N or a code that nobody knows, and the truth days later; or a refusal although the money was taken. */
+    unanswered: number;
+    tookAfterAll: number;
+    /** A file that cannot count; the right one comes hours later. */
+    cutOff: number;
+    wrongSum: number;
+    recordMissing: number;
+    recordForeign: number;
+    /** The same bytes again, under their name or another. */
+    again: number;
+    againOtherwise: number;
+    /** A second file for the request: it says the same, or what nobody should believe. */
+    secondSame: number;
+    secondWrong: number;
+    slowWrite: number;
+    /** Each day, another creditor's result in the folder. */
+    othersResult: number;
+  };
   disk: { full: number };
   /** Where alerts are sent. */
   receiver: { timeoutBefore: number; timeoutAfter: number; error500: number };
@@ -80,6 +102,8 @@ export interface FaultProfile {
     holds: number;
     contacts: number;
     endings: number;
+    /** Of bank mandates instead of their end: another account. */
+    newAccounts: number;
     /** Each day, that somebody notices that a file was wrong, and recalls it. */
     recallsFile: number;
     /** Each day, that an operator gives a payment or a part of it back. */
@@ -141,6 +165,21 @@ export const wild: FaultProfile = {
     shortDownload: 0.02,
     refused: 0.01,
   },
+  bank: {
+    late: 0.15,
+    unanswered: 0.1,
+    tookAfterAll: 0.04,
+    cutOff: 0.05,
+    wrongSum: 0.05,
+    recordMissing: 0.04,
+    recordForeign: 0.04,
+    again: 0.15,
+    againOtherwise: 0.1,
+    secondSame: 0.1,
+    secondWrong: 0.08,
+    slowWrite: 0.4,
+    othersResult: 0.03,
+  },
   disk: { full: 0.05 },
   receiver: { timeoutBefore: 0.1, timeoutAfter: 0.1, error500: 0.1 },
   merchant: {
@@ -151,6 +190,7 @@ export const wild: FaultProfile = {
     holds: 0.4,
     contacts: 0.2,
     endings: 0.2,
+    newAccounts: 0.5,
     recallsFile: 0.06,
     refunds: 0.25,
     haltsCharging: 0.15,
@@ -202,6 +242,21 @@ export const calm: FaultProfile = {
     newsWrong: 0,
   },
   store: { unreachable: 0, brokenBefore: 0, brokenAfter: 0, halfTransfer: 0, shortDownload: 0, refused: 0 },
+  bank: {
+    late: 0,
+    unanswered: 0,
+    tookAfterAll: 0,
+    cutOff: 0,
+    wrongSum: 0,
+    recordMissing: 0,
+    recordForeign: 0,
+    again: 0,
+    againOtherwise: 0,
+    secondSame: 0,
+    secondWrong: 0,
+    slowWrite: 0,
+    othersResult: 0,
+  },
   disk: { full: 0 },
   receiver: { timeoutBefore: 0, timeoutAfter: 0, error500: 0 },
   merchant: {
@@ -212,6 +267,7 @@ export const calm: FaultProfile = {
     holds: 0,
     contacts: 0,
     endings: 0,
+    newAccounts: 0,
     recallsFile: 0,
     refunds: 0,
     haltsCharging: 0,

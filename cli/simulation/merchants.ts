@@ -41,6 +41,8 @@ export interface SimulatedMerchant {
   settings: MerchantSettings;
   layout: Layout | null;
   people: Person[];
+  /** Customers who once gave a mandate for their account. */
+  mandates: Set<string>;
   store: StoreTruth;
   sent: SentFile[];
   received: ReceivedFile[];
@@ -66,6 +68,7 @@ export function simulatedMerchants(count: number, chance: Chance, reach: Chance)
     people: Array.from({ length: chance.between(3, 6) }, (_, index) =>
       hardToReach(troubled(person(`simulation ${chance.between(1, 1_000)}`, demo, index + 1), chance), reach),
     ),
+    mandates: new Set(),
     store: { files: new Map(), onChange: async () => undefined },
     sent: [],
     received: [],
@@ -101,8 +104,13 @@ function hardToReach(known: Person, reach: Chance): Person {
 
 function settingsOf(demo: DemoMerchant): MerchantSettings {
   const document = parseDocument(sample(demo.code, 'merchant.yaml'));
-  document.deleteIn(['autopay', 'direct_debit']);
-  document.deleteIn(['dunning', 'debit']);
+  if (demo.hasMandates) {
+    // Bills are due in six days, and come back twelve days later: time to ask twice.
+    document.setIn(['autopay', 'direct_debit', 'submit'], '-2bd');
+    document.setIn(['autopay', 'direct_debit', 'result'], '+2bd');
+    document.setIn(['autopay', 'direct_debit', 'records_per_file'], 3);
+    document.setIn(['dunning', 'debit'], { attempts: 2, on: ['+0d', '+3bd'] });
+  }
   document.setIn(['autopay', 'debit_day'], 'due_date');
   document.setIn(['dunning', 'card'], { attempts: 3, on: ['+0d', '+1bd', '+3bd'] });
   document.setIn(['dunning', 'return_after'], '+12d');
@@ -147,6 +155,14 @@ export function planDay(
     if (sent !== null) merchant.sent.push(sent);
     drop(merchant, file, at(4), baton, faults);
   };
+  if (merchant.demo.hasMandates && dayNo === offset - 1) {
+    const rows = mandatesOf(merchant, day, kinds);
+    if (rows.length > 0) {
+      const file = inboundFile(merchant, 'enrolment', day.toString(), merchant.nextSequence, rows);
+      merchant.nextSequence += 1;
+      send(file, { name: file.name, kind: 'enrolment', isBroken: false, bills: [] });
+    }
+  }
   if (dayNo % daysBetweenFiles === offset) {
     const isBroken = faults.hits(odds.brokenFile);
     const { file, bills } = billingFile(merchant, day, chance);
@@ -199,6 +215,23 @@ export function planDay(
     baton.at(at(hour), `${merchant.code} looks for files`, () => collect(merchant));
 }
 
+const holders = ['ｻﾄｳ ﾊﾅｺ', 'スズキ　ケン', 'ﾀｶﾊｼ(ｶ', 'イトウ ヨウコ'];
+
+function accountOf(kinds: Chance): string {
+  return `0001-${kinds.between(100, 899)}-${kinds.between(1, 2)}-${kinds.between(7_000_000, 7_999_999)}`;
+}
+
+/** Of a part of the customers, before their first bill. */
+function mandatesOf(merchant: SimulatedMerchant, day: Temporal.PlainDate, kinds: Chance): string[][] {
+  return merchant.people.flatMap(({ customerNumber }) => {
+    if (kinds.hits(0.2)) return [];
+    merchant.mandates.add(customerNumber);
+    return [
+      ['D', customerNumber, '', 'start', 'bank', accountOf(kinds), kinds.oneOf(holders), day.toString()],
+    ];
+  });
+}
+
 const reasons = ['dispute', 'hardship', 'disaster', 'paid_elsewhere'];
 
 /** One line about one customer whom an earlier file has brought. */
@@ -219,6 +252,12 @@ function otherKind(
       kind: 'contact',
       record: `D,${customerNumber},${phone},${customerNumber.toLowerCase()}@example.jp`,
     };
+  if (drawn < odds.holds + odds.contacts + odds.endings && merchant.mandates.has(customerNumber)) {
+    const record = kinds.hits(odds.newAccounts)
+      ? `D,${customerNumber},,change,bank,${accountOf(kinds)},${kinds.oneOf(holders)},${day}`
+      : `D,${customerNumber},,end,bank,,,${day}`;
+    return { kind: 'enrolment', record };
+  }
   if (drawn < odds.holds + odds.contacts + odds.endings)
     return { kind: 'enrolment', record: `D,${customerNumber},,end,card,,,${day}` };
   return null;

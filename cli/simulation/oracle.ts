@@ -12,6 +12,7 @@ import { ledgerDifferences } from '../../billing/ledger/queries.ts';
 import { merchantByCode } from '../../billing/merchants/queries.ts';
 import { gatesOf } from '../../billing/merchants/settings.ts';
 import { debitNotice, messageOf, saidIn } from '../../billing/messages/message.ts';
+import { type AskedDebit, type BankTruth, inconclusive } from './bank.ts';
 import type { Baton } from './baton.ts';
 import type { CarrierTruth, TakenSms } from './carrier.ts';
 import type { Capture, GatewayTruth, Refunded } from './gateway.ts';
@@ -24,6 +25,8 @@ import {
   bookedPayments,
   bookedRefunds,
   clearing,
+  type DebitRow,
+  debitRows,
   findingsAtRest,
   frozenFile,
   inputFiles,
@@ -37,6 +40,16 @@ import {
   sealedHashes,
   unfinished,
 } from './queries.ts';
+import type { StoreTruth } from './store.ts';
+
+/** A server on which the product leaves files for somebody, and takes theirs. */
+export interface WatchedExchange {
+  /** The merchant's whose files they are. */
+  code: string;
+  inbound: string;
+  outbound: string;
+  store: StoreTruth;
+}
 
 /** With what clocks may differ by. */
 const intentsLiveMs = 62_000;
@@ -55,6 +68,11 @@ export class Oracle {
   readonly #gateway: GatewayTruth;
   readonly #carrier: CarrierTruth;
   readonly #merchants: readonly SimulatedMerchant[];
+  readonly #banks: readonly BankTruth[];
+  /** By bill: the debit that a bank was asked for last. */
+  readonly #askedFor = new Map<string, AskedDebit>();
+  /** Debits that were taken, by what stands for them in `#capturedFor`. */
+  readonly #debited = new Map<string, AskedDebit>();
   readonly #capturedFor = new Map<string, string>();
   readonly #taken = new Set<string>();
   /** By alert, or by the morning of a digest: the different notices that its receiver has had. */
@@ -70,12 +88,14 @@ export class Oracle {
     gateway: GatewayTruth,
     carrier: CarrierTruth,
     merchants: readonly SimulatedMerchant[],
+    banks: readonly BankTruth[],
   ) {
     this.#db = db;
     this.#baton = baton;
     this.#gateway = gateway;
     this.#carrier = carrier;
     this.#merchants = merchants;
+    this.#banks = banks;
   }
 
   violated(invariant: string, detail: string): void {
@@ -112,11 +132,61 @@ export class Oracle {
     if (intent.amount !== amount || intent.currency !== currency)
       this.violated('I-6', `${reference}: ${amount} ${currency} taken, ${intent.amount} asked`);
     const bill = `${account} ${intent.invoice_id}`;
-    const before = this.#capturedFor.get(bill);
-    if (before !== undefined) this.violated('I-4', `bill ${bill} was charged twice: ${before}, ${reference}`);
+    this.#notTwice(bill, reference);
+    const debit = this.#askedFor.get(bill);
+    if (debit !== undefined && !debit.told.some(({ code }) => !inconclusive.has(code)))
+      this.violated('I-4', `bill ${bill} was charged by ${reference} while a bank is asked for it`);
     if (await this.#look(() => beganOverShopsWord(this.#db, account, uuidOf(reference))))
       this.violated('I-4', `bill ${bill} was charged by ${reference} though a shop had told of its payment`);
     this.#capturedFor.set(bill, reference);
+  }
+
+  /** A bank that calls a debit refused which it took has itself to thank for the second one. */
+  #notTwice(bill: string, reference: string): void {
+    const before = this.#capturedFor.get(bill);
+    if (before === undefined) return;
+    const debit = this.#debited.get(before);
+    if (debit?.told.some(({ code }) => code !== '0' && !inconclusive.has(code))) return;
+    this.violated('I-4', `bill ${bill} was charged twice: ${before}, ${reference}`);
+  }
+
+  /** 4, 6, 18: a bank has just taken a request for this debit. */
+  async debitAsked(code: string, debit: AskedDebit): Promise<void> {
+    const row = await this.#debitRow(code, debit);
+    if (row === undefined) return;
+    if (row.amount !== debit.amount)
+      this.violated(
+        'I-6',
+        `${nameOf(debit)}: the bank is asked for ${debit.amount}, the intent is ${row.amount}`,
+      );
+    const bill = `${code} ${row.invoice_id}`;
+    const before = this.#askedFor.get(bill);
+    if (before !== undefined && !before.told.some((told) => !inconclusive.has(told.code)))
+      this.violated('I-4', `bill ${bill} is asked for twice: ${nameOf(before)}, ${nameOf(debit)}`);
+    this.#notTwice(bill, nameOf(debit));
+    this.#askedFor.set(bill, debit);
+  }
+
+  /** 4: a bank has just debited an account. */
+  async debited(code: string, debit: AskedDebit): Promise<void> {
+    const row = await this.#debitRow(code, debit);
+    if (row === undefined) return;
+    const bill = `${code} ${row.invoice_id}`;
+    this.#notTwice(bill, nameOf(debit));
+    if (await this.#look(() => beganOverShopsWord(this.#db, code, row.charge_id)))
+      this.violated(
+        'I-4',
+        `bill ${bill} was debited by ${nameOf(debit)} though a shop had told of its payment`,
+      );
+    this.#capturedFor.set(bill, nameOf(debit));
+    this.#debited.set(nameOf(debit), debit);
+  }
+
+  async #debitRow(code: string, debit: AskedDebit): Promise<DebitRow | undefined> {
+    const [row] = await this.#look(() => debitRows(this.#db, code, debit));
+    if (row === undefined)
+      this.violated('I-18', `the bank is asked for ${nameOf(debit)} without a committed intent`);
+    return row;
   }
 
   /** 13, 18: the gateway has just given money back. */
@@ -191,12 +261,11 @@ export class Oracle {
         this.violated('alerts', `${alert.cause} is open since ${alert.first_at} and nobody was told`);
   }
 
-  /** 15: something has just changed on a merchant's server by our hand. */
+  /** 15: something has just changed on a merchant's server, or its bank's, by our hand. */
   async storeChanged(
-    merchant: SimulatedMerchant,
+    { code, inbound, outbound, store }: WatchedExchange,
     change: { what: 'written' | 'renamed' | 'removed'; path: string },
   ): Promise<void> {
-    const { inbound, outbound } = merchant.settings.exchange;
     const { what, path } = change;
     if (path.startsWith(`${inbound}/`)) {
       if (what !== 'removed') this.violated('I-15', `${what} in the inbox: ${path}`);
@@ -208,18 +277,18 @@ export class Oracle {
     if (what === 'removed') this.violated('I-15', `an outward file was removed: ${path}`);
     if (what === 'removed') return;
     if (what === 'written') this.violated('I-15', `written under the final name ${path}`);
-    const bytes = merchant.store.files.get(path)?.bytes ?? Buffer.alloc(0);
+    const bytes = store.files.get(path)?.bytes ?? Buffer.alloc(0);
     const sha256 = createHash('sha256').update(bytes).digest('hex');
-    const before = this.#final.get(`${merchant.code} ${path}`);
+    const before = this.#final.get(`${code} ${path}`);
     if (before !== undefined) this.violated('I-15', `${path} appeared a second time`);
-    this.#final.set(`${merchant.code} ${path}`, sha256);
+    this.#final.set(`${code} ${path}`, sha256);
     if (name.endsWith('.done')) {
-      const dataSha = this.#final.get(`${merchant.code} ${path.slice(0, -5)}`);
+      const dataSha = this.#final.get(`${code} ${path.slice(0, -5)}`);
       if (bytes.toString('utf8').split(' ')[0] !== dataSha)
         this.violated('I-15', `${path} names another digest than its file has`);
       return;
     }
-    const frozen = await this.#look(() => frozenFile(this.#db, merchant.code, name));
+    const frozen = await this.#look(() => frozenFile(this.#db, code, name));
     if (frozen === undefined) this.violated('I-18', `${path} is visible and not frozen in the database`);
     else if (frozen.sha256 !== sha256)
       this.violated('I-15', `${path} is visible with ${bytes.length} of ${frozen.size_bytes} bytes`);
@@ -233,6 +302,45 @@ export class Oracle {
   /** What `seikyu check` asks, at any moment between transactions. */
   async inBetween(): Promise<void> {
     await this.#invariants(false);
+    for (const bank of this.#banks) await this.#debits(bank, Number.NEGATIVE_INFINITY);
+  }
+
+  /**
+   * 9: what we hold of each debit is what the bank has said of it, and what is booked is what it took. `until`: what it had
+   * said by then must be known. Returns what is booked, by charge.
+   */
+  async #debits(bank: BankTruth, untilMs: number): Promise<Map<string, number>> {
+    const { code } = bank.merchant;
+    const booked = new Map<string, number>();
+    if (bank.debits.length === 0) return booked;
+    const rows = new Map(
+      (await this.#look(() => debitRows(this.#db, code, null))).map((row) => [nameOf(row), row]),
+    );
+    for (const debit of bank.debits) {
+      const row = rows.get(nameOf(debit));
+      if (row === undefined) {
+        this.violated('I-18', `the bank was asked for ${nameOf(debit)} without a committed intent`);
+        continue;
+      }
+      const conclusive = debit.told.filter(({ code: said }) => !inconclusive.has(said));
+      const said = debit.told.map((told) => told.code).join(' ') || 'nothing';
+      const may = new Set([
+        ...(conclusive.some((told) => told.code === '0') ? ['succeeded'] : []),
+        ...(conclusive.some((told) => told.code !== '0') ? ['failed'] : []),
+        ...(conclusive.some(({ atMs }) => atMs < untilMs) ? [] : ['processing', 'unknown']),
+      ]);
+      const isLate = conclusive.some((told) => told.code === '0' && told.atMs < untilMs);
+      if (isLate) may.delete('failed');
+      if (!may.has(row.state))
+        this.violated('I-9', `${code}: ${nameOf(debit)} is ${row.state}, the bank has said ${said}`);
+      if (row.booked !== null && (debit.fate !== '0' || row.booked !== debit.amount))
+        this.violated(
+          'I-9',
+          `${code}: ${nameOf(debit)} is booked over ${row.booked}, and the bank took nothing like it`,
+        );
+      if (row.booked !== null) booked.set(row.charge_id, row.booked);
+    }
+    return booked;
   }
 
   async #invariants(atRest: boolean): Promise<void> {
@@ -254,7 +362,7 @@ export class Oracle {
   /** Faults have ended some days ago. `today` is the day that has just ended. */
   async atRest(today: Temporal.PlainDate, since: Temporal.Instant): Promise<void> {
     await this.#invariants(true);
-    await this.#money();
+    await this.#money(today);
     await this.#told(today.toZonedDateTime('Asia/Tokyo').toInstant());
     await this.#findings();
     await this.#payouts(today);
@@ -306,7 +414,8 @@ export class Oracle {
       for (const [number, { customerNumber, isValid }] of sent) {
         const phone = phones.get(customerNumber) ?? '';
         const bill = known.get(number);
-        const isOut = bill?.state === 'open' && !bill.is_held && !waiting.has(`${merchant.code} ${number}`);
+        const isTold = !bill?.is_automatic && !bill?.is_held;
+        const isOut = bill?.state === 'open' && isTold && !waiting.has(`${merchant.code} ${number}`);
         if (isValid && isOut && !/^0[789]0/.test(phone) && !told.has(number))
           this.violated('I-14', `${number} can be told to nobody, and the merchant does not know`);
       }
@@ -336,7 +445,7 @@ export class Oracle {
   }
 
   /** 9: captures and payments are the same, one by one; and the ledger has their sum. */
-  async #money(): Promise<void> {
+  async #money(today: Temporal.PlainDate): Promise<void> {
     const booked = new Map(
       (await this.#look(() => bookedPayments(this.#db))).map((row) => [
         `${row.merchant} ${row.charge_id}`,
@@ -352,6 +461,15 @@ export class Oracle {
         this.violated('I-9', `${key} is booked otherwise than the gateway took it`);
       booked.delete(key);
       sums.set(capture.account, (sums.get(capture.account) ?? 0) + capture.amount);
+    }
+    // What a bank said on the last two days may wait for a person who asks whether it counts.
+    const untilMs = today.subtract({ days: 1 }).toZonedDateTime('Asia/Tokyo').epochMilliseconds;
+    for (const bank of this.#banks) {
+      const { code } = bank.merchant;
+      for (const [chargeId, amount] of await this.#debits(bank, untilMs)) {
+        booked.delete(`${code} ${chargeId}`);
+        sums.set(code, (sums.get(code) ?? 0) + amount);
+      }
     }
     for (const key of booked.keys()) this.violated('I-9', `${key} is booked and the gateway never took it`);
     await this.#moneyBack(sums);
@@ -510,7 +628,10 @@ export class Oracle {
       const waiting = new Set(
         parked.filter((item) => item.merchant === merchant.code).map((item) => item.name),
       );
-      const has = new Set(merchant.received.map((file) => file.name));
+      const has = new Set([
+        ...merchant.received.map((file) => file.name),
+        ...this.#banks.flatMap((bank) => (bank.merchant === merchant ? [...bank.taken] : [])),
+      ]);
       for (const item of parked) {
         if (item.merchant !== merchant.code) continue;
         if (item.reason === 'OUTWARD_FILE_GONE' && item.name !== null && !has.has(item.name))
@@ -574,6 +695,10 @@ export class Oracle {
       }
     }
   }
+}
+
+function nameOf({ file, key }: Pick<AskedDebit, 'file' | 'key'>): string {
+  return `${file} ${key}`;
 }
 
 /** Why an SMS may not have reached this number, as the outside knows. */

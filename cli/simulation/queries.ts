@@ -46,7 +46,10 @@ export async function somethingToAsk(
   now: Temporal.Instant,
 ): Promise<boolean> {
   const [row] = await db.query<{ found: boolean }>(
-    `select exists (select from collection_locks where merchant_id = $1 and ask_at <= $2::timestamptz)
+    `select exists (
+           select from collection_locks l
+           where l.merchant_id = $1 and l.ask_at <= $2::timestamptz
+             and not exists (select from debit_lines d where d.merchant_id = l.merchant_id and d.charge_id = l.charge_id))
          or exists (select from webhook_events where merchant_id = $1 and handled_at is null) as found`,
     [merchantId, now.toString()],
   );
@@ -61,6 +64,48 @@ export async function sealedHashes(db: Pick<Db, 'query'>, merchant: string): Pro
     [merchant],
   );
   return new Map(rows.map(({ no, hash }) => [no, hash]));
+}
+
+/** Whether the job `debit` would find a result to go on with, a bill to ask for, or something that a person is to hear of. */
+export async function debitsWait(db: Pick<Db, 'query'>, merchantId: number, today: string): Promise<boolean> {
+  const [row] = await db.query<{ found: boolean }>(
+    `select exists (select from agenda where merchant_id = $1 and act = 'debit' and act_on <= $2::date)
+         or exists (select from debit_results where merchant_id = $1 and state in ('fetched', 'matched'))
+         or exists (select from debit_requests where merchant_id = $1 and state = 'asked' and result_due_on < $2::date)
+         or exists (select from alerts where merchant_id = $1 and cause like 'DEBIT%' and resolved_at is null) as found`,
+    [merchantId, today],
+  );
+  return row?.found ?? false;
+}
+
+/** A committed request for a debit, by its file and the number in its record. */
+export interface DebitRow {
+  file: string;
+  key: string;
+  charge_id: string;
+  invoice_id: string;
+  amount: number;
+  state: string;
+  /** What is booked for it; null: nothing. */
+  booked: number | null;
+}
+
+/** Requests of a merchant; of one record, where it is named. */
+export async function debitRows(
+  db: Pick<Db, 'query'>,
+  merchant: string,
+  record: { file: string; key: string } | null,
+): Promise<DebitRow[]> {
+  return db.query<DebitRow & Record<string, unknown>>(
+    `select o.name as file, l.customer_key as key, c.id as charge_id, c.invoice_id, c.amount, c.state, p.amount as booked
+     from merchants m
+     join debit_lines l on l.merchant_id = m.id and ($3::text is null or l.customer_key = $3)
+     join outward_files o on o.merchant_id = l.merchant_id and o.id = l.file_id and ($2::text is null or o.name = $2)
+     join charges c on c.merchant_id = l.merchant_id and c.id = l.charge_id
+     left join payments p on p.merchant_id = c.merchant_id and p.id = c.id
+     where m.code = $1 order by o.name, l.line_no`,
+    [merchant, record?.file ?? null, record?.key ?? null],
+  );
 }
 
 export interface IntentRow {
@@ -176,13 +221,16 @@ export interface BillAtRest {
   /** When it became final. */
   settled_at: string | null;
   is_held: boolean;
+  /** Nobody is told of it: it is charged by itself. */
+  is_automatic: boolean;
 }
 
 export async function bills(db: Pick<Db, 'query'>): Promise<BillAtRest[]> {
   return db.query<BillAtRest>(
     `select m.code as merchant, i.billing_number, i.amount, i.state, a.act_on, i.settled_at,
             exists (select from holds h where h.merchant_id = i.merchant_id and h.customer_id = i.customer_id
-                      and h.lifted_at is null) as is_held
+                      and h.lifted_at is null) as is_held,
+            i.collection = 'auto' and i.fell_back_on is null as is_automatic
      from invoices i join merchants m on m.id = i.merchant_id
      left join agenda a on a.merchant_id = i.merchant_id and a.invoice_id = i.id
      order by m.code, i.billing_number`,
@@ -248,6 +296,11 @@ export async function unfinished(db: Pick<Db, 'query'>, before: Temporal.Instant
     `select m.code as merchant, u.what, u.subject from (
        select merchant_id, 'charge ' || state as what, id::text as subject from charges
        where state in ('processing', 'requires_action', 'unknown') and started_at < $1::timestamptz
+         -- What a bank has not answered yet waits for its day.
+         and not exists (select from debit_lines d where d.merchant_id = charges.merchant_id and d.charge_id = charges.id)
+       union all
+       select merchant_id, 'debit result ' || state, name from debit_results
+       where state in ('fetched', 'matched', 'held') and fetched_at < $1::timestamptz
        union all
        select merchant_id, 'message ' || state, invoice_id || ' ' || step from messages
        where state in ('sending', 'unknown') and claimed_at < $1::timestamptz
@@ -408,6 +461,11 @@ export async function recallableNames(
   const rows = await db.query<{ name: string }>(
     `select f.name from billing_files f
      where f.merchant_id = $1 and f.kind = 'billing' and f.state = 'released' and f.settled_at < $2::timestamptz
+       -- What a bank took nobody here can give back: such a recall waits for a person for ever.
+       and not exists (select from invoices i
+                       join charges c on c.merchant_id = i.merchant_id and c.invoice_id = i.id
+                       join debit_lines d on d.merchant_id = c.merchant_id and d.charge_id = c.id
+                       where i.merchant_id = f.merchant_id and i.file_id = f.id)
        and not exists (select from recalls r where r.merchant_id = f.merchant_id and r.file_id = f.id)
      order by f.settled_at, f.id`,
     [merchantId, settledBefore.toString()],
@@ -422,7 +480,7 @@ export async function refundablePayments(
 ): Promise<{ charge_id: string; left: number }[]> {
   return db.query(
     `select p.id as charge_id, p.amount - p.refunded - p.reused as left from payments p
-     where p.merchant_id = $1 and p.refunded + p.reused < p.amount and p.method <> 'barcode'
+     where p.merchant_id = $1 and p.refunded + p.reused < p.amount and p.method not in ('barcode', 'debit')
        and not exists (select from recall_bills r where r.merchant_id = p.merchant_id and r.invoice_id = p.invoice_id)
      order by p.id`,
     [merchantId],

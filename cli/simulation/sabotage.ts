@@ -32,6 +32,10 @@ const manyRecalls = (profile: FaultProfile): FaultProfile => ({
   merchant: { ...profile.merchant, recallsFile: 0.5 },
 });
 
+const bankFaults =
+  (more: Partial<FaultProfile['bank']>) =>
+  (profile: FaultProfile): FaultProfile => ({ ...profile, bank: { ...profile.bank, ...more } });
+
 /** A declaration that "not found" proves everything at once. */
 const atOnce = -24 * 3_600_000;
 
@@ -341,6 +345,55 @@ export const sabotages: readonly Sabotage[] = [
     expects: ['I-14'],
     faults: twiceAtShops,
     statements: [['a.outward_file_id is null\n    and exists', 'true\n    and exists']],
+  },
+  {
+    name: 'no-answer-is-refusal',
+    without: 'a debit that the bank has not answered (N) is unknown, here it counts as short of funds',
+    expects: ['I-9', 'I-4'],
+    faults: bankFaults({ unanswered: 0.6 }),
+    statements: [
+      [
+        'a.amount, c.currency, a.code, q.debit_on',
+        `a.amount, c.currency, case a.code when 'N' then '1' else a.code end as code, q.debit_on`,
+      ],
+    ],
+  },
+  {
+    name: 'second-result-counts',
+    without: 'a second result for a request counts only when a person has asked the agency',
+    expects: ['I-9', 'I-4'],
+    faults: bankFaults({ secondWrong: 1 }),
+    statements: [['select r.file_id, r.state, r.debit_on', `select r.file_id, 'asked' as state, r.debit_on`]],
+  },
+  {
+    name: 'debits-asked-of-gateway',
+    without:
+      'nobody but the bank can say what became of a debit: here trace asks the card gateway, which knows nothing of it',
+    expects: ['I-9', 'I-4'],
+    faults: bankFaults({ late: 0.6, unanswered: 0.4 }),
+    statements: [
+      [
+        'c.origin, c.gateway, c.amount, c.currency, c.started_at',
+        `c.origin, 'simulator' as gateway, c.amount, c.currency, c.started_at`,
+      ],
+      [`c.id = l.charge_id and c.gateway = 'zengin-91')`, `c.id = l.charge_id and false)`],
+      [`and c.gateway <> 'zengin-91'\n       and l.charge_id between`, 'and l.charge_id between'],
+    ],
+  },
+  {
+    name: 'debits-lock-nothing',
+    without: 'what a bank is asked for is locked: here the bill stays free, and dunning goes on with it',
+    expects: ['I-4', 'I-10'],
+    schema: [
+      `create function forget_lock() returns trigger language plpgsql as $$
+       begin
+         delete from collection_locks l using charges c
+         where l.merchant_id = new.merchant_id and l.charge_id = new.charge_id
+           and c.merchant_id = l.merchant_id and c.id = l.charge_id and c.gateway = 'zengin-91';
+         return null;
+       end $$`,
+      `create trigger forget_lock after insert on collection_locks for each row execute function forget_lock()`,
+    ],
   },
   {
     name: 'no-fence',

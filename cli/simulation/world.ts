@@ -4,6 +4,8 @@ import { sendDueAlerts } from '../../billing/alerts/send.ts';
 import { crashPoints } from '../../billing/crash-points.ts';
 import { creditsWait } from '../../billing/credits/settle.ts';
 import { CommitOutcomeUnknown, type Db } from '../../billing/db.ts';
+import { settleHeld } from '../../billing/debits/answer.ts';
+import { resultsOf } from '../../billing/debits/queries.ts';
 import { unfinishedRemovals } from '../../billing/exchanges/queries.ts';
 import { applyMerchant } from '../../billing/merchants/apply.ts';
 import type { Merchant } from '../../billing/merchants/merchant.ts';
@@ -27,6 +29,7 @@ import type { JobName } from '../../jobs/job.ts';
 import { jobs } from '../../jobs/jobs.ts';
 import { helpRun, messageOf, runJob, type Worker } from '../../jobs/run.ts';
 import type { Person } from '../demo/people.ts';
+import { BankTruth } from './bank.ts';
 import { Baton } from './baton.ts';
 import type { CarrierTruth, Reach, TakenSms } from './carrier.ts';
 import { type Chance, chanceOf } from './chance.ts';
@@ -45,7 +48,14 @@ import {
 } from './merchants.ts';
 import { Oracle } from './oracle.ts';
 import { type ProcessWorld, type SimulatedProcess, startProcess } from './process.ts';
-import { recallableNames, refundablePayments, somethingToAsk, tableDigest, tableNames } from './queries.ts';
+import {
+  debitsWait,
+  recallableNames,
+  refundablePayments,
+  somethingToAsk,
+  tableDigest,
+  tableNames,
+} from './queries.ts';
 import type { ReceiverTruth } from './receiver.ts';
 import type { Sabotage } from './sabotage.ts';
 import type { StoreTruth } from './store.ts';
@@ -91,6 +101,7 @@ export interface SeedResult {
 /** How long things may take to come to rest: a weekend, reports that were late, and the questions after them. */
 const quietDays = 6;
 const zone = 'Asia/Tokyo';
+const resultHeld = 'DEBIT_RESULT_HELD ';
 const isCrashPoint: ReadonlySet<string> = new Set(crashPoints);
 
 /** The day's jobs. Not the whole timetable: each at the times that differ for it, on one worker or on both at once. */
@@ -103,6 +114,7 @@ const slots: readonly (readonly [string, JobName])[] = [
   ['06:07', 'charge'],
   ['06:13', 'trace'],
   ['07:05', 'trace'],
+  ['07:32', 'debit'],
   ['08:17', 'dunning'],
   ['08:20', 'deliver'],
   ['09:22', 'notify'],
@@ -114,6 +126,7 @@ const slots: readonly (readonly [string, JobName])[] = [
   ['11:05', 'trace'],
   ['11:12', 'reconcile'],
   ['12:02', 'notify'],
+  ['12:32', 'debit'],
   ['13:40', 'deliver'],
   ['14:05', 'trace'],
   ['14:07', 'charge'],
@@ -142,6 +155,7 @@ class World {
   readonly #baton: Baton;
   readonly #merchants: SimulatedMerchant[];
   readonly #outside: Outside;
+  readonly #banks: readonly BankTruth[];
   readonly #oracle: Oracle;
   readonly #processes: ProcessWorld;
   readonly #applied = new Map<string, Merchant>();
@@ -181,6 +195,9 @@ class World {
     });
     this.#merchants = simulatedMerchants(2 + (seed % 2), chanceOf(seed, 'merchants'), this.#reach);
     const gateway = new GatewayTruth(this.#baton, this.#faults);
+    this.#banks = this.#merchants
+      .filter(({ settings }) => settings.autopay.directDebit !== null)
+      .map((merchant) => new BankTruth(merchant, this.#baton, this.#faults, chanceOf(seed, 'bank')));
     this.#outside = {
       gateway,
       carrier: {
@@ -190,19 +207,23 @@ class World {
         onTaken: async (sms) => this.#smsTaken(sms),
       },
       receiver: { taken: [], onTaken: (notice) => this.#oracle.noticeTaken(notice) },
-      stores: new Map(this.#merchants.map((merchant) => [merchant.code, merchant.store])),
+      stores: new Map([
+        ...this.#merchants.map(({ settings, store }) => [settings.exchange.sftp.username, store] as const),
+        ...this.#banks.map(({ exchange, store }) => [exchange.sftp.username, store] as const),
+      ]),
       disk: new Map(),
       clockRowMs: 0,
       statements: 0,
       sabotaged: new Set(),
     };
-    this.#oracle = new Oracle(db, this.#baton, gateway, this.#outside.carrier, this.#merchants);
+    this.#oracle = new Oracle(db, this.#baton, gateway, this.#outside.carrier, this.#merchants, this.#banks);
     gateway.onCapture = (capture) => this.#oracle.captured(capture);
     gateway.onChargeBegins = (account) => this.#oracle.chargeBegins(account);
     gateway.onRefund = (refund) => this.#oracle.refunded(refund);
     gateway.onWebhook = (webhook) => this.#sendWebhook(webhook, 1);
     for (const merchant of this.#merchants) {
-      merchant.store.onChange = (change) => this.#oracle.storeChanged(merchant, change);
+      const exchange = { ...merchant.settings.exchange, code: merchant.code, store: merchant.store };
+      merchant.store.onChange = (change) => this.#oracle.storeChanged(exchange, change);
       merchant.onReceived = (file) => this.#printed(merchant, file);
       for (const person of merchant.people) {
         if (person.phone === '') continue;
@@ -211,6 +232,16 @@ class World {
         const drawn = this.#reach.next();
         if (drawn < 0.25) this.#outside.carrier.reach.set(phone, drawn < 0.15 ? 'undelivered' : 'blocked');
       }
+    }
+    for (const bank of this.#banks) {
+      const { code } = bank.merchant;
+      const exchange = { ...bank.exchange, code, store: bank.store };
+      bank.store.onChange = async (change) => {
+        if (bank.isOthers(change.path)) this.#oracle.violated('I-16', `${change.path} is another creditor's`);
+        await this.#oracle.storeChanged(exchange, change);
+      };
+      bank.onAsked = (debit) => this.#oracle.debitAsked(code, debit);
+      bank.onTaken = (debit) => this.#oracle.debited(code, debit);
     }
     this.#processes = {
       seed,
@@ -246,6 +277,7 @@ class World {
         this.#faults.profile = calm;
         this.#outside.gateway.downUntilMs = 0;
         this.#trace.line('faults end');
+        for (const bank of this.#banks) bank.catchUp();
       }
       const day = first.add({ days: dayNo });
       this.#planDay(day, dayNo, dayNo >= days);
@@ -278,6 +310,7 @@ class World {
       counts: {
         ...this.#counts,
         captures: this.#outside.gateway.captures.length,
+        ...this.#debitCounts(),
         'paid at shops': this.#outside.gateway.captures.filter(({ method }) => method === 'barcode').length,
         refunds: this.#outside.gateway.refunds.length,
         sms: this.#outside.carrier.taken.length,
@@ -313,6 +346,7 @@ class World {
             collect(merchant),
           );
     }
+    for (const bank of this.#banks) bank.planDay(midnight);
     if (this.#faults.hits(this.#faults.profile.gateway.outage)) {
       const fromMs = midnight + this.#faults.between(5, 20) * 3_600_000;
       const untilMs = fromMs + this.#faults.between(5, 180) * 60_000;
@@ -376,7 +410,8 @@ class World {
     for (const [time, job] of slots) {
       const [hour = 0, minute = 0] = time.split(':').map(Number);
       const atMs = midnight + (hour * 60 + minute) * 60_000;
-      for (const merchant of this.#merchants)
+      const whose = job === 'debit' ? this.#banks.map(({ merchant }) => merchant) : this.#merchants;
+      for (const merchant of whose)
         this.#baton.at(atMs, `${job} ${merchant.code} is due`, () => void this.#due(job, merchant, day));
     }
   }
@@ -391,6 +426,9 @@ class World {
       await acknowledgeAlerts(ports.db, this.#baton.now(), cause, merchant || null, 'operator@simulation');
     await this.#releaseParked(ports);
     await this.#askAfterFiles(ports);
+    for (const { merchant, cause } of causes.values())
+      if (cause.startsWith(resultHeld))
+        await this.#askTheBank(ports, merchant, cause.slice(resultHeld.length));
     for (const finding of await listFindings(ports.db, { merchant: null, settledToo: false, limit: 100 })) {
       if (!this.#outside.gateway.foreign.has(`${finding.merchant} ${finding.subject}`)) continue;
       await settleFindingByHand(ports, finding.id, 'another shop of the merchant', 'operator@simulation');
@@ -418,12 +456,32 @@ class World {
     for (const { reason, merchant: code, file_name: name } of await parkedItems(ports.db)) {
       const merchant = this.#applied.get(code);
       if (reason !== 'OUTWARD_FILE_GONE' || merchant === undefined || name === null) continue;
-      const has = this.#merchants.find((each) => each.code === code)?.received ?? [];
+      const received = this.#merchants.find((each) => each.code === code)?.received ?? [];
+      const isTaken = this.#banks.some((bank) => bank.merchant.code === code && bank.taken.has(name));
       // One that it never had is for the oracle to find.
-      if (!has.some((file) => file.name === name)) continue;
+      if (!isTaken && !received.some((file) => file.name === name)) continue;
       await confirmFile(ports, merchant, name, 'operator@simulation');
       this.#count('files confirmed');
     }
+  }
+
+  /** Whoever was called asks the bank whether its file counts. */
+  async #askTheBank(ports: SimulatedProcess['ports'], code: string, name: string): Promise<void> {
+    const merchant = this.#applied.get(code);
+    const bank = this.#banks.find((each) => each.merchant.code === code);
+    if (merchant === undefined || bank === undefined) return;
+    const results = await resultsOf(ports.db, merchant.id, this.#baton.now().toString().slice(0, 10));
+    const held = results.find((each) => each.name === name && each.state === 'held');
+    if (held === undefined) return;
+    const how = held.reason === 'ANSWERED_ALREADY' && !bank.withdrawn.has(name) ? 'accept' : 'dismiss';
+    await settleHeld(ports, merchant, name, how, 'operator@simulation');
+    this.#count(`results ${how}ed`);
+  }
+
+  #debitCounts(): Record<string, number> {
+    const debits = this.#banks.flatMap((bank) => bank.debits);
+    if (debits.length === 0) return {};
+    return { debits: debits.length, debited: debits.filter(({ fate }) => fate === '0').length };
   }
 
   /** A file that should not have come: perhaps young, perhaps with bills that were paid long ago. */
@@ -534,6 +592,11 @@ class World {
       // A removal whose answer was lost is only known to be done when somebody has looked.
       const { db } = this.#livingLooker().ports;
       return (await unfinishedRemovals(db, merchant.id)).length === 0;
+    }
+    if (job === 'debit') {
+      const bank = this.#banks.find((each) => each.merchant === simulated);
+      if (bank?.hasResults || this.#chance.hits(0.1)) return false;
+      return !(await debitsWait(this.#livingLooker().ports.db, merchant.id, day.toString()));
     }
     if (job === 'trace') {
       // Its plan is never empty: it also looks for what is stuck, which need not be done every time.

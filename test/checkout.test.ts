@@ -233,7 +233,7 @@ describe('how the outcome is learned does not matter', () => {
       [bill.customerId],
     );
     expect(enrolments).toEqual([
-      { state: 'active', terms_version: '2026-11', last_four: '4242', brand: 'visa' },
+      { state: 'active', terms_version: '2026-12', last_four: '4242', brand: 'visa' },
     ]);
     const without = await here.bill(gas);
     await pay(without);

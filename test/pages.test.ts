@@ -325,6 +325,14 @@ const states: readonly State[] = [
     },
   },
   {
+    name: 'ask-receipt',
+    async reach(page, bill) {
+      await here.db.run(`update invoices set state = 'paid' where id = $1::uuid`, [bill.invoiceId]);
+      await open(page, bill);
+      await page.locator('a[href$="/receipt"]').click();
+    },
+  },
+  {
     name: 'declined',
     async reach(page, bill) {
       await read(page, bill);

@@ -395,6 +395,48 @@ describe('automatic payment that is stopped from a link', () => {
     expect((await customer.get(`${visitUrl}/stop`)).location).toBe(visitUrl);
   });
 
+  test('whoever comes back to a bill that is paid shows to be the customer, and finds it on the receipt', async () => {
+    const bill = await enrolled();
+    await here.db.run(`update invoices set state = 'paid' where id = $1::uuid`, [bill.invoiceId]);
+    const customer = visitor();
+    const { text, visitUrl } = await customer.open(linkOf(bill), japanese);
+    expect([text.includes('お支払い済み'), text.includes('/receipt"'), text.includes('/stop')]).toEqual([
+      true,
+      true,
+      false,
+    ]);
+    const asked = await customer.get(`${visitUrl}/receipt`);
+    expect([asked.status, asked.text.includes('お客様番号の下4桁')]).toEqual([200, true]);
+    expect((await customer.post(`${visitUrl}/check`, { answer: '9999' })).status).toBe(422);
+    // A link that rests has no new one to send: there is nothing to pay.
+    expect((await guess(customer, visitUrl, 4)).text).not.toContain('<button');
+    expect((await customer.get(`${visitUrl}/receipt`)).text).not.toContain('name="answer"');
+    here.clock.advance(11 * 60_000);
+    await customer.post(`${visitUrl}/check`, { answer: bill.customerNumber.slice(-4) });
+    expect((await customer.get(`${visitUrl}/receipt`)).location).toBe(visitUrl);
+    const receipt = await customer.get(visitUrl);
+    expect([receipt.text.includes('/stop"'), receipt.text.includes('/card"')]).toEqual([true, true]);
+    expect((await customer.post(`${visitUrl}/stop`, {})).text).toContain('自動払いを終了しました');
+  });
+
+  test('the terms name the link as a way to end it, where there is a question that guards it', async () => {
+    const terms = async (merchant: Merchant, ask: boolean) => {
+      const bill = await here.bill(merchant);
+      const customer = visitor();
+      const { visitUrl } = await customer.open(linkOf(bill), japanese);
+      if (ask) await customer.post(`${visitUrl}/check`, { answer: bill.customerNumber.slice(-4) });
+      return (await customer.get(visitUrl)).text;
+    };
+    expect(await terms(gas, true)).toContain('リンクを開いて「自動払いをやめる」を選ぶか、お電話(');
+    const open = await here.merchant('kita-denryoku', (settings) => ({
+      ...settings,
+      checkout: { ...settings.checkout, ask: 'nothing' },
+    }));
+    const shown = await terms(open, false);
+    expect(shown).toContain('自動払いはいつでもやめられます。');
+    expect(shown).not.toContain('「自動払いをやめる」');
+  });
+
   test('in English', async () => {
     const bill = await enrolled();
     const customer = visitor();

@@ -5,6 +5,8 @@ export const paths = {
   /** A visit to one bill; the cookie that opens it is sent to this path only. */
   bill: { pattern: '/b/:visit', of: (visit: string) => `/b/${visit}` },
   check: { pattern: '/b/:visit/check', of: (visit: string) => `/b/${visit}/check` },
+  /** From a bill that is paid to its receipt: asks as for one that is owed. */
+  receipt: { pattern: '/b/:visit/receipt', of: (visit: string) => `/b/${visit}/receipt` },
   /** "This is not for me": a GET asks, a POST does. */
   notMine: { pattern: '/b/:visit/not-mine', of: (visit: string) => `/b/${visit}/not-mine` },
   /** Ends automatic payment: a GET asks, a POST does. */

@@ -115,6 +115,16 @@ export function payRoutes(app: FastifyInstance, context: WebContext): void {
     return html(reply, status, askPage(view, visit, otherLanguageUrl(visit), checked));
   });
 
+  /** Whoever comes back to a paid bill shows to be the customer here: for the receipt, and for automatic payment. */
+  app.get(paths.receipt.pattern, async (request: VisitRequest, reply) => {
+    const visit = visitOf(request);
+    const view = visit && (await viewBill(db, ports.clock.now(), visit.link));
+    if (visit === null || view === null) return unknown(request, reply, visit?.language);
+    return asksFirst(view, visit)
+      ? html(reply, 200, askPage(view, visit, otherLanguageUrl(visit), cooling(view)))
+      : reply.redirect(paths.bill.of(visit.id), 303);
+  });
+
   app.post(paths.pay.pattern, (request: VisitRequest, reply) => pay(request, reply, 'card'));
   app.post(paths.payBy.pattern, (request: VisitRequest, reply) =>
     request.params.method === 'wallet' ? pay(request, reply, 'wallet') : unknown(request, reply),
@@ -257,6 +267,7 @@ export function payRoutes(app: FastifyInstance, context: WebContext): void {
         merchant,
         otherLanguageUrl: other,
         billUrl: paths.bill.of(visit.id),
+        receiptUrl: asksFirst(view, visit) ? paths.receipt.of(visit.id) : null,
       }),
     );
   }
@@ -308,6 +319,11 @@ export function payRoutes(app: FastifyInstance, context: WebContext): void {
 /** Whether the visitor may see the bill itself. */
 function mayRead(view: BillView, visit: Visit): boolean {
   return visit.checked || view.merchant.settings.checkout.ask === 'nothing';
+}
+
+/** A bill that is paid says more only to who is the customer. */
+function asksFirst(view: BillView, visit: Visit): boolean {
+  return view.state === 'paid' && !mayRead(view, visit);
 }
 
 function isUnderWayOnPage(view: BillView): boolean {

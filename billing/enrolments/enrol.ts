@@ -7,7 +7,7 @@ import type { Sealer } from '../sealing.ts';
 import { type EnrolmentSubject, enrolmentSubjects, type NewEnrolment, startEnrolments } from './queries.ts';
 
 /** The terms a customer accepts with the tick on the pay page; shown there, kept with the enrolment. */
-export const termsVersion = '2026-11';
+export const termsVersion = '2026-12';
 
 export interface EnrolFromCharges {
   act: Act;

@@ -31,8 +31,12 @@ export function askPage(
           <p class="notice wait" role="alert">
             {words.askCooling(clockTime(answer.until, merchant.settings.timezone))}
           </p>
-          <p>{words.freshLinkText}</p>
-          <button type="submit">{words.freshLinkButton}</button>
+          {view.state === 'owed' && (
+            <>
+              <p>{words.freshLinkText}</p>
+              <button type="submit">{words.freshLinkButton}</button>
+            </>
+          )}
         </form>
       ) : (
         <form class="card" method="post" action={paths.check.of(visit.id)}>

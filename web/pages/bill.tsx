@@ -317,7 +317,7 @@ function Enrol(props: { bill: BillRow; merchant: Merchant; language: Language; i
         <summary>{words.terms}</summary>
         <ul class="terms">
           {words
-            .termsList(merchant.settings.name[language], day, merchant.settings.contactPhone)
+            .termsList(merchant.settings.name[language], day, merchant.settings.contactPhone, isKnown)
             .map((term) => (
               <li>{term}</li>
             ))}

@@ -20,7 +20,7 @@ export function cardPage(
   const { settings } = merchant;
   const name = settings.name[language];
   const { brand, last_four: lastFour } = change.card;
-  const [, ...terms] = words.termsList(name, debitDayOf(merchant, language), settings.contactPhone);
+  const [, ...terms] = words.termsList(name, debitDayOf(merchant, language), settings.contactPhone, true);
   return document(
     { language, merchant, title: words.cardTitle },
     <form class="card" method="post" action={paths.card.of(visit.id)}>

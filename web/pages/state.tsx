@@ -34,6 +34,8 @@ export function statePage(page: {
   otherLanguageUrl?: string | null;
   /** Where the visitor may go on. */
   billUrl?: string | null;
+  /** For `already_paid`: where the visitor shows to be the customer. */
+  receiptUrl?: string | null;
   /** For `paid`: automatic payment was set up with it. */
   enrolled?: boolean;
 }): string {
@@ -94,6 +96,11 @@ export function statePage(page: {
       {page.billUrl && state === 'paid' && (
         <a class="button quiet" href={page.billUrl}>
           {words.receipt}
+        </a>
+      )}
+      {page.receiptUrl && state === 'already_paid' && (
+        <a class="button quiet" href={page.receiptUrl}>
+          {words.receiptOrAutomatic}
         </a>
       )}
       {page.billUrl && state === 'card_changed' && (

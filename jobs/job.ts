@@ -8,6 +8,7 @@ export const jobNames = [
   'ingest',
   'trace',
   'reconcile',
+  'refresh',
   'charge',
   'debit',
   'dunning',

@@ -7,6 +7,7 @@ import { ingest } from './ingest.ts';
 import type { Job, JobName } from './job.ts';
 import { notify } from './notify.ts';
 import { reconcile } from './reconcile.ts';
+import { refresh } from './refresh.ts';
 import { trace } from './trace.ts';
 
 /** All jobs, in the order of the billing day. */
@@ -15,6 +16,7 @@ export const jobs: Readonly<Record<JobName, Job>> = {
   ingest,
   trace,
   reconcile,
+  refresh,
   charge,
   debit,
   dunning,

@@ -62,6 +62,7 @@ const rests: ReadonlySet<JobName> = new Set([
   'fetch',
   'ingest',
   'reconcile',
+  'refresh',
   'charge',
   'debit',
   'dunning',

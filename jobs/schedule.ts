@@ -19,6 +19,7 @@ export const timetable: readonly Timed[] = [
   { job: 'ingest', first: '04:20', last: '21:50', everyMinutes: 15 },
   { job: 'trace', first: '00:05', last: '23:55', everyMinutes: 5 },
   { job: 'reconcile', first: '05:12', last: '11:12', everyMinutes: 60 },
+  { job: 'refresh', first: '05:51', last: '17:51', everyMinutes: 120 },
   { job: 'charge', first: '06:07', last: '20:07', everyMinutes: 120 },
   { job: 'debit', first: '05:42', last: '20:42', everyMinutes: 60 },
   { job: 'dunning', first: '08:17', last: '18:17', everyMinutes: 120 },

@@ -21,6 +21,7 @@ import * as unreached from './0019-unreached.ts';
 import * as bankDebits from './0020-bank-debits.ts';
 import * as webSetsDebitDays from './0021-web-sets-debit-days.ts';
 import * as cardChanges from './0022-card-changes.ts';
+import * as cardRefreshes from './0023-card-refreshes.ts';
 
 export interface Migration {
   name: string;
@@ -51,4 +52,5 @@ export const migrations: readonly Migration[] = [
   bankDebits,
   webSetsDebitDays,
   cardChanges,
+  cardRefreshes,
 ];

@@ -9,7 +9,12 @@ import { events } from '../billing/ledger/ledger.ts';
 import { parseMerchantSettings, SettingsRefusal } from '../billing/merchants/settings.ts';
 import { findingRules } from '../billing/reconciliation/findings.ts';
 import { processes } from '../billing/trace/processes.ts';
-import { type OffSession, type OnPage, TEST_CARDS } from '../cli/demo/gateway-simulator/cards.ts';
+import {
+  type OffSession,
+  type OnPage,
+  TEST_CARDS,
+  type Updater,
+} from '../cli/demo/gateway-simulator/cards.ts';
 import { buildProgram, everyCommand } from '../cli/program.ts';
 import { sabotageByName, sabotages } from '../cli/simulation/sabotage.ts';
 import { fieldsOf } from '../files/layouts/fields.ts';
@@ -349,14 +354,22 @@ test('the page of test cards is what the simulator does', () => {
       return `declined ${calls(off.calls)}: \`${off.codes.gatewayCode}\`${codesOf(off.codes)}`;
     return `${off.fault.replaceAll('_', ' ')}, ${calls(off.calls)}`;
   };
+  const before = (updater: Updater): string => {
+    if (updater.kind === 'unknown') return '';
+    return updater.kind === 'closed' ? `closed: \`${updater.code}\`` : `replaced by \`${updater.becomes}\``;
+  };
   const rows = TEST_CARDS.map(
     (card) =>
-      `| ${card.name} | ${card.brand} | \`${grouped(card.pan)}\` | ${onPage(card.onPage)} | ${later(card.offSession)} |`,
+      `| ${card.name} | ${card.brand} | \`${grouped(card.pan)}\` | ${onPage(card.onPage)} | ${later(card.offSession)} | ${before(card.updater)} |`,
   );
   expectGenerated(
     'docs/test-cards.md',
     'cards',
-    ['| name | brand | number | on the page | later |', '|---|---|---|---|---|', ...rows].join('\n'),
+    [
+      '| name | brand | number | on the page | later | asked before |',
+      '|---|---|---|---|---|---|',
+      ...rows,
+    ].join('\n'),
   );
 });
 

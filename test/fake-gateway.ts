@@ -1,6 +1,7 @@
 import { v7 } from 'uuid';
 import type {
   BarcodePayment,
+  CardNews,
   ChargeAnswer,
   DeclineCodes,
   Gateway,
@@ -9,6 +10,7 @@ import type {
   OffSessionCharge,
   Payout,
   PayoutLine,
+  RefreshAnswer,
   RefundOutcome,
   SavedMethod,
   SettlementLine,
@@ -83,6 +85,11 @@ export interface FakeGateway extends Gateway {
   refundCalls: string[];
   /** What the next refunds do, one after the other; then they succeed. */
   refundsDo: RefundBehaviour[];
+  /** What its updater knows of saved cards, by their tokens. */
+  readonly cardNews: Map<string, CardNews>;
+  readonly refreshCalls: { reference: string; tokens: readonly string[] }[];
+  /** What the next questions about cards are answered, one after the other; then by what it knows. */
+  refreshesDo: RefreshAnswer[];
 }
 
 const codesOf = (codes: Partial<DeclineCodes>): DeclineCodes => ({
@@ -191,6 +198,7 @@ export function fakeGateway(clock: Clock): FakeGateway {
       comparesRequests: true,
       callDeadlineMs: 10_000,
       pageMethods: ['card', 'wallet'],
+      cardsPerRefresh: 3,
     },
     barcodes: {
       newsDays: 1,
@@ -212,6 +220,9 @@ export function fakeGateway(clock: Clock): FakeGateway {
     refunds: new Map(),
     refundCalls: [],
     refundsDo: [],
+    cardNews: new Map(),
+    refreshCalls: [],
+    refreshesDo: [],
     down: false,
     reportLines: null,
     reportsReady: true,
@@ -336,6 +347,15 @@ export function fakeGateway(clock: Clock): FakeGateway {
         case 'another_amount':
           return succeeded(capture(request, request.amount + 1, null));
       }
+    },
+
+    async refreshCards({ reference, tokens }): Promise<RefreshAnswer> {
+      gateway.refreshCalls.push({ reference, tokens });
+      if (gateway.down) return { kind: 'unknown', why: 'timeout' };
+      const behaviour = gateway.refreshesDo.shift();
+      if (behaviour !== undefined) return behaviour;
+      const news = tokens.map((token): CardNews => gateway.cardNews.get(token) ?? { kind: 'unknown' });
+      return { kind: 'answered', news };
     },
 
     async openHostedPage(request): Promise<HostedPageAnswer> {

@@ -57,6 +57,11 @@ export const causes: Readonly<Record<string, Cause>> = {
     next: 'charging rests after 32 calls without an answer; what was not tried is untouched. One charge is tried now and again, and with its first answer the rest goes on; where that takes more than ten minutes, the next slot or `seikyu run charge` goes on',
     over: 'a charge that began later has its answer',
   },
+  CARDS_UNANSWERED: {
+    level: 'daily',
+    next: 'the gateway has not answered for ten days what became of saved cards. They are charged as before and asked about again before their next charge: see with the gateway whether its updater works for the account',
+    over: 'the gateway answers such a question',
+  },
   OUTCOME_UNKNOWN: {
     level: 'now',
     next: 'the gateway has not told for long what became of a charge. Look it up there by the reference that `seikyu explain` shows; `trace` goes on asking. Never charge the bill another way meanwhile. For three days the merchant’s other bills wait for it with their reminders and retries, then only its own',

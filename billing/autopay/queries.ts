@@ -31,20 +31,25 @@ export async function rangesDue(
   approvedOnly = false,
 ): Promise<(BillRange & { bills: number })[]> {
   return db.query<BillRange & { bills: number } & Record<string, unknown>>(
-    `with numbered as (
-       select a.invoice_id, row_number() over (order by a.invoice_id) - 1 as no ${due}
-         ${approvedOnly ? `and ${isApproved('a', '$3')}` : ''}
-     ), edges as (
-       select invoice_id, no from numbered
-       where no % $4::int in (0, $4::int - 1) or no = (select count(*) - 1 from numbered)
-     )
-     select f.invoice_id as "from", t.invoice_id as "to", t.no - f.no + 1 as bills
-     from edges f
-     join edges t on t.no = least(f.no + $4::int - 1, (select max(no) from edges))
-     where f.no % $4::int = 0
-     order by f.no`,
+    cutIntoRanges(`${due} ${approvedOnly ? `and ${isApproved('a', '$3')}` : ''}`, '$4'),
     [merchantId, act, businessDate, billsPerRange],
   );
+}
+
+/** Selects ranges of bills out of `from agenda a ...`, each of as many as the parameter says. */
+export function cutIntoRanges(fromAgenda: string, billsPerRange: string): string {
+  return `
+    with numbered as (
+      select a.invoice_id, row_number() over (order by a.invoice_id) - 1 as no ${fromAgenda}
+    ), edges as (
+      select invoice_id, no from numbered
+      where no % ${billsPerRange}::int in (0, ${billsPerRange}::int - 1) or no = (select count(*) - 1 from numbered)
+    )
+    select f.invoice_id as "from", t.invoice_id as "to", t.no - f.no + 1 as bills
+    from edges f
+    join edges t on t.no = least(f.no + ${billsPerRange}::int - 1, (select max(no) from edges))
+    where f.no % ${billsPerRange}::int = 0
+    order by f.no`;
 }
 
 /** The next bills of a range, after one that was looked at already. */

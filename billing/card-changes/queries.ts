@@ -27,6 +27,20 @@ export async function cardOnFile(
   return row;
 }
 
+/** Of these contracts, those whose customer is giving another card at this moment. */
+export async function contractsChanging(
+  tx: Tx,
+  merchantId: number,
+  contractIds: readonly string[],
+): Promise<string[]> {
+  const rows = await tx.query<{ contract_id: string }>(
+    `select contract_id from card_changes
+     where merchant_id = $1 and contract_id = any($2::uuid[]) and state = any($3::text[])`,
+    [merchantId, contractIds, openStates],
+  );
+  return rows.map((row) => row.contract_id);
+}
+
 export async function openChangeOf(
   tx: Tx,
   merchantId: number,

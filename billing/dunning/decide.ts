@@ -57,6 +57,9 @@ export interface DunningHold {
   until: PlainDate | null;
 }
 
+/** `declined`: for good, on another bill. The others: as the gateway's updater said before the charge. */
+export type CardEnded = 'declined' | 'closed' | 'expired';
+
 export interface DunningFacts {
   collection: 'link' | 'auto';
   /** The business date of the file that brought the bill. */
@@ -80,6 +83,8 @@ export interface DunningFacts {
   locked: boolean;
   /** The customer's enrolment still has a method that may be charged. */
   hasValidMethod: boolean;
+  /** Where it has none: the card of the newest agreement was lost to us for this reason. */
+  cardEnded?: CardEnded | null;
   /** Absent or null: the method is a card, charged on the day itself. */
   bankDebit?: BankDebit | null;
   /** For every way to pay that was offered: complete up to and with this date; null = nothing reported yet. */
@@ -89,6 +94,7 @@ export interface DunningFacts {
 export type FallBackReason =
   | 'no_debit_date'
   | 'no_method'
+  | `card_${CardEnded}`
   | 'needs_customer'
   | 'never_this_method'
   | 'attempts_exhausted'
@@ -219,7 +225,7 @@ function planAuto(facts: DunningFacts): Plan {
     }
   }
   // The last failure is told by the notice of the fall-back: one SMS says both.
-  if (!facts.hasValidMethod) return fallBack('no_method');
+  if (!facts.hasValidMethod) return fallBack(facts.cardEnded ? `card_${facts.cardEnded}` : 'no_method');
   const offset = policy.on[made.length];
   if (made.length >= policy.attempts || offset === undefined) return fallBack('attempts_exhausted');
 

@@ -1,4 +1,5 @@
 import type { Tx } from '../db.ts';
+import type { CardEnded, FallBackReason } from './decide.ts';
 
 export interface BillFacts {
   id: string;
@@ -11,6 +12,8 @@ export interface BillFacts {
   locked: boolean;
   /** The kind of what may be charged now; null: nothing. */
   method: 'card' | 'bank' | null;
+  /** Why the card of the newest agreement, if it is one, is charged no more; null: it may be, or there is no agreement. */
+  card_ended: CardEnded | null;
   /** A barcode was issued: a shop may have taken money that is not known yet. */
   has_barcode: boolean;
 }
@@ -31,6 +34,11 @@ export async function billFacts(
              join payment_methods m on m.merchant_id = e.merchant_id and m.id = e.payment_method_id
              where e.merchant_id = i.merchant_id and e.contract_id = i.contract_id and e.state = 'active'
                and m.state = 'active' and case m.kind when 'card' then m.gateway = $2 else $4 end) as method,
+            (select case when m.kind = 'card' and m.state = 'ended' then coalesce(m.ended_for, 'declined') end
+             from enrolments e
+             join payment_methods m on m.merchant_id = e.merchant_id and m.id = e.payment_method_id
+             where e.merchant_id = i.merchant_id and e.contract_id = i.contract_id
+             order by e.started_at desc, e.id desc limit 1) as card_ended,
             exists (select from barcodes b where b.merchant_id = i.merchant_id and b.invoice_id = i.id) as has_barcode
      from invoices i
      join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id and f.state = 'released'
@@ -96,17 +104,18 @@ export async function noticeFacts(
   );
 }
 
-/** From now on a link is offered for these automatic bills too. */
+/** From now on a link is offered for these automatic bills too; `why` decides what its SMS says. */
 export async function fallBackToLink(
   tx: Tx,
   merchantId: number,
-  invoiceIds: readonly string[],
+  bills: readonly { invoiceId: string; why: FallBackReason | 'parked' }[],
   on: string,
 ): Promise<void> {
-  if (invoiceIds.length === 0) return;
+  if (bills.length === 0) return;
   await tx.run(
-    `update invoices set fell_back_on = $3::date
-     where merchant_id = $1 and id = any($2::uuid[]) and fell_back_on is null`,
-    [merchantId, invoiceIds, on],
+    `update invoices i set fell_back_on = $4::date, fell_back_for = b.why
+     from unnest($2::uuid[], $3::text[]) as b(invoice_id, why)
+     where i.merchant_id = $1 and i.id = b.invoice_id and i.fell_back_on is null`,
+    [merchantId, bills.map((bill) => bill.invoiceId), bills.map((bill) => bill.why), on],
   );
 }

@@ -17,7 +17,14 @@ import { completeTo } from '../reconciliation/queries.ts';
 import { reportedMethod } from '../reconciliation/watermark.ts';
 import { assertState } from '../refusal.ts';
 import type { Sealer } from '../sealing.ts';
-import { agendaFor, type BankDebit, type Decision, type DunningFacts, decideNext } from './decide.ts';
+import {
+  agendaFor,
+  type BankDebit,
+  type Decision,
+  type DunningFacts,
+  decideNext,
+  type FallBackReason,
+} from './decide.ts';
 import {
   type AttemptFacts,
   attemptFacts,
@@ -48,7 +55,8 @@ export type DunningCounts = Record<
 export interface DunningOutcome {
   invoiceId: string;
   notify: string[];
-  fallBack: boolean;
+  /** Why it is offered a link from now on; null: it is not, or was before. */
+  fallBack: FallBackReason | null;
   end:
     | { kind: 'agenda'; act: AgendaAct; on: string; debitOn: string | null }
     | { kind: 'return_unpaid' }
@@ -74,7 +82,9 @@ export async function dunBills(
   const ended = (kind: DunningOutcome['end']['kind']): DunningOutcome[] =>
     outcomes.filter((outcome) => outcome.end.kind === kind);
 
-  const fallenBack = outcomes.filter((outcome) => outcome.fallBack).map((outcome) => outcome.invoiceId);
+  const fallenBack = outcomes.flatMap(({ invoiceId, fallBack: why }) =>
+    why === null ? [] : [{ invoiceId, why }],
+  );
   await fallBackToLink(tx, merchant.id, fallenBack, businessDate);
   const steps = outcomes.flatMap((outcome) =>
     outcome.notify.map((step) => ({ invoiceId: outcome.invoiceId, step, plannedOn: businessDate })),
@@ -120,9 +130,9 @@ export async function dunBills(
 export function decideDay(invoiceId: string, facts: DunningFacts): DunningOutcome {
   const notify: string[] = [];
   let now = facts;
+  let fallBack: FallBackReason | null = null;
   for (let step = 0; step < stepsPerDay; step += 1) {
     const decision: Decision = decideNext(now);
-    const fallBack = now.fellBackToLink && !facts.fellBackToLink;
     switch (decision.kind) {
       case 'notify':
         notify.push(decision.step);
@@ -130,6 +140,7 @@ export function decideDay(invoiceId: string, facts: DunningFacts): DunningOutcom
         break;
       case 'fall_back_to_link':
         now = { ...now, fellBackToLink: true };
+        fallBack = decision.why;
         break;
       case 'return_unpaid':
         return { invoiceId, notify, fallBack, end: { kind: 'return_unpaid' } };
@@ -234,6 +245,7 @@ function factsOf(known: {
     unknownOutcome: known.attempts.some((attempt) => attempt.state === 'unknown'),
     locked: bill.locked,
     hasValidMethod: bill.method !== null,
+    cardEnded: bill.card_ended,
     watermarks: [
       { way: reportedMethod, upTo: known.upTo === null ? null : date(known.upTo) },
       ...(bill.has_barcode
@@ -281,7 +293,7 @@ export async function forecastDunning(
     waiting: count(({ end }) => end.kind === 'agenda' && end.act === 'dun'),
     to_charge: count(({ end }) => end.kind === 'agenda' && end.act !== 'dun'),
     notified: outcomes.reduce((sum, outcome) => sum + outcome.notify.length, 0),
-    fell_back: count((outcome) => outcome.fallBack),
+    fell_back: count((outcome) => outcome.fallBack !== null),
     returned: count(({ end }) => end.kind === 'return_unpaid'),
     parked: count(({ end }) => end.kind === 'park'),
   };

@@ -19,6 +19,9 @@ export interface ExplainedBill {
   collection: string;
   due_on: string;
   debit_on: string | null;
+  /** Since when an automatic bill is offered a link, and why. */
+  fell_back_on: string | null;
+  fell_back_for: string | null;
   file: string;
   line: number;
   settings_version: number;
@@ -40,7 +43,7 @@ export async function explainBill(
     async (tx) => {
       const bills = await tx.query<Omit<ExplainedBill, 'events'> & { merchant_id: number; id: string }>(
         `select i.merchant_id, i.id, m.code as merchant, s.settings ->> 'timezone' as timezone, i.billing_number, i.state, i.amount, i.currency, i.collection,
-                i.due_on, i.debit_on, f.name as file, i.line_no as line, i.settings_version, c.customer_number,
+                i.due_on, i.debit_on, i.fell_back_on, i.fell_back_for, f.name as file, i.line_no as line, i.settings_version, c.customer_number,
                 a.act as next_act, a.act_on as next_on, l.charge_id as locked_by, p.reason as parked_for
          from invoices i
          join merchants m on m.id = i.merchant_id
@@ -94,6 +97,22 @@ export async function explainBill(
               union all
              select b.issued_at, 5, 'barcode', b.digits || ' issued, taken at shops until ' || b.expires_on
              from barcodes b where b.merchant_id = $1 and b.invoice_id = $2::uuid
+             union all
+             select coalesce(r.answered_at, r.asked_at), 5, 'card',
+                    'the gateway was asked before the charge of ' || l.charge_on || ': '
+                      || case when l.answer is null then 'no answer yet'
+                              when l.answer = 'replaced' then 'replaced, the new card is charged'
+                              when l.answer = 'closed' then 'closed, automatic payment has ended'
+                              when l.answer = 'expired' then 'expired without a successor, automatic payment has ended'
+                              when l.answer = 'none' then 'never answered, charged as before'
+                              else 'nothing new' end
+                      || coalesce(' (' || l.code || ')', '')
+             from invoices i
+             join enrolments e on e.merchant_id = i.merchant_id and e.contract_id = i.contract_id
+             join card_refresh_lines l on l.merchant_id = e.merchant_id and l.enrolment_id = e.id
+             join card_refreshes r on r.merchant_id = l.merchant_id and r.id = l.refresh_id
+             where i.merchant_id = $1 and i.id = $2::uuid and i.collection = 'auto' and r.asked_at >= i.created_at
+               and (i.settled_at is null or r.asked_at <= i.settled_at)
              union all
              select c.started_at, 6, 'attempt ' || c.attempt_no, c.origin || ' at ' || c.gateway || ', ' || c.amount || ' ' || c.currency
              from charges c where c.merchant_id = $1 and c.invoice_id = $2::uuid
@@ -402,7 +421,8 @@ export async function explainCustomer(
        select i.created_at as at, 1 as n, 'bill' as what, i.billing_number || ', ' || i.state || ', ' || i.amount || ' ' || i.currency as detail
        from invoices i where i.merchant_id = $1 and i.customer_id = $2::uuid
        union all
-       select p.created_at, 2, p.kind, coalesce(p.brand || ' ', '') || p.state || ' at ' || p.gateway
+       select p.created_at, 2, p.kind, coalesce(p.brand || ' ', '') || p.state || coalesce(' (' || p.ended_for || ')', '') || ' at ' || p.gateway
+                || case when p.replaces_id is not null then ', in the place of an earlier one' else '' end
        from payment_methods p where p.merchant_id = $1 and p.customer_id = $2::uuid
        union all
        select e.started_at, 3, 'agreement', e.state || coalesce(' since ' || e.ended_at, '') || ', effective ' || e.effective_from

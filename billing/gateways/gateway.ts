@@ -18,6 +18,8 @@ export interface GatewaySemantics {
   readonly callDeadlineMs: number;
   /** What its own page takes. */
   readonly pageMethods: readonly PageMethod[];
+  /** So many saved cards its updater is asked about at once; 0: it has none, and `refreshCards` answers `not_offered`. */
+  readonly cardsPerRefresh: number;
 }
 
 /** Ways to pay on a gateway's own page. */
@@ -255,6 +257,34 @@ export type RefundAnswer =
 
 export type RefundLookup = RefundOutcome | { kind: 'not_found' } | { kind: 'unknown'; why: string };
 
+export interface RefreshRequest {
+  account: string;
+  /** 26 characters of Crockford base32, the question's own: asked again under it, the answer is that of the first time. */
+  reference: string;
+  /** Saved cards' tokens, at most `cardsPerRefresh`. */
+  tokens: readonly string[];
+}
+
+/** What a gateway's updater (洗替) knows of one saved card. */
+export type CardNews =
+  /** It has a new number or date: this token is charged from now on. */
+  | { kind: 'replaced'; method: SavedMethod }
+  /** The issuer has closed it, or wants its holder to be asked: charging it is of no use. `code`: the gateway's own. */
+  | { kind: 'closed'; code: string }
+  /** Nothing new, or not known there: it is tried as before. */
+  | { kind: 'unknown' };
+
+export type RefreshAnswer =
+  /** In the order of the tokens. */
+  | { kind: 'answered'; news: readonly CardNews[] }
+  /** The gateway has the question, and answers on a later day. */
+  | { kind: 'pending' }
+  /** Certainly without effect. */
+  | { kind: 'not_executed'; why: string }
+  /** It may have been taken: asked again under the same reference. */
+  | { kind: 'unknown'; why: string }
+  | { kind: 'not_offered' };
+
 /** A barcode that somebody paid at a shop or with a phone's payment app, as the gateway knows it now. */
 export interface BarcodePayment {
   /**
@@ -298,6 +328,8 @@ export interface Gateway {
   readonly barcodes: BarcodePayments | null;
   /** Charges a saved method without its holder. */
   charge(request: OffSessionCharge, signal: AbortSignal): Promise<ChargeAnswer>;
+  /** What has become of saved cards since they were saved. No card is charged by it. */
+  refreshCards(request: RefreshRequest, signal: AbortSignal): Promise<RefreshAnswer>;
   /** Opens the gateway's own page; card numbers never touch Seikyu. Sent again with the same reference: the same page. */
   openHostedPage(request: HostedPageRequest, signal: AbortSignal): Promise<HostedPageAnswer>;
   /** Closes a hosted page so that it can take no more money, then answers as `lookup` does. */

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import type {
   BarcodeAnswer,
   BarcodePayment,
+  CardNews,
   ChargeAnswer,
   ChargeOutcome,
   DeclineCodes,
@@ -14,6 +15,7 @@ import type {
   LookupAnswer,
   Payout,
   PayoutLine,
+  RefreshAnswer,
   RefundAnswer,
   RefundLookup,
   SavedMethod,
@@ -34,7 +36,7 @@ export interface SimulatorGatewayOptions {
 }
 
 const WEBHOOK_TOLERANCE_SECONDS = 300;
-const ANSWER_BYTES_AT_MOST = 65_536;
+const ANSWER_BYTES_AT_MOST = 131_072;
 const REPORT_LINE_CHARACTERS_AT_MOST = 65_536;
 /** A payout is some 150 bytes: a year of daily ones fits many times. */
 const LIST_BYTES_AT_MOST = 1_048_576;
@@ -55,6 +57,18 @@ const declineCodes = z.object({
   network: nullableText,
   network_code: nullableText,
   advice_code: nullableText,
+});
+
+const cardNews = z.object({
+  account: z.string(),
+  reference: z.string(),
+  news: z.array(
+    z.discriminatedUnion('state', [
+      z.object({ state: z.literal('replaced'), saved_method: savedMethod }),
+      z.object({ state: z.literal('closed'), code: z.string() }),
+      z.object({ state: z.literal('unknown') }),
+    ]),
+  ),
 });
 
 const chargeState = z.discriminatedUnion('state', [
@@ -192,6 +206,17 @@ function paymentOf(told: z.infer<typeof barcodePayment>): BarcodePayment {
   return { reference, gatewayChargeId: id, barcode, state, amount, currency, paidAt, finalAt };
 }
 
+function methodOf(told: z.infer<typeof savedMethod>): SavedMethod {
+  return {
+    token: told.token,
+    brand: told.brand,
+    lastFour: told.last_four,
+    expires: told.expires,
+    networkTransactionId: told.network_transaction_id,
+    threeDsEci: told.three_ds_eci,
+  };
+}
+
 /** What one HTTP call came to. `not_sent`: no byte left, so nothing can have happened. */
 type Exchange =
   | { kind: 'answered'; status: number; body: unknown; retryAfterMs: number | null }
@@ -252,24 +277,12 @@ function codesOf(codes: z.infer<typeof declineCodes>): DeclineCodes {
   };
 }
 
-function methodOf(saved: z.infer<typeof savedMethod>): SavedMethod {
-  return {
-    token: saved.token,
-    brand: saved.brand,
-    lastFour: saved.last_four,
-    expires: saved.expires,
-    networkTransactionId: saved.network_transaction_id,
-    threeDsEci: saved.three_ds_eci,
-  };
-}
-
 function outcomeOf(
   state: Extract<z.infer<typeof chargeState>, { state: 'succeeded' | 'failed' }>,
 ): ChargeOutcome {
   if (state.state === 'failed') {
     return { kind: 'failed', codes: codesOf(state.codes), gatewayChargeId: state.id };
   }
-  const saved = state.saved_method;
   return {
     kind: 'succeeded',
     captured: {
@@ -278,7 +291,7 @@ function outcomeOf(
       currency: state.currency,
       capturedAt: state.captured_at,
       method: state.method,
-      savedMethod: saved === null ? null : methodOf(saved),
+      savedMethod: state.saved_method === null ? null : methodOf(state.saved_method),
     },
   };
 }
@@ -323,6 +336,7 @@ export function simulatorGateway(options: SimulatorGatewayOptions): Gateway & { 
     comparesRequests: true,
     callDeadlineMs: options.callDeadlineMs ?? 10_000,
     pageMethods: ['card', 'wallet'],
+    cardsPerRefresh: 200,
   };
 
   async function exchange(
@@ -518,6 +532,37 @@ export function simulatorGateway(options: SimulatorGatewayOptions): Gateway & { 
         (answer.status === 402 && state?.state === 'failed');
       if (!fits) return { kind: 'unknown', why: whyUnknown(answer) };
       return outcomeOf(state as Parameters<typeof outcomeOf>[0]);
+    },
+
+    async refreshCards({ account, reference, tokens }, signal): Promise<RefreshAnswer> {
+      const answer = await exchange(
+        'POST',
+        '/v1/card-updates',
+        signal,
+        { account, reference, tokens },
+        reference,
+      );
+      if (answer.kind === 'not_sent') return { kind: 'not_executed', why: answer.why };
+      if (answer.kind === 'lost') return { kind: 'unknown', why: answer.why };
+      const refused = refusedBefore(answer);
+      if (refused !== null) return { kind: 'not_executed', why: refused.why };
+      const told = cardNews.safeParse(answer.body);
+      const fits =
+        answer.status === 200 &&
+        told.success &&
+        told.data.account === account &&
+        told.data.reference === reference &&
+        told.data.news.length === tokens.length;
+      if (!fits) return { kind: 'unknown', why: whyUnknown(answer) };
+      const news = told.data.news.map(
+        (each): CardNews =>
+          each.state === 'replaced'
+            ? { kind: 'replaced', method: methodOf(each.saved_method) }
+            : each.state === 'closed'
+              ? { kind: 'closed', code: each.code }
+              : { kind: 'unknown' },
+      );
+      return { kind: 'answered', news };
     },
 
     openHostedPage: (page, signal) =>

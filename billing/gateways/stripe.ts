@@ -106,6 +106,8 @@ export function stripeGateway(options: StripeGatewayOptions): Gateway & { close(
     comparesRequests: true,
     callDeadlineMs: options.callDeadlineMs ?? 20_000,
     pageMethods: ['card'],
+    // Stripe asks the networks by itself: a card that was replaced is charged by the token of before.
+    cardsPerRefresh: 0,
   };
 
   interface Account {
@@ -473,6 +475,8 @@ export function stripeGateway(options: StripeGatewayOptions): Gateway & { close(
           : { kind: 'not_executed', why: `refused: ${failure.code} ${failure.param}`, retryAfterMs: null };
       }
     },
+
+    refreshCards: async () => ({ kind: 'not_offered' }),
 
     openHostedPage: (page, signal) =>
       openPage(page, signal, () => {

@@ -65,6 +65,8 @@ export interface MerchantSettings {
     directDebit: DirectDebitSettings | null;
     /** So many days before the debit date customers are told how much and when. Absent: they are not. */
     noticeDaysBefore?: number;
+    /** So many days before a charge its card is asked about. Absent: `defaultRefreshDays`. */
+    refreshDaysBefore?: number;
   };
   dunning: {
     card: AttemptSettings;
@@ -213,6 +215,8 @@ export const defaultFailureBudget = 1_000;
 
 /** What one large bank takes for a file. */
 export const defaultRecordsPerFile = 50_000;
+/** Time enough for a link before the charge would have been. */
+export const defaultRefreshDays = 3;
 
 /** Networks fine more than 15 attempts in 30 days; gateways advise 8. */
 const MAX_ATTEMPTS = 15;
@@ -412,6 +416,7 @@ const settingsSchema = z.strictObject({
         })
         .default('due_date'),
       notice_days_before: wholeNumber(1, 31).optional(),
+      refresh_days_before: wholeNumber(0, 31).optional(),
       direct_debit: z
         .strictObject({
           layout: z.literal('zengin-91', { error: 'must be zengin-91' }).default('zengin-91'),
@@ -533,6 +538,11 @@ export function parseMerchantSettings(
 }
 
 /** The part of the settings by which `decideNext` decides, for cards or for bank debits. */
+/** Never later than customers are told of the charge: nobody is told of one that cannot be made. */
+export function refreshDaysOf({ autopay }: MerchantSettings): number {
+  return Math.max(autopay.refreshDaysBefore ?? defaultRefreshDays, autopay.noticeDaysBefore ?? 0);
+}
+
 export function dunningPolicyOf(settings: MerchantSettings, way: 'card' | 'debit' = 'card'): DunningPolicy {
   const { card, debit, returnAfter, paydayDay } = settings.dunning;
   const chosen = way === 'debit' ? (debit ?? onceOnly) : card;
@@ -1011,6 +1021,9 @@ function settingsFrom(read: Read, layout: LayoutFile | null): MerchantSettings {
       ...(read.autopay.notice_days_before === undefined
         ? {}
         : { noticeDaysBefore: read.autopay.notice_days_before }),
+      ...(read.autopay.refresh_days_before === undefined
+        ? {}
+        : { refreshDaysBefore: read.autopay.refresh_days_before }),
       debitDay: read.autopay.debit_day,
       directDebit:
         debit === undefined

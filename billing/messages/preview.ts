@@ -29,9 +29,16 @@ export async function previewDue(
   const due = await dueTexts(ports.db, merchant.id, businessDate);
   const versions = [...new Set(due.map((each) => each.settings_version))];
   const settings = await settingsByVersion(ports.db, merchant.id, versions);
-  for (const { step, settings_version: version, is_late: isLate, has_link: hasLink, messages } of due) {
+  for (const {
+    step,
+    settings_version: version,
+    is_late: isLate,
+    has_link: hasLink,
+    messages,
+    ...bill
+  } of due) {
     const body = textOf({
-      kind: textKindOf(step, isLate),
+      kind: textKindOf(step, isLate, bill.fell_back_for),
       language,
       merchantName: name[language],
       link: hasLink ? link : null,

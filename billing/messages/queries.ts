@@ -212,6 +212,7 @@ export interface Letterhead {
   token_hash: Buffer | null;
   amount: number;
   debit_on: string | null;
+  fell_back_for: string | null;
 }
 
 /** What a notice before the debit of a bill says. */
@@ -249,7 +250,7 @@ export interface Claim {
 export async function claimMessages(tx: Tx, act: Act, claim: Claim): Promise<ClaimedMessage[]> {
   return tx.query<ClaimedMessage>(
     `with due as (
-       select m.invoice_id, m.step, i.due_on, i.settings_version, i.amount, i.debit_on, u.customer_number, c.sealed, c.phone_digest, l.version as link_version,
+       select m.invoice_id, m.step, i.due_on, i.settings_version, i.amount, i.debit_on, i.fell_back_for, u.customer_number, c.sealed, c.phone_digest, l.version as link_version,
               l.key_id as link_key_id, l.token_hash, m.planned_on, t.sent_today,
               case when ${optedOut} then 'opted_out'
                    when ${wrongPerson} then 'wrong_person'
@@ -303,7 +304,7 @@ export async function claimMessages(tx: Tx, act: Act, claim: Claim): Promise<Cla
        where m.merchant_id = $1 and m.invoice_id = d.invoice_id and m.step = d.step
          and (d.skip_code is not null or d.sent_today + d.place <= $11::int)
        returning m.invoice_id, m.step, m.version, m.state, d.due_on, d.settings_version, d.customer_number, d.sealed, d.link_version,
-                 d.link_key_id, d.token_hash, d.amount, d.debit_on
+                 d.link_key_id, d.token_hash, d.amount, d.debit_on, d.fell_back_for
      ), history as (
        insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
        select $1, $8::date, 'message:' || step, invoice_id, version, 'planned', state, $6::timestamptz, $9::uuid
@@ -420,7 +421,7 @@ export async function messagesToAsk(
   limit: number,
 ): Promise<MessageToAsk[]> {
   return db.query<MessageToAsk>(
-    `select m.invoice_id, m.step, m.version, m.claimed_at, m.asks, i.due_on, i.settings_version, i.amount, i.debit_on, u.customer_number, c.sealed,
+    `select m.invoice_id, m.step, m.version, m.claimed_at, m.asks, i.due_on, i.settings_version, i.amount, i.debit_on, i.fell_back_for, u.customer_number, c.sealed,
             l.version as link_version, l.key_id as link_key_id, l.token_hash,
             array(
               select s.provider_id from messages s
@@ -444,14 +445,15 @@ export interface DueText {
   settings_version: number;
   is_late: boolean;
   has_link: boolean;
+  fell_back_for: string | null;
   messages: number;
 }
 
 /** What would be sent by the end of a day, by what it says: due messages, and first notices of files not planned yet. */
 export async function dueTexts(db: Pick<Db, 'query'>, merchantId: number, dueOn: string): Promise<DueText[]> {
   return db.query<DueText>(
-    `select step, settings_version, is_late, has_link, count(*) as messages from (
-       select m.step, i.settings_version, $2::date > i.due_on as is_late, m.link_version is not null as has_link
+    `select step, settings_version, is_late, has_link, fell_back_for, count(*) as messages from (
+       select m.step, i.settings_version, $2::date > i.due_on as is_late, m.link_version is not null as has_link, i.fell_back_for
        from messages m
        join invoices i on i.merchant_id = m.merchant_id and i.id = m.invoice_id
        where m.merchant_id = $1 and m.state = 'planned' and m.planned_on <= $2::date and i.state <> 'parked'
@@ -460,7 +462,7 @@ export async function dueTexts(db: Pick<Db, 'query'>, merchantId: number, dueOn:
          )
          and not ${isHeld('i', '$2')}
        union all
-       select 'first_notice', i.settings_version, false, true
+       select 'first_notice', i.settings_version, false, true, null
        from billing_files f
        join invoices i on i.merchant_id = f.merchant_id and i.file_id = f.id and i.collection = 'link' and i.state = 'open'
        join contacts c on c.merchant_id = i.merchant_id and c.customer_id = i.customer_id and c.version = i.contact_version
@@ -471,8 +473,8 @@ export async function dueTexts(db: Pick<Db, 'query'>, merchantId: number, dueOn:
            select from messages m where m.merchant_id = $1 and m.invoice_id = i.id and m.step = 'first_notice'
          )
      ) due
-     group by step, settings_version, is_late, has_link
-     order by step, settings_version, is_late, has_link`,
+     group by step, settings_version, is_late, has_link, fell_back_for
+     order by step, settings_version, is_late, has_link, fell_back_for`,
     [merchantId, dueOn],
   );
 }

@@ -112,7 +112,10 @@ function nameOf(
     if (token !== null && !isTokenOf(sealer, merchant, bill, token)) continue;
     const isLate = on.toString() > bill.due_on;
     const step = stepsOf(merchant, bill, on).find(
-      (each) => says(bill, textKindOf(each, isLate)) && !taken.has(messageIdOf(bill.invoice_id, each)),
+      (each) =>
+        // Why it fell back may be forgotten here: either text is the step's.
+        [textKindOf(each, isLate), textKindOf(each, isLate, 'card_ended')].some((kind) => says(bill, kind)) &&
+        !taken.has(messageIdOf(bill.invoice_id, each)),
     );
     if (step !== undefined) return messageIdOf(bill.invoice_id, step);
   }

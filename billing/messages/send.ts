@@ -261,7 +261,7 @@ function letterOf(
   const contact = openContact(ports.sealer, merchant.id, message.customer_number, message.sealed);
   assertState(contact.phone, `message ${message.step} of bill ${message.invoice_id} has nobody to go to`);
   const body = textOf({
-    kind: textKindOf(message.step, today > message.due_on),
+    kind: textKindOf(message.step, today > message.due_on, message.fell_back_for),
     language,
     merchantName: settings.name[language],
     link: linkOf(ports, merchant, message),

@@ -15,13 +15,18 @@ export type TextKind =
   | 'reminder_after_due'
   | 'failure'
   | 'fallback_link'
+  | 'card_ended'
   | 'fresh_link'
   | 'recall_notice'
   | 'debit_notice';
 
-/** The text for a step key. A reminder sent late speaks of the day on which it is sent, not of its name. */
-export function textKindOf(key: string, sentAfterDue: boolean): TextKind {
+/**
+ * The text for a step key. A reminder sent late speaks of the day on which it is sent, not of its name. `fellBackFor`: why a
+ * link is offered for an automatic bill; where its card was lost before it was ever charged, the SMS says so.
+ */
+export function textKindOf(key: string, sentAfterDue: boolean, fellBackFor: string | null = null): TextKind {
   const step = saidIn(key);
+  if (step === 'fallback_link' && fellBackFor?.startsWith('card_')) return 'card_ended';
   if (step === 'first_notice' || step === 'fallback_link') return step;
   if (step === recallNotice || step === debitNotice) return step;
   if (isFreshLink(step)) return 'fresh_link';
@@ -38,6 +43,7 @@ const WORDS: Record<Language, Partial<Record<TextKind, string>>> = {
     reminder_after_due: 'お支払をご確認ください',
     failure: '自動支払いが未完了です',
     fallback_link: '自動支払いが未完了です',
+    card_ended: 'カードの登録が無効です',
     fresh_link: '新しいリンクです',
   },
   en: {
@@ -46,6 +52,7 @@ const WORDS: Record<Language, Partial<Record<TextKind, string>>> = {
     reminder_after_due: 'please check the payment of your bill.',
     failure: 'your automatic payment did not go through.',
     fallback_link: 'your automatic payment did not go through. Please pay here:',
+    card_ended: 'your card on file can no longer be charged. Please pay here:',
     fresh_link: 'the new link that you asked for:',
   },
 };
@@ -70,6 +77,7 @@ export const ownKinds = [
   'reminder_after_due',
   'failure',
   'fallback_link',
+  'card_ended',
   'fresh_link',
 ] as const satisfies readonly TextKind[];
 

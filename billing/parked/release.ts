@@ -101,7 +101,7 @@ async function releaseBills(
     act.merchantId,
     free
       .filter((bill) => bill.collection === 'auto' && byLink.has(reasonOf.get(bill.id) ?? ''))
-      .map((bill) => bill.id),
+      .map((bill) => ({ invoiceId: bill.id, why: 'parked' as const })),
     today,
   );
   await setAgenda(

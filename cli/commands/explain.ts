@@ -88,6 +88,10 @@ async function explainOneBill(
     output.line(
       `  due ${bill.due_on}${bill.debit_on ? `, debit ${bill.debit_on}` : ''}, customer ${bill.customer_number}, ${bill.file} line ${bill.line}, settings version ${bill.settings_version}`,
     );
+    if (bill.fell_back_on)
+      output.line(
+        `  offered a link since ${bill.fell_back_on}${bill.fell_back_for ? `: ${bill.fell_back_for}` : ''}`,
+      );
     if (bill.next_act) output.line(`  next: ${bill.next_act} on ${bill.next_on}`);
     if (bill.locked_by) output.line(`  locked by charge ${bill.locked_by} until its outcome is known`);
     if (bill.parked_for) output.line(`  parked: ${bill.parked_for} (seikyu parked)`);

@@ -282,6 +282,7 @@ class Walk {
     await run('05:12', 'trace', 'reconcile');
     await run('05:42', 'debit');
     await this.#acceptSecond(second);
+    await run('05:51', 'refresh');
     await run('06:07', 'charge');
     await run('08:17', 'dunning');
     await run('10:02', 'notify');
@@ -299,6 +300,8 @@ class Walk {
       say(papers, papers === 1 ? 'paper bill paid' : 'paper bills paid'),
       say(done.debits, 'bank debits asked for'),
       say(done.paid, 'debited'),
+      say(done.replaced, done.replaced === 1 ? 'card replaced' : 'cards replaced'),
+      say((done.closed ?? 0) + (done.expired ?? 0), 'cards gone before their charge'),
       say(done.charged, 'charged'),
       say(done.declined, 'declined'),
       say(done.unknown, 'unknown outcomes asked for'),

@@ -624,7 +624,10 @@ export function simulatedGateway(baton: Baton, self: Mortal, faults: Faults, tru
       comparesRequests: true,
       callDeadlineMs,
       pageMethods: ['card', 'wallet'],
+      cardsPerRefresh: 0,
     },
+
+    refreshCards: async () => ({ kind: 'not_offered' }),
 
     barcodes: {
       newsDays: 1,

@@ -981,3 +981,28 @@ test('as a process of its own it lives on the virtual clock, keeps its truth and
   child.stdin.end();
   expect((await exited)[0]).toBe(0);
 });
+
+test('the updater tells what became of saved cards, the same each time it is asked', async () => {
+  const tokens = await Promise.all(['later-expired', 'later-closed', 'visa'].map(savedMethod));
+  const question = { account: ACCOUNT, reference: reference(), tokens: [...tokens, 'tok_of_nobody'] };
+  await control('/control', { cardUpdatesUnanswered: 1 });
+  expect(await gateway.refreshCards(question, shortly())).toMatchObject({ kind: 'unknown' });
+  const answer = await gateway.refreshCards(question, soon());
+  expect(answer).toMatchObject({
+    kind: 'answered',
+    news: [
+      { kind: 'replaced', method: { brand: 'visa', lastFour: '4242', expires: '2044-12' } },
+      { kind: 'closed', code: 'account_closed' },
+      { kind: 'unknown' },
+      { kind: 'unknown' },
+    ],
+  });
+  expect(await gateway.refreshCards({ ...question, reference: reference() }, soon())).toEqual(answer);
+  const [first] = answer.kind === 'answered' ? answer.news : [];
+  if (first?.kind !== 'replaced') throw new Error('a new token was expected');
+  expect(await gateway.charge(chargeOf(first.method.token), soon())).toMatchObject({ kind: 'succeeded' });
+  expect(await gateway.charge(chargeOf(tokens[0] ?? ''), soon())).toMatchObject({ kind: 'failed' });
+  await control('/control', { outage: true });
+  expect(await gateway.refreshCards(question, soon())).toMatchObject({ kind: 'not_executed' });
+  await control('/control', { outage: false });
+});

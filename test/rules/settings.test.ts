@@ -111,7 +111,7 @@ describe('refused with path and reason', () => {
     [
       'unknown key, nothing near',
       tail('autopay: { zebra: 1 }'),
-      'autopay.zebra: is not a setting; known here: debit_day, notice_days_before, direct_debit',
+      'autopay.zebra: is not a setting; known here: debit_day, notice_days_before, refresh_days_before, direct_debit',
     ],
     ...[
       [

@@ -17,6 +17,7 @@ const KINDS: TextKind[] = [
   'reminder_after_due',
   'failure',
   'fallback_link',
+  'card_ended',
   'fresh_link',
 ];
 
@@ -124,6 +125,16 @@ describe('texts', () => {
     ['again:reminder:+1bd', true, 'reminder_after_due'],
   ])('step %s, after due %s, says %s', (step, afterDue, kind) =>
     expect(textKindOf(step, afterDue)).toBe(kind),
+  );
+
+  it.each([
+    ['fallback_link', 'card_closed', 'card_ended'],
+    ['again:fallback_link', 'card_expired', 'card_ended'],
+    ['fallback_link', 'no_method', 'fallback_link'],
+    ['fallback_link', 'never_this_method', 'fallback_link'],
+    ['reminder:-3bd', 'card_closed', 'reminder_before_due'],
+  ])('step %s of a bill that fell back for %s says %s', (step, why, kind) =>
+    expect(textKindOf(step, false, why)).toBe(kind),
   );
 
   it('names the texts that cost more than one segment', () => {

@@ -36,7 +36,15 @@ export interface TestCard {
   onPage: OnPage;
   /** Null: the card is never saved, because it never succeeds on the page. */
   offSession: OffSession | null;
+  /** What the updater answers about the saved card before it is charged. */
+  updater: Updater;
 }
+
+/** `becomes`: the test card that its successor is. */
+export type Updater =
+  | { kind: 'unknown' }
+  | { kind: 'closed'; code: string }
+  | { kind: 'replaced'; becomes: string };
 
 const codes = (gatewayCode: string, networkCode: string, adviceCode: string | null = null): CardCodes => ({
   gatewayCode,
@@ -60,8 +68,9 @@ function card(
   pan: string,
   onPage: OnPage,
   offSession: OffSession | null,
+  updater: Updater = { kind: 'unknown' },
 ): TestCard {
-  return { name, pan, brand, onPage, offSession };
+  return { name, pan, brand, onPage, offSession, updater };
 }
 
 const fine: OffSession = { kind: 'succeeds' };
@@ -120,8 +129,14 @@ export const TEST_CARDS: readonly TestCard[] = [
   card('later-do-not-honor', 'visa', '4000000000001042', frictionless, later(codes('do_not_honor', '05'))),
   card('later-lost', 'visa', '4000000000001059', frictionless, later(codes('lost_card', '41'))),
   card('later-stolen', 'visa', '4000000000001067', frictionless, later(codes('stolen_card', '43'))),
-  card('later-expired', 'visa', '4000000000001075', frictionless, later(codes('expired_card', '54'))),
-  card('later-closed', 'visa', '4000000000001083', frictionless, later(codes('invalid_account', '46'))),
+  card('later-expired', 'visa', '4000000000001075', frictionless, later(codes('expired_card', '54')), {
+    kind: 'replaced',
+    becomes: 'visa',
+  }),
+  card('later-closed', 'visa', '4000000000001083', frictionless, later(codes('invalid_account', '46')), {
+    kind: 'closed',
+    code: 'account_closed',
+  }),
   card('later-stopped', 'visa', '4000000000001091', frictionless, later(codes('stop_payment_order', 'R0'))),
   card(
     'later-authentication',

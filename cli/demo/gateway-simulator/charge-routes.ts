@@ -16,6 +16,8 @@ import {
   type RefundRow,
   refundByReference,
   savedCard,
+  savedCards,
+  saveSuccessors,
   storedAnswer,
 } from './queries.ts';
 import { captureLines, dayOf, settlementLines } from './reports.ts';
@@ -26,6 +28,8 @@ import {
   newCharge,
   planWebhook,
   type Simulation,
+  saveCard,
+  savedMethodBody,
   setupStateOf,
   stateOf,
 } from './simulation.ts';
@@ -33,6 +37,8 @@ import {
 const KEY_LIFETIME_MS = 24 * 3_600_000;
 /** A request older than this is dropped, so that "not found" is certain after a minute whatever stalls. */
 const DROPPED_AFTER_MS = 30_000;
+
+const successorExpires = '2044-12';
 
 const account = z.string().regex(/^[0-9A-Za-z_.-]{1,64}$/);
 const reference = z.string().regex(/^[0-9A-Za-z_-]{1,64}$/);
@@ -50,6 +56,12 @@ const chargeRequest = z.strictObject({
   method_token: z.string().min(1).max(128),
   network_transaction_id: z.string().max(64).nullable(),
   metadata,
+});
+
+const cardUpdatesRequest = z.strictObject({
+  account,
+  reference,
+  tokens: z.array(z.string().min(1).max(128)).min(1).max(200),
 });
 
 const refundRequest = z.strictObject({
@@ -201,6 +213,29 @@ async function chargeOffSession(
   return fault === 'timeout_after_effect' ? { kind: 'hold' } : answer(status, body);
 }
 
+/** What has become of saved cards, in the order of the tokens. */
+async function newsOf({ pool }: Simulation, accountName: string, tokens: readonly string[]) {
+  const before = await savedCards(pool, accountName, tokens);
+  await saveSuccessors(
+    pool,
+    accountName,
+    [...before].flatMap(([token, { cardName, successor }]) => {
+      const updater = cardByName(cardName)?.updater;
+      const becomes = updater?.kind === 'replaced' ? cardByName(updater.becomes) : undefined;
+      return becomes === undefined || successor !== null
+        ? []
+        : [{ token, card: saveCard(becomes, successorExpires) }];
+    }),
+  );
+  const known = await savedCards(pool, accountName, tokens);
+  return tokens.map((token) => {
+    const card = known.get(token);
+    const updater = card === undefined ? undefined : cardByName(card.cardName)?.updater;
+    if (card?.successor) return { state: 'replaced', saved_method: savedMethodBody(card.successor) };
+    return updater?.kind === 'closed' ? { state: 'closed', code: updater.code } : { state: 'unknown' };
+  });
+}
+
 /** Never answers, then drops the line: the caller's deadline must fire, not this one. */
 function hold(reply: FastifyReply, holdMs: number): void {
   const { socket } = reply.raw;
@@ -229,6 +264,19 @@ export function chargeRoutes(app: FastifyInstance, simulation: Simulation): void
     }
     if (result.retryAfterSeconds !== undefined) reply.header('retry-after', result.retryAfterSeconds);
     return reply.code(result.status).send(result.body);
+  });
+
+  app.post('/v1/card-updates', async (request, reply) => {
+    const parsed = cardUpdatesRequest.safeParse(request.body);
+    if (!parsed.success) return reply.code(400).send(refusal('invalid_request', false));
+    const { account: name, reference: question, tokens } = parsed.data;
+    const news = await newsOf(simulation, name, tokens);
+    if (settings.cardUpdatesUnanswered > 0) {
+      settings.cardUpdatesUnanswered -= 1;
+      hold(reply, simulation.holdMs);
+      return reply;
+    }
+    return { account: name, reference: question, news };
   });
 
   app.get('/v1/charges', async (request, reply) => {

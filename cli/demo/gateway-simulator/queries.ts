@@ -131,6 +131,45 @@ export async function savedCard(pool: Pool, account: string, token: string): Pro
   return rows[0] ?? null;
 }
 
+/** Saved cards of an account by their tokens, with what each has become. */
+export async function savedCards(
+  pool: Pool,
+  account: string,
+  tokens: readonly string[],
+): Promise<Map<string, { cardName: string; successor: SavedCard | null }>> {
+  const { rows } = await pool.query<{ token: string; cardName: string; successor: SavedCard | null }>(
+    `select c.token, c.card_name as "cardName",
+            case when s.token is null then null else jsonb_build_object(
+              'token', s.token, 'cardName', s.card_name, 'brand', s.brand, 'lastFour', s.last_four, 'expires', s.expires,
+              'networkTransactionId', s.network_transaction_id, 'threeDsEci', s.three_ds_eci) end as successor
+     from gateway_simulator.saved_cards c
+     left join gateway_simulator.card_successors x on x.token = c.token
+     left join gateway_simulator.saved_cards s on s.token = x.successor
+     where c.account = $1 and c.token = any($2::text[])`,
+    [account, tokens],
+  );
+  return new Map(rows.map(({ token, ...row }) => [token, row]));
+}
+
+/** Keeps successors of saved cards; one that has a successor already keeps it. */
+export async function saveSuccessors(
+  pool: Pool,
+  account: string,
+  successors: readonly { token: string; card: SavedCard }[],
+): Promise<void> {
+  if (successors.length === 0) return;
+  await saveCards(
+    pool,
+    account,
+    successors.map(({ card }) => card),
+  );
+  await pool.query(
+    `insert into gateway_simulator.card_successors (token, successor)
+     select * from unnest($1::text[], $2::text[]) on conflict (token) do nothing`,
+    [successors.map(({ token }) => token), successors.map(({ card }) => card.token)],
+  );
+}
+
 export async function countCall(pool: Pool, token: string): Promise<number> {
   const { rows } = await pool.query<{ calls: number }>(
     `update gateway_simulator.saved_cards

@@ -59,6 +59,7 @@ const controlRequest = z.strictObject({
   latencyMs: z.number().min(0).max(20_000).optional(),
   rateLimitPerSecond: z.number().min(0).nullable().optional(),
   refundsUnanswered: z.int().min(0).optional(),
+  cardUpdatesUnanswered: z.int().min(0).optional(),
 });
 
 const savedMethodsRequest = z.strictObject({
@@ -92,6 +93,7 @@ export async function startGatewaySimulator(options: GatewaySimulatorOptions): P
     latencyMs: 0,
     rateLimitPerSecond: null,
     refundsUnanswered: 0,
+    cardUpdatesUnanswered: 0,
   };
   const delivery = deliverWebhooks({
     pool,

@@ -23,6 +23,8 @@ export interface SimulatorSettings {
   rateLimitPerSecond: number | null;
   /** So many refunds are made next without an answer. */
   refundsUnanswered: number;
+  /** So many questions about cards are dealt with next without an answer. */
+  cardUpdatesUnanswered: number;
 }
 
 /** What the routes share. */

@@ -89,6 +89,12 @@ create table if not exists gateway_simulator.saved_cards (
   calls int not null default 0
 );
 
+-- What a saved card has become: told the same way however often it is asked for.
+create table if not exists gateway_simulator.card_successors (
+  token text primary key references gateway_simulator.saved_cards (token),
+  successor text not null references gateway_simulator.saved_cards (token)
+);
+
 create table if not exists gateway_simulator.idempotency_keys (
   account text not null,
   key text not null,

@@ -293,6 +293,20 @@ describe('the answer', () => {
     expect(await runAt('2027-01-04', debit)).toMatchObject({ booked: 1, paid: 3 });
   });
 
+  test('a right result under the name of a wrong one is booked, and the wrong one waits for a person', async () => {
+    await enrolled(three);
+    const { request } = await asked();
+    agency.put('result.txt', agencyAnswer(request, byAmount({})).subarray(0, -122));
+    expect(await runAt('2027-01-04', debit)).toMatchObject({ held: 1 });
+    agency.put('result.txt', agencyAnswer(request, byAmount({})));
+    expect(await runAt('2027-01-04', debit)).toMatchObject({ booked: 1, paid: 3 });
+    const open = () =>
+      office.db.query(`select cause from alerts where cause like '%HELD%' and resolved_at is null`);
+    expect(await open()).toEqual([{ cause: 'DEBIT_RESULT_HELD result.txt' }]);
+    await settleHeld(office.ports, office.merchant, 'result.txt', 'dismiss', 'test');
+    expect(await open()).toEqual([]);
+  });
+
   test('no result by the expected day calls a person, once it is here nobody', async () => {
     await enrolled(three);
     const { request } = await asked();

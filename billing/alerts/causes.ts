@@ -235,7 +235,7 @@ export const causes: Readonly<Record<string, Cause>> = {
   DEBIT_RESULT_HELD: {
     level: 'now',
     next: 'a result of bank debits does not fit its request, or answers it a second time; nothing of it is booked. Ask the agency which file counts: `seikyu debit list`, then `seikyu debit accept` or `seikyu debit dismiss`',
-    over: 'the result is accepted, dismissed or booked',
+    over: 'the result is accepted or dismissed',
   },
   DEBIT_RESULT_LATE: {
     level: 'now',

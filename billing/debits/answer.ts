@@ -14,7 +14,7 @@ import { refuseInSafeMode } from '../restores/queries.ts';
 import type { Fence } from '../runs/fence.ts';
 import { holdFence } from '../runs/queries.ts';
 import type { Sealer } from '../sealing.ts';
-import { type AnswerRecord, accountText, codes, ResultRefused } from './debit.ts';
+import { type AnswerRecord, accountText, codes, type ResultReason, ResultRefused } from './debit.ts';
 import {
   type Answered,
   answerRequest,
@@ -320,10 +320,9 @@ async function parkStrange(tx: Tx, ids: Ids, act: Act, strange: readonly Answere
   return parked;
 }
 
-async function finish(tx: Tx, act: Act, { id, name, request_id: requestId }: OpenResult): Promise<void> {
+async function finish(tx: Tx, act: Act, { id, request_id: requestId }: OpenResult): Promise<void> {
   if (!(await moveResult(tx, act, id, { from: ['matched'], to: 'booked' }))) return;
   if (requestId !== null) await answerRequest(tx, act, requestId);
-  await resolveAlerts(tx, act.merchantId, act.at, [heldCause(name)], 'it was booked');
 }
 
 /** What should have been answered: told as long as it stands. Returns how many requests and debits there are. */
@@ -363,6 +362,8 @@ export async function tellOfUnanswered(
   });
 }
 
+const mayBeAccepted: ResultReason = 'ANSWERED_ALREADY';
+
 /**
  * A person's word on a result that is held. `accept`: a second answer to one request may be booked, debit by debit, for what
  * is still open and for money that came after all. `dismiss`: nothing of it counts. Refusals RESULT_NOT_HELD, RESULT_UNFIT.
@@ -377,19 +378,22 @@ export async function settleHeld(
   const act = await commandAct(ports, merchant.id, actor);
   await ports.db.transaction(async (tx) => {
     await recordAct(tx, act);
-    const held = (await heldResults(tx, merchant.id)).find((each) => each.name === name);
+    const named = (await heldResults(tx, merchant.id)).filter((each) => each.name === name);
+    const held = named.find((each) => how === 'dismiss' || each.reason === mayBeAccepted) ?? named[0];
     if (held === undefined) {
       throw new Refusal('RESULT_NOT_HELD', 'no result of this name is held', {
         next: 'seikyu debit list shows which are.',
       });
     }
-    if (how === 'accept' && held.reason !== 'ANSWERED_ALREADY') {
+    if (how === 'accept' && held.reason !== mayBeAccepted) {
       throw new Refusal('RESULT_UNFIT', `the result does not fit its request: ${held.reason}`, {
         next: 'Ask the agency for a correct file, then: seikyu debit dismiss',
       });
     }
     const to = how === 'accept' ? 'fetched' : 'dismissed';
     await moveResult(tx, act, held.id, { from: ['held'], to, accepted: how === 'accept' });
+    // Agencies may send the right file under the name of the wrong one.
+    if (named.length > 1) return;
     await resolveAlerts(
       tx,
       merchant.id,

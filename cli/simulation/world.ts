@@ -471,11 +471,11 @@ class World {
     const bank = this.#banks.find((each) => each.merchant.code === code);
     if (merchant === undefined || bank === undefined) return;
     const results = await resultsOf(ports.db, merchant.id, this.#baton.now().toString().slice(0, 10));
-    const held = results.find((each) => each.name === name && each.state === 'held');
-    if (held === undefined) return;
-    const how = held.reason === 'ANSWERED_ALREADY' && !bank.withdrawn.has(name) ? 'accept' : 'dismiss';
-    await settleHeld(ports, merchant, name, how, 'operator@simulation');
-    this.#count(`results ${how}ed`);
+    for (const { reason } of results.filter((each) => each.name === name && each.state === 'held')) {
+      const how = reason === 'ANSWERED_ALREADY' && !bank.withdrawn.has(name) ? 'accept' : 'dismiss';
+      await settleHeld(ports, merchant, name, how, 'operator@simulation');
+      this.#count(`results ${how}ed`);
+    }
   }
 
   #debitCounts(): Record<string, number> {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { settleHeld } from '../billing/debits/answer.ts';
 import { explainBill } from '../billing/explain/queries.ts';
+import { beginRecall, recallableFile } from '../billing/recalls/begin.ts';
 import { answerRequest, type Fate } from '../cli/demo/bank.ts';
 import { readDebits } from '../files/zengin91/read.ts';
 import { debit } from '../jobs/debit.ts';
@@ -155,6 +156,21 @@ describe('asking', () => {
     await office.ingest('2026-12-16');
     expect(await runAt('2026-12-17', debit)).toEqual({ held_bills: 1, no_mandate: 1 });
     expect(await runAt('2026-12-17', dunning)).toMatchObject({ fell_back: 1 });
+  });
+
+  test('what is recalled is not asked for, also before its recall has looked at each bill', async () => {
+    await enrolled(three);
+    const file = await recallableFile(office.db, office.merchant, 'billing_sakura-suido_20261125_0002.csv');
+    await beginRecall(office.ports, {
+      merchant: office.merchant,
+      file,
+      count: 3,
+      sum: 6000,
+      by: 'test',
+    });
+    expect((await asked()).requests).toEqual([]);
+    expect(await runAt('2026-12-17', trace)).toMatchObject({ cancelled: 3, recalls_done: 1 });
+    expect(await states()).toEqual({ A1: 'cancelled null', A2: 'cancelled null', A3: 'cancelled null' });
   });
 
   test('a bill whose day to ask has passed goes by link, with a warning; or waits for the next debit day', async () => {

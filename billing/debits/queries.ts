@@ -1,13 +1,16 @@
 import { type Act, instantText, monthOf } from '../acts/act.ts';
 import type { Db, Tx } from '../db.ts';
 
-/** Bills whose day to ask the bank has come. What is being recalled is not asked for. */
+/**
+ * Bills whose day to ask the bank has come. What is recalled is not asked for from the first moment on, before its recall has
+ * looked at each bill: agencies give nothing back.
+ */
 const due = `
   from agenda a
   join invoices i on i.merchant_id = a.merchant_id and i.id = a.invoice_id and i.state = 'open'
   join billing_files f on f.merchant_id = i.merchant_id and f.id = i.file_id and f.state = 'released'
   where a.merchant_id = $1 and a.act = 'debit' and a.act_on <= $2::date
-    and not exists (select from recall_bills rb where rb.merchant_id = a.merchant_id and rb.invoice_id = a.invoice_id)`;
+    and not exists (select from recalls r where r.merchant_id = a.merchant_id and r.file_id = i.file_id)`;
 
 export interface DayDue {
   /** YYYY-MM-DD */

@@ -1,4 +1,6 @@
 import { expect, test } from 'vitest';
+import { recordAct } from '../billing/acts/queries.ts';
+import { openRefresh, openRefreshes } from '../billing/card-refreshes/queries.ts';
 import { outboxCarrier, readOutbox } from '../billing/carriers/outbox.ts';
 import { changeEnrolmentByHand } from '../billing/exchanges/enrolments.ts';
 import { explainBill, explainCustomer } from '../billing/explain/queries.ts';
@@ -323,6 +325,30 @@ test('two processes share the questions: each card is asked about once', async (
   expect(await helped).toBeGreaterThan(0);
   const asked = world.gateway.refreshCalls.flatMap(({ tokens }) => tokens);
   expect([asked.length, new Set(asked).size]).toEqual([12, 12]);
+});
+
+test('a card that somebody has asked about a moment ago makes no question of its own', async () => {
+  const world = await open();
+  await world.make([{ number: 'A', dueOn }]);
+  const { id: merchantId } = world.merchant;
+  const [card] = await worlds.db.query<{ id: string; payment_method_id: string }>(
+    `select id, payment_method_id from enrolments where merchant_id = $1`,
+    [merchantId],
+  );
+  const cards = [
+    { paymentMethodId: card?.payment_method_id ?? '', enrolmentId: card?.id ?? '', chargeOn: dueOn },
+  ];
+  const ask = () => {
+    const [id, at] = [world.ports.ids.uuid(), world.clock.now()];
+    const act = { merchantId, id, kind: 'command' as const, actor: 'test', at };
+    const question = { id, gateway: world.gateway.name, businessDate: '2026-12-01', cards };
+    return worlds.db.transaction(async (tx) => {
+      await recordAct(tx, act);
+      return openRefresh(tx, act, question);
+    });
+  };
+  expect([await ask(), await ask()]).toEqual([1, 0]);
+  expect(await openRefreshes(worlds.db, merchantId, world.gateway.name)).toHaveLength(1);
 });
 
 test('a dry run counts and writes nothing; with a longer notice cards are asked about before it', async () => {

@@ -107,16 +107,26 @@ export interface NewRefresh {
   cards: readonly { paymentMethodId: string; enrolmentId: string; chargeOn: string }[];
 }
 
-/** A question with its cards; those that stand in an open one already are left out. Returns how many it has: with none it is not kept. */
+/** A question with its cards; those that stand in an open one already are left out, and with none there is no question. Returns how many it has. */
 export async function openRefresh(tx: Tx, act: Act, refresh: NewRefresh): Promise<number> {
-  await tx.run(
-    `with made as (
+  const [opened] = await tx.query<{ cards: number }>(
+    `with lines as (
+       insert into card_refresh_lines (merchant_id, refresh_id, payment_method_id, enrolment_id, charge_on)
+       select $1, $2, c.method_id, c.enrolment_id, min(c.charge_on)
+       from unnest($8::uuid[], $9::uuid[], $10::date[]) as c(method_id, enrolment_id, charge_on)
+       group by c.method_id, c.enrolment_id
+       order by c.method_id
+       on conflict (merchant_id, payment_method_id) where answer is null do nothing
+       returning payment_method_id
+     ), made as (
        insert into card_refreshes (merchant_id, id, gateway, business_date, state, version, asked_at)
-       values ($1, $2, $3, $4, 'asked', 1, $5)
+       select $1, $2::uuid, $3, $4::date, 'asked', 1, $5::timestamptz where exists (select from lines)
        returning id
+     ), history as (
+       insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
+       select $1, $6::date, 'card_refresh', id, 1, null, 'asked', $5::timestamptz, $7::uuid from made
      )
-     insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
-     select $1, $6::date, 'card_refresh', id, 1, null, 'asked', $5::timestamptz, $7::uuid from made`,
+     select count(*) as cards from lines`,
     [
       act.merchantId,
       refresh.id,
@@ -125,23 +135,12 @@ export async function openRefresh(tx: Tx, act: Act, refresh: NewRefresh): Promis
       instantText(act.at),
       monthOf(act.at),
       act.id,
-    ],
-  );
-  return tx.run(
-    `insert into card_refresh_lines (merchant_id, refresh_id, payment_method_id, enrolment_id, charge_on)
-     select $1, $2, c.method_id, c.enrolment_id, min(c.charge_on)
-     from unnest($3::uuid[], $4::uuid[], $5::date[]) as c(method_id, enrolment_id, charge_on)
-     group by c.method_id, c.enrolment_id
-     order by c.method_id
-     on conflict (merchant_id, payment_method_id) where answer is null do nothing`,
-    [
-      act.merchantId,
-      refresh.id,
       refresh.cards.map((card) => card.paymentMethodId),
       refresh.cards.map((card) => card.enrolmentId),
       refresh.cards.map((card) => card.chargeOn),
     ],
   );
+  return opened?.cards ?? 0;
 }
 
 export interface OpenRefresh {

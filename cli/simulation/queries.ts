@@ -39,7 +39,7 @@ export async function emptyAllStaging(db: Pick<Db, 'run'>): Promise<void> {
   await db.run(`truncate staged_bills`);
 }
 
-/** Whether trace would find a charge to ask about or a webhook to handle. */
+/** Whether trace would find a charge to ask about, a webhook to handle or a recall to carry on. */
 export async function somethingToAsk(
   db: Pick<Db, 'query'>,
   merchantId: number,
@@ -50,7 +50,8 @@ export async function somethingToAsk(
            select from collection_locks l
            where l.merchant_id = $1 and l.ask_at <= $2::timestamptz
              and not exists (select from debit_lines d where d.merchant_id = l.merchant_id and d.charge_id = l.charge_id))
-         or exists (select from webhook_events where merchant_id = $1 and handled_at is null) as found`,
+         or exists (select from webhook_events where merchant_id = $1 and handled_at is null)
+         or exists (select from recalls where merchant_id = $1 and state = 'running') as found`,
     [merchantId, now.toString()],
   );
   return row?.found ?? false;

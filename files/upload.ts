@@ -50,10 +50,12 @@ export async function placeFile(
   const done = Buffer.from(formatDoneFile(file.sha256, file.name));
   const donePath = `${file.folder}/${doneName(file.name)}`;
   let part = file.renamingPart ?? undefined;
-  const found = await whereabouts(store, path, part, file);
-  if (found === 'final') {
-    if (!(await holds(store, path, file))) return 'differs';
-  } else {
+  let found = await whereabouts(store, path, part, file);
+  const held = found === 'final' ? await compare(store, path, file) : 'absent';
+  if (held === 'other') return 'differs';
+  // The partner has taken it between two looks.
+  if (found === 'final' && held === 'absent') found = 'nowhere';
+  if (found !== 'final') {
     if (found === 'nowhere' && part !== undefined) return 'gone';
     // What is whole already is not written again: a late worker may still be about to rename it.
     if (found !== 'whole') {
@@ -95,7 +97,8 @@ export async function placeFile(
     if (moved !== 'placed') return moved;
   } else {
     await clearAll();
-    if (!(await holds(store, donePath, control))) return 'differs';
+    // Absent: the partner takes it together with the file, whose bytes were ours.
+    if ((await compare(store, donePath, control)) === 'other') return 'differs';
   }
   await steps.doneWritten();
   return 'placed';
@@ -121,7 +124,7 @@ async function whereabouts(
     // The temporary name before the final one: between two looks the other way round a rename would hide it from both.
     const temporary = temporaryPath(path, renamingPart);
     const waits = (await store.stat(temporary)) !== undefined && (await store.stat(path)) === undefined;
-    if (waits && (await holds(store, temporary, file))) return 'whole';
+    if (waits && (await compare(store, temporary, file)) === 'same') return 'whole';
     if (waits && (await store.stat(temporary)) !== undefined) return 'half';
   }
   return (await store.stat(path)) === undefined ? 'nowhere' : 'final';
@@ -197,16 +200,23 @@ async function renamed(store: RemoteStore, from: string, to: string, expected: C
     // A late worker has renamed it, and the partner may have taken it since.
     if (code === 'SFTP_NOT_FOUND' && (await store.stat(to)) === undefined) return 'gone';
     if (code === 'SFTP_EXISTS') await clear(store, from);
-    return (await holds(store, to, expected)) ? 'placed' : 'differs';
+    const held = await compare(store, to, expected);
+    if (held === 'absent') return 'gone';
+    return held === 'same' ? 'placed' : 'differs';
   }
   const there = await store.stat(to);
   // A partner may take a control file, and its file with it, at the moment when it appears: it was whole.
   return there === undefined || there.sizeBytes === expected.sizeBytes ? 'placed' : 'differs';
 }
 
-async function holds(store: RemoteStore, path: string, expected: Content): Promise<boolean> {
+async function compare(
+  store: RemoteStore,
+  path: string,
+  expected: Content,
+): Promise<'same' | 'other' | 'absent'> {
   const there = await store.stat(path);
-  if (there?.kind !== 'file' || there.sizeBytes !== expected.sizeBytes) return false;
+  if (there === undefined) return 'absent';
+  if (there.kind !== 'file' || there.sizeBytes !== expected.sizeBytes) return 'other';
   const digest = createHash('sha256');
   let readBytes = 0;
   for await (const chunk of stopAfter(store.download(path), expected.sizeBytes)) {
@@ -220,7 +230,7 @@ async function holds(store: RemoteStore, path: string, expected: Content): Promi
       context: { path, sizeBytes: expected.sizeBytes, readBytes },
     });
   }
-  return digest.digest('hex') === expected.sha256;
+  return digest.digest('hex') === expected.sha256 ? 'same' : 'other';
 }
 
 async function* only(bytes: Uint8Array): AsyncIterable<Uint8Array> {

@@ -33,6 +33,15 @@ async function giveBack(world: Bills, amount: number, more: Partial<RefundByHand
 const given = (world: Bills) => [...world.gateway.refunds.values()].map(({ amount }) => amount);
 const minutes = (world: Bills, count: number) => world.clock.advance(count * 60_000);
 
+async function recallTheFile(world: Bills): Promise<void> {
+  const [row] = await worlds.db.query<{ name: string }>(
+    `select name from billing_files where merchant_id = $1`,
+    [world.merchant.id],
+  );
+  const file = await recallableFile(worlds.db, world.merchant, row?.name ?? '');
+  await beginRecall(world.ports, { merchant: world.merchant, file, count: 1, sum: 5_000, by: 'test' });
+}
+
 async function balanceOf(world: Bills): Promise<Record<string, number>> {
   const rows = await trialBalance(worlds.db, { merchantId: world.merchant.id });
   return Object.fromEntries(rows.map(({ account, balance }) => [account, balance]));
@@ -224,15 +233,30 @@ describe('what is refused, with what to do', () => {
     });
     await worlds.db.run(`delete from restores`);
     await giveBack(world, 1_500);
-    const [row] = await worlds.db.query<{ name: string }>(
-      `select name from billing_files where merchant_id = $1`,
-      [world.merchant.id],
-    );
-    const file = await recallableFile(worlds.db, world.merchant, row?.name ?? '');
-    await beginRecall(world.ports, { merchant: world.merchant, file, count: 1, sum: 5_000, by: 'test' });
+    await recallTheFile(world);
     // A recall gives back what is left.
     await world.run(trace);
     expect(given(world)).toEqual([1_500, 3_500]);
     await expect(paymentOf(world, 'A')).rejects.toMatchObject({ code: 'REFUND_RECALLED' });
   });
+
+  test.each(['timeout_after', 'timeout_before'] as const)(
+    'a bill whose file is recalled while a refund by hand (%s) is under way: whether the gateway gave it or not, the money goes back once',
+    async (behaviour) => {
+      const world = await paidBill();
+      world.gateway.refundsDo = [behaviour];
+      expect(await giveBack(world, 5_000)).toMatchObject({ state: 'unknown' });
+      await recallTheFile(world);
+      for (let pass = 0; pass < 6; pass += 1) {
+        await world.run(trace);
+        minutes(world, 2);
+      }
+      expect(given(world)).toEqual([5_000]);
+      expect(
+        await worlds.db.query(`select state, outcome from recall_bills where merchant_id = $1`, [
+          world.merchant.id,
+        ]),
+      ).toEqual([{ state: 'done', outcome: 'refunded' }]);
+    },
+  );
 });

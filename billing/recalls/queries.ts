@@ -142,15 +142,21 @@ export async function waitingBills(
   return rows.map((row) => row.invoice_id);
 }
 
-/** Of these bills, the ones with money that was taken and not given back. */
+/**
+ * Of these bills, the ones with money that was taken and not given back. A refund by hand that is under way may still find
+ * that the gateway gave nothing.
+ */
 export async function withMoney(
   tx: Pick<Tx, 'query'>,
   merchantId: number,
   invoiceIds: readonly string[],
 ): Promise<Set<string>> {
   const rows = await tx.query<{ invoice_id: string }>(
-    `select distinct invoice_id from payments
-     where merchant_id = $1 and invoice_id = any($2::uuid[]) and refunded + reused < amount`,
+    `select invoice_id from payments
+     where merchant_id = $1 and invoice_id = any($2::uuid[]) and refunded + reused < amount
+     union
+     select invoice_id from refunds
+     where merchant_id = $1 and invoice_id = any($2::uuid[]) and state in ('processing', 'unknown')`,
     [merchantId, invoiceIds],
   );
   return new Set(rows.map((row) => row.invoice_id));

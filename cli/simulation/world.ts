@@ -52,6 +52,7 @@ import {
   debitsWait,
   recallableNames,
   refundablePayments,
+  somethingDiffers,
   somethingToAsk,
   tableDigest,
   tableNames,
@@ -614,8 +615,10 @@ class World {
       stop: new AbortController().signal,
       progress: () => undefined,
     };
-    if (job === 'reconcile')
-      return !this.#chance.hits(0.1) && (await jobs[job].dryRun(context)).reports === 0;
+    if (job === 'reconcile') {
+      if (this.#chance.hits(0.1) || (await jobs[job].dryRun(context)).reports !== 0) return false;
+      return !(await somethingDiffers(context.ports.db, merchant.id));
+    }
     return (await jobs[job].plan(context)).length === 0;
   }
 

@@ -158,6 +158,23 @@ describe('a folder that somebody else uses too', () => {
     await expect(placeFile(store, file(1), steps())).rejects.toMatchObject({ code: 'SFTP_UNREACHABLE' });
   });
 
+  it('is no other content where the partner takes the file, or its control file, between two looks', async () => {
+    for (const [at, renamingPart, expected] of [
+      [final, 1, 'gone'],
+      [final, null, 'placed'],
+      [`${final}.done`, 1, 'placed'],
+    ] as const) {
+      const { store, files } = folder({ [final]: bytes, [`${final}.done`]: Buffer.from('sum') });
+      const { stat } = store;
+      store.stat = async (path) => {
+        const there = await stat(path);
+        if (path === at) for (const each of [final, `${final}.done`]) files.delete(each);
+        return there;
+      };
+      expect(await placeFile(store, file(renamingPart), steps()), at).toBe(expected);
+    }
+  });
+
   it('is no other content where the partner takes the file at the moment when its control file appears', async () => {
     const { store, files } = folder();
     const { rename } = store;

@@ -41,6 +41,8 @@ export interface SimulatedMerchant {
   settings: MerchantSettings;
   layout: Layout | null;
   people: Person[];
+  /** Customers whose contact was sent in a file of its own. */
+  contacted: Set<string>;
   /** Customers who once gave a mandate for their account. */
   mandates: Set<string>;
   store: StoreTruth;
@@ -68,6 +70,7 @@ export function simulatedMerchants(count: number, chance: Chance, reach: Chance)
     people: Array.from({ length: chance.between(3, 6) }, (_, index) =>
       hardToReach(troubled(person(`simulation ${chance.between(1, 1_000)}`, demo, index + 1), chance), reach),
     ),
+    contacted: new Set(),
     mandates: new Set(),
     store: { files: new Map(), onChange: async () => undefined },
     sent: [],
@@ -247,11 +250,13 @@ function otherKind(
     const until = day.add({ days: kinds.between(1, 6) });
     return { kind: 'hold', record: `D,${customerNumber},,place,${kinds.oneOf(reasons)},${until}` };
   }
-  if (drawn < odds.holds + odds.contacts)
+  if (drawn < odds.holds + odds.contacts) {
+    merchant.contacted.add(customerNumber);
     return {
       kind: 'contact',
       record: `D,${customerNumber},${phone},${customerNumber.toLowerCase()}@example.jp`,
     };
+  }
   if (drawn < odds.holds + odds.contacts + odds.endings && merchant.mandates.has(customerNumber)) {
     const record = kinds.hits(odds.newAccounts)
       ? `D,${customerNumber},,change,bank,${accountOf(kinds)},${kinds.oneOf(holders)},${day}`

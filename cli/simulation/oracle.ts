@@ -29,6 +29,7 @@ import {
   debitRows,
   findingsAtRest,
   frozenFile,
+  type IntentRow,
   inputFiles,
   intentOf,
   messageState,
@@ -53,6 +54,8 @@ export interface WatchedExchange {
 
 /** With what clocks may differ by. */
 const intentsLiveMs = 62_000;
+/** So long a payment with the tick may stay unknown, and enrol its customer when it is learned. */
+const learnedWithinMs = 48 * 3_600_000;
 
 /**
  * What must hold between our database and what the outside world knows. It looks at the moment something happens out
@@ -79,6 +82,11 @@ export class Oracle {
   readonly #notices = new Map<string, Set<string>>();
   /** Since when operators have paused charging, by account. */
   readonly #pausedSinceMs = new Map<string, number>();
+  /** By phone: when its holder said that he is not the customer, and of which SMS. */
+  readonly #gaveBack = new Map<string, { atMs: number; sms: TakenSms }>();
+  /** By merchant and customer: when he stopped automatic payment, and when the gateway last kept his card with a payment. */
+  readonly #stopped = new Map<string, number>();
+  readonly #keptCard = new Map<string, number>();
   /** What once stood under a final name, for ever. */
   readonly #final = new Map<string, string>();
 
@@ -100,6 +108,39 @@ export class Oracle {
 
   violated(invariant: string, detail: string): void {
     this.violations.push(`${invariant}: ${detail}`);
+  }
+
+  gaveBack(sms: TakenSms): void {
+    if (!this.#gaveBack.has(sms.to)) this.#gaveBack.set(sms.to, { atMs: this.#baton.nowMs, sms });
+  }
+
+  stopped(merchant: string, customerNumber: string): void {
+    this.#stopped.set(`${merchant} ${customerNumber}`, this.#baton.nowMs);
+  }
+
+  hasStopped(merchant: string, customerNumber: string): boolean {
+    return this.#stopped.has(`${merchant} ${customerNumber}`);
+  }
+
+  /** Whether the merchant has sent the customer's contact since, or before: then the phone may be the right one again. */
+  #isContacted(merchantCode: string, phone: string): boolean {
+    const merchant = this.#merchants.find(({ code }) => code === merchantCode);
+    return (
+      merchant?.people.some(
+        (person) => dialled(person.phone) === phone && merchant.contacted.has(person.customerNumber),
+      ) ?? false
+    );
+  }
+
+  /** Who has stopped automatic payment is not charged without asking; what was learned late of a tick before it still counts. */
+  #notAfterStop(account: string, capture: Capture, intent: IntentRow): void {
+    const customer = `${account} ${intent.customer_number}`;
+    if (capture.savedMethod !== null) this.#keptCard.set(customer, this.#baton.nowMs);
+    const stoppedMs = this.#stopped.get(customer);
+    if (stoppedMs === undefined || intent.origin !== 'auto') return;
+    const keptMs = this.#keptCard.get(customer) ?? Number.NEGATIVE_INFINITY;
+    if (Date.parse(intent.started_at) > stoppedMs + intentsLiveMs && keptMs < stoppedMs - learnedWithinMs)
+      this.violated('agreements', `${customer} was charged by ${capture.reference} after an end`);
   }
 
   paused(account: string, sinceMs: number | null): void {
@@ -131,6 +172,7 @@ export class Oracle {
     }
     if (intent.amount !== amount || intent.currency !== currency)
       this.violated('I-6', `${reference}: ${amount} ${currency} taken, ${intent.amount} asked`);
+    this.#notAfterStop(account, capture, intent);
     const bill = `${account} ${intent.invoice_id}`;
     this.#notTwice(bill, reference);
     const debit = this.#askedFor.get(bill);
@@ -215,7 +257,12 @@ export class Oracle {
     if (this.#taken.has(messageId)) this.violated('I-5', `SMS ${messageId} was taken twice`);
     this.#taken.add(messageId);
     const { invoiceId, step } = messageOf(messageId);
-    const state = await this.#look(() => messageState(this.#db, merchantCode, invoiceId, step));
+    const known = await this.#look(() => messageState(this.#db, merchantCode, invoiceId, step));
+    const { state, claimed_at: claimedAt } = known ?? { state: undefined, claimed_at: null };
+    const back = this.#gaveBack.get(sms.to);
+    const isAfter = back !== undefined && Date.parse(claimedAt ?? '') > back.atMs + intentsLiveMs;
+    if (isAfter && !this.#isContacted(merchantCode, sms.to))
+      this.violated('links', `SMS ${messageId} went to a phone whose holder is not the customer`);
     if (state !== 'sending' && state !== 'unknown')
       this.violated('I-18', `SMS ${messageId} went out while it was ${state ?? 'not known'}`);
     if (saidIn(step) === debitNotice && this.#capturedFor.has(`${merchantCode} ${invoiceId}`))
@@ -395,7 +442,9 @@ export class Oracle {
         if (told.has(billingNumber)) this.violated('I-14', `${billingNumber} was told as unreached twice`);
         told.add(billingNumber);
         const bill = sent.get(billingNumber);
-        const is = causesOutThere(phones.get(bill?.customerNumber ?? '') ?? '', this.#carrier);
+        const phone = phones.get(bill?.customerNumber ?? '') ?? '';
+        const is = causesOutThere(phone, this.#carrier);
+        if (this.#gaveBack.has(dialled(phone))) is.push('wrong_person');
         if (!is.includes(cause))
           this.violated('I-14', `${billingNumber} was told as ${cause}, out there it is ${is.join(' or ')}`);
         if (disposition !== merchant.settings.notify.unreached)
@@ -416,7 +465,13 @@ export class Oracle {
         const bill = known.get(number);
         const isTold = !bill?.is_automatic && !bill?.is_held;
         const isOut = bill?.state === 'open' && isTold && !waiting.has(`${merchant.code} ${number}`);
-        if (isValid && isOut && !/^0[789]0/.test(phone) && !told.has(number))
+        const back = this.#gaveBack.get(dialled(phone));
+        const isGivenBack =
+          back !== undefined &&
+          messageOf(back.sms.messageId).invoiceId === bill?.invoice_id &&
+          back.sms.merchantCode === merchant.code &&
+          !merchant.contacted.has(customerNumber);
+        if (isValid && isOut && (isGivenBack || !/^0[789]0/.test(phone)) && !told.has(number))
           this.violated('I-14', `${number} can be told to nobody, and the merchant does not know`);
       }
     }
@@ -701,11 +756,16 @@ function nameOf({ file, key }: Pick<AskedDebit, 'file' | 'key'>): string {
   return `${file} ${key}`;
 }
 
+/** As the carrier knows a Japanese number. */
+function dialled(phone: string): string {
+  return `+81${phone.replaceAll(/\D/g, '').slice(1)}`;
+}
+
 /** Why an SMS may not have reached this number, as the outside knows. */
 function causesOutThere(phone: string, carrier: CarrierTruth): string[] {
   if (phone === '') return ['no_phone'];
   if (!/^0[789]0/.test(phone)) return ['not_mobile'];
-  const to = `+81${phone.replaceAll(/\D/g, '').slice(1)}`;
+  const to = dialled(phone);
   const reach = carrier.reach.get(to) ?? 'delivered';
   return carrier.refused.has(to) ? [reach, 'undelivered'] : [reach];
 }

@@ -50,6 +50,8 @@ export async function somethingToAsk(
            select from collection_locks l
            where l.merchant_id = $1 and l.ask_at <= $2::timestamptz
              and not exists (select from debit_lines d where d.merchant_id = l.merchant_id and d.charge_id = l.charge_id))
+         or exists (select from card_changes where merchant_id = $1 and state in ('processing', 'requires_action', 'unknown')
+                      and ask_at <= $2::timestamptz)
          or exists (select from webhook_events where merchant_id = $1 and handled_at is null)
          or exists (select from recalls where merchant_id = $1 and state = 'running') as found`,
     [merchantId, now.toString()],
@@ -122,6 +124,9 @@ export interface IntentRow {
   invoice_id: string;
   amount: number;
   currency: string;
+  origin: string;
+  started_at: string;
+  customer_number: string;
 }
 
 /** The committed intent behind a reference of the gateway. */
@@ -131,7 +136,11 @@ export async function intentOf(
   chargeId: string,
 ): Promise<IntentRow | undefined> {
   const [row] = await db.query<IntentRow>(
-    `select c.invoice_id, c.amount, c.currency from charges c join merchants m on m.id = c.merchant_id
+    `select c.invoice_id, c.amount, c.currency, c.origin, c.started_at, u.customer_number
+     from charges c
+     join merchants m on m.id = c.merchant_id
+     join invoices i on i.merchant_id = c.merchant_id and i.id = c.invoice_id
+     join customers u on u.merchant_id = i.merchant_id and u.id = i.customer_id
      where m.code = $1 and c.id = $2::uuid`,
     [merchant, chargeId],
   );
@@ -161,13 +170,13 @@ export async function messageState(
   merchant: string,
   invoiceId: string,
   step: string,
-): Promise<string | undefined> {
-  const [row] = await db.query<{ state: string }>(
-    `select s.state from messages s join merchants m on m.id = s.merchant_id
+): Promise<{ state: string; claimed_at: string | null } | undefined> {
+  const [row] = await db.query<{ state: string; claimed_at: string | null }>(
+    `select s.state, s.claimed_at from messages s join merchants m on m.id = s.merchant_id
      where m.code = $1 and s.invoice_id = $2::uuid and s.step = $3`,
     [merchant, invoiceId, step],
   );
-  return row?.state;
+  return row;
 }
 
 export interface FrozenFile {
@@ -224,6 +233,7 @@ export async function openNow(db: Pick<Db, 'query'>, before: Temporal.Instant): 
 
 export interface BillAtRest {
   merchant: string;
+  invoice_id: string;
   billing_number: string;
   amount: number;
   state: string;
@@ -237,7 +247,7 @@ export interface BillAtRest {
 
 export async function bills(db: Pick<Db, 'query'>): Promise<BillAtRest[]> {
   return db.query<BillAtRest>(
-    `select m.code as merchant, i.billing_number, i.amount, i.state, a.act_on, i.settled_at,
+    `select m.code as merchant, i.id as invoice_id, i.billing_number, i.amount, i.state, a.act_on, i.settled_at,
             exists (select from holds h where h.merchant_id = i.merchant_id and h.customer_id = i.customer_id
                       and h.lifted_at is null) as is_held,
             i.collection = 'auto' and i.fell_back_on is null as is_automatic

@@ -10,6 +10,7 @@ import { unfinishedRemovals } from '../../billing/exchanges/queries.ts';
 import { applyMerchant } from '../../billing/merchants/apply.ts';
 import type { Merchant } from '../../billing/merchants/merchant.ts';
 import { merchantByCode } from '../../billing/merchants/queries.ts';
+import { isFreshLink } from '../../billing/messages/message.ts';
 import { confirmFile } from '../../billing/outward/confirm.ts';
 import { parkedItems } from '../../billing/parked/queries.ts';
 import { releaseParked } from '../../billing/parked/release.ts';
@@ -171,6 +172,7 @@ class World {
   readonly #halts: Chance;
   readonly #refunds: Chance;
   readonly #reach: Chance;
+  readonly #ways: Chance;
   #looker: SimulatedProcess | undefined;
   #started = 0;
   #noticesRead = 0;
@@ -186,6 +188,7 @@ class World {
     this.#halts = chanceOf(seed, 'halts');
     this.#refunds = chanceOf(seed, 'refunds');
     this.#reach = chanceOf(seed, 'reach');
+    this.#ways = chanceOf(seed, 'ways out');
     this.#faults = new Faults(options.sabotage?.faults?.(wild) ?? wild, chanceOf(seed, 'faults'));
     const start = this.#firstDay().toZonedDateTime(zone);
     this.#baton = new Baton({
@@ -718,7 +721,8 @@ class World {
     this.#smsOfBill.set(bill, seen);
     const { conduct } = known.person;
     const comesBack = conduct.abandonsFirst && seen === conduct.reactsTo + 1;
-    if (seen !== conduct.reactsTo && !comesBack) return;
+    const isFresh = isFreshLink(sms.messageId.split('.')[1] ?? '');
+    if (seen !== conduct.reactsTo && !comesBack && !isFresh) return;
     // Some find the SMS again days later, when a reminder is on its way or the card has been charged.
     const withinHours = this.#chance.hits(0.25) ? 9 * 24 : 20;
     const atMs = this.#baton.nowMs + this.#chance.between(60_000, withinHours * 3_600_000);
@@ -797,7 +801,10 @@ class World {
     return {
       baton: this.#baton,
       chance: this.#chance,
+      ways: this.#ways,
       trace: this.#trace,
+      oracle: this.#oracle,
+      count: (what) => this.#count(what),
       gateway: this.#outside.gateway,
       web: () => this.#livingWeb(),
       onFailure: (what: string, error: unknown) => {

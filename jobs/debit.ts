@@ -265,21 +265,26 @@ async function removeIfThere(store: RemoteStore, path: string): Promise<void> {
   }
 }
 
+/**
+ * One after the other, in the order in which they came: only once a result is booked is the next one for its request known to
+ * be a second answer.
+ */
 async function readResults(context: ChunkContext, add: Add, why?: 'learning'): Promise<void> {
   const { ports, merchant, stop } = context;
-  for (const result of await openResults(ports.db, merchant.id)) {
-    if (result.state !== 'fetched') continue;
+  for (;;) {
+    const [result] = await openResults(ports.db, merchant.id);
+    if (result === undefined) return;
     stop.throwIfAborted();
-    const records = recordsOf(openArchive(ports.disk, [ports.sealer.archiveKey], result.archive_path));
-    const matched = await matchResult(ports, context, result, records);
-    await ports.crash('debit.after_match');
-    add(matched, 1);
-  }
-  for (const result of await openResults(ports.db, merchant.id)) {
-    stop.throwIfAborted();
-    const booked = await bookResult(ports, context, result, () => ports.crash('debit.after_booking'), why);
-    add('booked', 1);
-    for (const [name, count] of Object.entries(booked)) add(name, count);
+    if (result.state === 'fetched') {
+      const records = recordsOf(openArchive(ports.disk, [ports.sealer.archiveKey], result.archive_path));
+      const matched = await matchResult(ports, context, result, records);
+      await ports.crash('debit.after_match');
+      add(matched, 1);
+    } else {
+      const booked = await bookResult(ports, context, result, () => ports.crash('debit.after_booking'), why);
+      add('booked', 1);
+      for (const [name, count] of Object.entries(booked)) add(name, count);
+    }
   }
 }
 

@@ -3,8 +3,10 @@ import type { Act } from '../billing/acts/act.ts';
 import { recordAct } from '../billing/acts/queries.ts';
 import { ensureAutoIntents, methodsOf } from '../billing/autopay/queries.ts';
 import { traceCardChanges } from '../billing/card-changes/ask.ts';
+import { recordCardChanges } from '../billing/card-changes/record.ts';
 import { insertCharges } from '../billing/charges/queries.ts';
 import { recordOutcomes } from '../billing/charges/record-outcomes.ts';
+import { changeEnrolmentByHand } from '../billing/exchanges/enrolments.ts';
 import { explainCustomer } from '../billing/explain/queries.ts';
 import type { ChargeOutcome, Gateway } from '../billing/gateways/gateway.ts';
 import { referenceOf } from '../billing/ids.ts';
@@ -384,6 +386,47 @@ describe('an outcome that nobody recorded', () => {
     expect(stateIn(done.text)).toBe('card_not_changed');
     expect(await changes(one)).toMatchObject([{ state: 'canceled', code: 'agreement_gone' }]);
     expect(await agreements(one)).toMatchObject([{ state: 'ended', what: 'ended' }]);
+  });
+
+  test('a link that was given back changes nothing, also once its bill is paid', async () => {
+    const one = await enrolled();
+    await here.db.run(`update invoices set state = 'paid' where id = $1::uuid`, [one.bill.invoiceId]);
+    await here.db.run(`update links set dead_reason = 'wrong_person' where invoice_id = $1::uuid`, [
+      one.bill.invoiceId,
+    ]);
+    expect(await press(one)).toBe(one.visitUrl);
+    expect(await changes(one)).toEqual([]);
+  });
+
+  test('an end that the merchant sends in the same moment ends the agreement with the new card, too', async () => {
+    const one = await enrolled();
+    await press(one);
+    const [change] = await changes(one);
+    const savedMethod = {
+      ...{ token: 'tok_new', brand: 'jcb', lastFour: '0000', expires: '2044-12' },
+      ...{ networkTransactionId: null, threeDsEci: null },
+    };
+    let ended: Promise<void> = Promise.resolve();
+    await here.db.transaction(async (tx) => {
+      const act = {
+        merchantId: gas.id,
+        id: here.ids.uuid(),
+        kind: 'visit',
+        actor: 'test',
+        at: here.clock.now(),
+      } as const;
+      const learned = [{ id: change?.id ?? '', outcome: { kind: 'succeeded', savedMethod } as const }];
+      await recordCardChanges(tx, { act, learnedBy: 'return', learned, ids: here.ids, sealer: here.sealer });
+      const line = { customerNumber: one.bill.customerNumber, contractNumber: '', what: 'end' } as const;
+      const end = { ...line, method: 'card', account: '', holder: '', effectiveFrom: '2026-12-01' } as const;
+      ended = changeEnrolmentByHand({ ...here.ports, db: here.db }, gas, end, 'test');
+      const waiting = `select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`;
+      await expect
+        .poll(async () => (await here.db.query(waiting)).length, { timeout: 30_000 })
+        .toBeGreaterThan(0);
+    });
+    await ended;
+    expect((await agreements(one)).map(({ state }) => state)).not.toContain('active');
   });
 
   test('nothing begins while the database has forgotten what it told', async () => {

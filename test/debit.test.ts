@@ -268,6 +268,16 @@ describe('the answer', () => {
     await expectInvariants(office.db);
   });
 
+  test('a second answer that is there at the same time as the first is held all the same', async () => {
+    await enrolled(three);
+    const { request } = await asked();
+    agency.put('first.txt', agencyAnswer(request, byAmount({ 2000: '1' })));
+    agency.put('second.txt', agencyAnswer(request, byAmount({ 1000: '1', 3000: '1' })));
+    expect(await runAt('2027-01-04', debit)).toMatchObject({ results: 2, matched: 1, booked: 1, held: 1 });
+    expect(await states()).toEqual({ A1: 'paid succeeded', A2: 'open failed', A3: 'paid succeeded' });
+    await expectInvariants(office.db);
+  });
+
   test('N is neither paid nor failed, and a code that nobody knows is parked: both stay locked', async () => {
     await enrolled(three);
     const { request } = await asked();

@@ -11,6 +11,7 @@ import { termsVersion } from '../enrolments/enrol.ts';
 import { contractOfBill } from '../enrolments/queries.ts';
 import type { HostedPageAnswer } from '../gateways/gateway.ts';
 import { referenceOf } from '../ids.ts';
+import { wrongPersonCode } from '../links/queries.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import { Refusal } from '../refusal.ts';
 import { refuseInSafeMode } from '../restores/queries.ts';
@@ -40,8 +41,12 @@ interface Intent {
 const statesThatMay: readonly BillState[] = ['owed', 'in_payment', 'waiting', 'paid_at_shop', 'paid'];
 
 /** Whether the card of automatic payment may be changed from this bill's link. */
-export function mayChangeCard(bill: Pick<BillRow, 'enrolled_by'>, state: BillState): boolean {
-  return bill.enrolled_by === 'card' && statesThatMay.includes(state);
+export function mayChangeCard(
+  { enrolled_by, dead_reason }: Pick<BillRow, 'enrolled_by' | 'dead_reason'>,
+  state: BillState,
+): boolean {
+  // A paid bill is paid whoever has its link; who gave it back is still not the customer.
+  return enrolled_by === 'card' && dead_reason !== wrongPersonCode && statesThatMay.includes(state);
 }
 
 /** The gateway's page of a change that is under way, while it is open; null: nobody may begin another one yet. */

@@ -34,7 +34,7 @@ export async function billFacts(
              join payment_methods m on m.merchant_id = e.merchant_id and m.id = e.payment_method_id
              where e.merchant_id = i.merchant_id and e.contract_id = i.contract_id and e.state = 'active'
                and m.state = 'active' and case m.kind when 'card' then m.gateway = $2 else $4 end) as method,
-            (select case when m.kind = 'card' and m.state = 'ended' then coalesce(m.ended_for, 'declined') end
+            (select case when m.kind = 'card' and m.state = 'ended' then nullif(coalesce(m.ended_for, 'declined'), 'replaced') end
              from enrolments e
              join payment_methods m on m.merchant_id = e.merchant_id and m.id = e.payment_method_id
              where e.merchant_id = i.merchant_id and e.contract_id = i.contract_id

@@ -68,15 +68,11 @@ export interface NewEnrolment {
 
 /**
  * Starts enrolments, at most one for each contract; one that is active for the same contract ends, and the merchant is told
- * `changed`. The contract rows are locked first, so that two phones enrolling at once end with one. Set-based.
+ * `changed`. Two phones enrolling at once end with one. Set-based.
  */
 export async function startEnrolments(tx: Tx, act: Act, enrolments: readonly NewEnrolment[]): Promise<void> {
   if (enrolments.length === 0) return;
   const contractIds = enrolments.map((enrolment) => enrolment.contractId);
-  await tx.run(
-    `select 1 from contracts where merchant_id = $1 and id = any($2::uuid[]) order by id for no key update`,
-    [act.merchantId, contractIds],
-  );
   const changed = new Set(await endEnrolments(tx, act, contractIds, false));
   await tx.run(
     `insert into payment_methods (merchant_id, id, customer_id, gateway, kind, sealed_token, key_id, brand, last_four,
@@ -141,7 +137,10 @@ export async function startEnrolments(tx: Tx, act: Act, enrolments: readonly New
   );
 }
 
-/** Ends what is active for these contracts, and tells the merchant where it does not know. Returns the contracts that had one. */
+/**
+ * Ends what is active for these contracts, and tells the merchant where it does not know. The contracts are locked first: an
+ * agreement that is just taking another one's place is ended, too, and not overlooked. Returns the contracts that had one.
+ */
 export async function endEnrolments(
   tx: Tx,
   act: Act,
@@ -149,6 +148,10 @@ export async function endEnrolments(
   told: boolean,
 ): Promise<string[]> {
   if (contractIds.length === 0) return [];
+  await tx.run(
+    `select 1 from contracts where merchant_id = $1 and id = any($2::uuid[]) order by id for no key update`,
+    [act.merchantId, contractIds],
+  );
   const rows = await tx.query<{ contract_id: string }>(
     `with ended as (
        update enrolments set state = 'ended', version = version + 1, ended_at = $3::timestamptz

@@ -73,6 +73,8 @@ export interface FakeGateway extends Gateway {
   /** Pays out all that was captured and not paid out before. */
   payOut(id: string, valueDate: string): { payout: Payout; lines: PayoutLine[] };
   customerPays(reference: string, token: string | null): void;
+  /** The money of a page that was told to be closed unpaid was taken all the same. */
+  takesAfterAll(reference: string): void;
   /** A customer has a card kept on a page that takes no money. */
   customerKeepsCard(reference: string, token: string): void;
   /** Somebody pays a barcode at a shop, which says so; the payment's reference. */
@@ -264,6 +266,13 @@ export function fakeGateway(clock: Clock): FakeGateway {
       if (page === undefined || page.state !== 'open') throw new Error('there is no open page');
       page.state = 'paid';
       capture(page, page.amount, token === null || !page.saveMethod ? null : savedAs(token));
+    },
+
+    takesAfterAll(reference) {
+      const page = pages.get(reference);
+      if (page === undefined) throw new Error('there is no page');
+      page.state = 'paid';
+      capture(page, page.amount, null);
     },
 
     customerKeepsCard(reference, token) {

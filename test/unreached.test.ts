@@ -2,9 +2,11 @@ import fs from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Carrier, SmsAnswer } from '../billing/carriers/carrier.ts';
+import { startCheckout } from '../billing/checkout/start.ts';
 import { checkInvariants } from '../billing/checks/queries.ts';
 import { explainBill } from '../billing/explain/queries.ts';
 import type { Gateway } from '../billing/gateways/gateway.ts';
+import { referenceOf } from '../billing/ids.ts';
 import { reportWrongPerson } from '../billing/links/wrong-person.ts';
 import { messageIdOf } from '../billing/messages/message.ts';
 import { redeliverFile } from '../billing/outward/redeliver.ts';
@@ -14,6 +16,9 @@ import { handleCallbacks } from '../billing/sms-callbacks/handle.ts';
 import { storeNews } from '../billing/sms-callbacks/receive.ts';
 import { deliver } from '../jobs/deliver.ts';
 import { notify } from '../jobs/notify.ts';
+import { reconcile } from '../jobs/reconcile.ts';
+import { trace } from '../jobs/trace.ts';
+import { type FakeGateway, fakeGateway } from './fake-gateway.ts';
 import { type BillFields, billingFile, billingName, type Office, openOffice } from './inbox.ts';
 
 let office: Office;
@@ -46,7 +51,8 @@ async function receive(bills: readonly BillFields[], sequence = 1): Promise<void
   expect((await office.run(notify)).outcome).toBe('done');
 }
 
-const delivering = async () => (await office.run(deliver)).counts;
+const today = () => office.clock.now().toZonedDateTimeISO('Asia/Tokyo').toPlainDate().toString();
+const delivering = async () => (await office.run(deliver, today())).counts;
 const named = (kind: string) =>
   fs.readdirSync(outbound).filter((name) => name.startsWith(`${kind}_`) && name.endsWith('.csv'));
 const rowsOf = (name = '') =>
@@ -276,5 +282,168 @@ describe('a bill that no SMS reaches', () => {
     expect(
       await office.db.query(`select level, occurrences from alerts where cause = 'FILE_UNREACHED'`),
     ).toEqual([{ level: 'now', occurrences: 10 }]);
+  });
+});
+
+describe('a bill whose payment is under way when it would be told', () => {
+  let gateway: FakeGateway;
+  /** The gateway opens its page, and nobody hears so. */
+  let answersAreLost = false;
+
+  beforeEach(() => {
+    gateway = fakeGateway(office.clock);
+    answersAreLost = false;
+    office.ports.gateway = {
+      ...gateway,
+      openHostedPage: async (request, signal) => {
+        const answer = await gateway.openHostedPage(request, signal);
+        return answersAreLost ? { kind: 'unknown', why: 'timeout' } : answer;
+      },
+    };
+  });
+
+  /** The customer found the link elsewhere and has pressed the button; the charge's reference. */
+  async function pressed(number: string, method: 'card' | 'wallet' = 'card'): Promise<string> {
+    const invoiceId = await idOf(number);
+    await startCheckout(office.webDb, office.ports, {
+      link: { merchantId: office.merchant.id, invoiceId, version: 1 },
+      method,
+      enrol: false,
+      language: 'ja',
+      returnUrlOf: (id) => `https://pay.invalid/${id}`,
+    });
+    const [charge] = await office.db.query<{ id: string }>(
+      `select id from charges where invoice_id = $1::uuid order by attempt_no desc limit 1`,
+      [invoiceId],
+    );
+    return referenceOf(charge?.id ?? '');
+  }
+  const stateOf = async (number: string) =>
+    (
+      await office.db.query(
+        `select i.state, (select string_agg(c.state, ' ' order by c.attempt_no) from charges c where c.invoice_id = i.id) as charges
+         from invoices i where billing_number = $1`,
+        [number],
+      )
+    )[0];
+  const adjustments = () =>
+    named('adjustment').flatMap((name) =>
+      rowsOf(name)
+        .filter(([type]) => type === 'R')
+        .map(([, , number, kind, amount, sign]) => [number, kind, `${sign}${amount}`]),
+    );
+  /** All that the gateway has reported until the evening before. */
+  async function reportsArrive(at: string): Promise<void> {
+    office.clock.set(at);
+    expect((await office.run(reconcile, today())).outcome).toBe('done');
+  }
+
+  test.each(['returned', 'kept'] as const)(
+    'an unknown outcome lets it wait, %s or not; once it is known to be paid, no paper is asked for',
+    async (disposition) => {
+      await rule(disposition);
+      await receive([{ number: 'ON-ITS-WAY' }]);
+      answersAreLost = true;
+      const reference = await pressed('ON-ITS-WAY');
+      expect(await stateOf('ON-ITS-WAY')).toEqual({ state: 'open', charges: 'unknown' });
+      await hear('ON-ITS-WAY', 'undelivered');
+      expect(await delivering()).toMatchObject({ unreached_kept: 0, unreached_returned: 0 });
+      expect([told(), results()]).toEqual([[], [['ON-ITS-WAY', 'pending', '']]]);
+
+      gateway.customerPays(reference, null);
+      // Asked about with the next question, but a pass of deliver comes first.
+      expect(await delivering()).toEqual({});
+      office.clock.advance(2 * 60_000);
+      await office.run(trace, today());
+      expect(await stateOf('ON-ITS-WAY')).toEqual({ state: 'paid', charges: 'succeeded' });
+      await delivering();
+      expect(told()).toEqual([]);
+      expect(results().slice(1)).toEqual([['ON-ITS-WAY', 'paid', '']]);
+      // Nothing is left to look at.
+      expect(
+        await office.db.query(`select 1 from messages where unreached is not null and looked_at is null`),
+      ).toEqual([]);
+      expect(await delivering()).toEqual({});
+      await sound();
+    },
+  );
+
+  test('proven to be without effect, it goes back when the gateway has reported the day, and not before', async () => {
+    await rule('returned');
+    await receive([{ number: 'NOTHING' }]);
+    answersAreLost = true;
+    await pressed('NOTHING');
+    await hear('NOTHING', 'undelivered');
+    await delivering();
+    expect(told()).toEqual([]);
+    // The page that nobody saw is closed, and was never paid on.
+    office.clock.advance(2 * 60_000);
+    await office.run(trace, today());
+    expect(await stateOf('NOTHING')).toEqual({ state: 'open', charges: 'failed' });
+    // A charge there was: the gateway's report of its day may know better.
+    expect(await delivering()).toMatchObject({ unreached_returned: 0 });
+    await reportsArrive('2026-11-26T01:00:00Z');
+    expect(await delivering()).toMatchObject({ unreached_returned: 1, results: 1 });
+    expect(told()).toEqual([['NOTHING', 'undelivered', 'returned', false]]);
+    expect(results().slice(1)).toEqual([['NOTHING', 'unpaid', 'paper']]);
+    await sound();
+  });
+
+  test('money that comes after it went back belongs to it, as a late payment, and nothing that was told changes', async () => {
+    await rule('returned');
+    await receive([{ number: 'LATE' }]);
+    answersAreLost = true;
+    const reference = await pressed('LATE');
+    await hear('LATE', 'undelivered');
+    office.clock.advance(2 * 60_000);
+    await office.run(trace, today());
+    await reportsArrive('2026-11-26T01:00:00Z');
+    await delivering();
+    expect(results()).toEqual([['LATE', 'unpaid', 'paper']]);
+
+    // The gateway was wrong: it had taken the money after all, and says so in its report.
+    gateway.takesAfterAll(reference);
+    await reportsArrive('2026-11-27T01:00:00Z');
+    expect(await stateOf('LATE')).toEqual({ state: 'unpaid', charges: 'succeeded' });
+    await delivering();
+    expect(adjustments()).toEqual([['LATE', 'late_payment', '+1000']]);
+    expect([told(), results()]).toEqual([
+      [['LATE', 'undelivered', 'returned', false]],
+      [['LATE', 'unpaid', 'paper']],
+    ]);
+    await sound();
+  });
+
+  test('kept with a barcode on paper, paid by card and at the shop: one pays it, the other is a credit', async () => {
+    await rule('kept');
+    await receive([{ number: 'TWICE' }]);
+    answersAreLost = true;
+    const reference = await pressed('TWICE');
+    await hear('TWICE', 'undelivered');
+    expect(await delivering()).toMatchObject({ unreached_kept: 0 });
+    office.clock.advance(2 * 60_000);
+    await office.run(trace, today());
+    // Nothing closes with paper: it need not wait for the report.
+    expect(await delivering()).toMatchObject({ unreached_kept: 1 });
+    expect(told()).toEqual([['TWICE', 'undelivered', 'kept', true]]);
+    const [{ digits } = { digits: '' }] = await office.db.query<{ digits: string }>(
+      `select digits from barcodes where invoice_id = $1::uuid`,
+      [await idOf('TWICE')],
+    );
+
+    answersAreLost = false;
+    gateway.takesAfterAll(reference);
+    await reportsArrive('2026-11-26T01:00:00Z');
+    expect(await stateOf('TWICE')).toEqual({ state: 'paid', charges: 'succeeded' });
+    const atShop = gateway.shopTakes(digits, 1_000);
+    office.clock.advance(60_000);
+    gateway.shopConfirms(atShop);
+    await reportsArrive('2026-11-27T01:00:00Z');
+    await delivering();
+    expect(await stateOf('TWICE')).toEqual({ state: 'paid', charges: 'succeeded succeeded' });
+    expect(adjustments()).toEqual([['TWICE', 'overpayment', '+1000']]);
+    expect(told()).toEqual([['TWICE', 'undelivered', 'kept', true]]);
+    expect(results().filter(([, outcome]) => outcome === 'paid')).toHaveLength(1);
+    await sound();
   });
 });

@@ -485,6 +485,23 @@ const breaks: readonly Break[] = [
   ],
   [
     12,
+    'an attempt on a card that was called closed before',
+    [
+      `insert into card_refreshes (merchant_id, id, gateway, business_date, state, version, asked_at, answered_at)
+       select merchant_id, id, gateway, business_date, 'answered', 2, started_at - interval '2 hours',
+              started_at - interval '1 hour'
+       from charges where id = ${chargeOf('ASKED2')}`,
+      `insert into card_refresh_lines (merchant_id, refresh_id, payment_method_id, enrolment_id, charge_on, answer)
+       select c.merchant_id, c.id, c.payment_method_id, e.id, c.business_date, 'closed'
+       from charges c
+       join enrolments e on e.merchant_id = c.merchant_id and e.payment_method_id = c.payment_method_id
+       where c.id = ${chargeOf('ASKED2')}`,
+    ],
+    'charge',
+    /^0/,
+  ],
+  [
+    12,
     'an attempt before its time',
     `update charges set retry_not_before = started_at + interval '3 days' where id = ${chargeOf('LATE')}`,
     'charge',

@@ -131,7 +131,7 @@ export const invariants: readonly Invariant[] = [
     id: 12,
     name: 'attempts at a bill are numbered without gaps, stay within what card networks and the merchant’s plan allow, and none begins while the customer is held',
     looks:
-      'attempt numbers; automatic attempts and messages that began during a hold (clocks may differ by 15 minutes); attempts on a card after it was declined for good, before the decline allows, above a network’s ceiling or the merchant’s number',
+      'attempt numbers; automatic attempts and messages that began during a hold (clocks may differ by 15 minutes); attempts on a card after it was declined for good or called replaced, closed or expired, before the decline allows, above a network’s ceiling or the merchant’s number',
     elsewhere: 'codes and their verdicts: tables of cases in tests',
     matters: 'networks fine the merchant, and customers are charged again after their bank forbade it',
     breaks: 'a card saved twice, a plan changed between attempts, charges made by hand',

@@ -458,6 +458,13 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
       join charges c on c.merchant_id = d.merchant_id and c.payment_method_id = d.payment_method_id
       where d.verdict = 'never_this_method' and c.state <> 'canceled' and c.started_at > d.decided_at + interval '1 minute'
       union all
+      select c.merchant_id, 'charge', c.id::text, 'attempt ' || c.attempt_no || ' on a card that the gateway had called ' || l.answer
+      from card_refresh_lines l
+      join card_refreshes r on r.merchant_id = l.merchant_id and r.id = l.refresh_id
+      join charges c on c.merchant_id = l.merchant_id and c.payment_method_id = l.payment_method_id
+      where l.answer in ('replaced', 'closed', 'expired') and c.state <> 'canceled'
+        and c.started_at > r.answered_at + interval '1 minute'
+      union all
       select c.merchant_id, 'charge', c.id::text,
              'attempt ' || c.attempt_no || ' before ' || p.retry_not_before || ', as attempt ' || p.attempt_no || ' asked for'
       from charges c

@@ -43,6 +43,10 @@ export interface FaultProfile {
     shopToldLate: number;
     /** Somebody of the same household pays the same barcode again. */
     shopPaidTwice: number;
+    /** A saved card that the updater is asked about has a new number, or is closed; it answers on a later day. */
+    cardReplaced: number;
+    cardClosed: number;
+    cardNewsLate: number;
   };
   carrier: {
     timeoutBefore: number;
@@ -145,6 +149,9 @@ export const wild: FaultProfile = {
     shopTakesBack: 0.2,
     shopToldLate: 0.3,
     shopPaidTwice: 0.15,
+    cardReplaced: 0.2,
+    cardClosed: 0.1,
+    cardNewsLate: 0.3,
   },
   carrier: {
     timeoutBefore: 0.04,
@@ -229,6 +236,9 @@ export const calm: FaultProfile = {
     shopTakesBack: 0,
     shopToldLate: 0,
     shopPaidTwice: 0,
+    cardReplaced: 0,
+    cardClosed: 0,
+    cardNewsLate: 0,
   },
   carrier: {
     timeoutBefore: 0,

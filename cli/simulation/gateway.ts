@@ -3,6 +3,7 @@ import { Temporal } from 'temporal-polyfill';
 import { v7 } from 'uuid';
 import type {
   BarcodePayment,
+  CardNews,
   ChargeAnswer,
   ChargeOutcome,
   DeclineCodes,
@@ -133,6 +134,8 @@ export class GatewayTruth {
   readonly #keys = new Map<string, { fingerprint: string; atMs: number; answer: 'outcome' | 'error_500' }>();
   readonly #captured = new Map<string, Capture>();
   readonly #callsOfToken = new Map<string, number>();
+  /** What became of saved cards that somebody has asked about. */
+  readonly #newsOfToken = new Map<string, CardNews>();
   readonly #drafts = new Map<string, Draft>();
   /** Lines that stand under the day after theirs. */
   readonly #moved = new Map<string, SettlementLine[]>();
@@ -569,6 +572,28 @@ export class GatewayTruth {
     await this.onCapture(capture);
   }
 
+  /** Saved cards of which somebody was told that they are replaced or closed. */
+  get cardsChanged(): number {
+    return this.#newsOfToken.size;
+  }
+
+  /** The same each time: a card is replaced once, and a closed one stays closed. */
+  newsOf(token: string): CardNews {
+    const known = this.#newsOfToken.get(token);
+    if (known !== undefined) return known;
+    const fate = this.#faults.draw(this.#faults.profile.gateway, 'cardReplaced', 'cardClosed');
+    const card = cardByName(token.split('.')[1] ?? '');
+    if (card === undefined) throw new Error(`impossible state: no card ${token}`);
+    // Nothing new today may be something new tomorrow.
+    if (fate === null) return { kind: 'unknown' };
+    const news: CardNews =
+      fate === 'cardReplaced'
+        ? { kind: 'replaced', method: this.#save(card) }
+        : { kind: 'closed', code: 'account_closed' };
+    this.#newsOfToken.set(token, news);
+    return news;
+  }
+
   #save(card: TestCard): SavedMethod {
     return {
       token: `tok.${card.name}.${this.#id('card')}`,
@@ -624,10 +649,26 @@ export function simulatedGateway(baton: Baton, self: Mortal, faults: Faults, tru
       comparesRequests: true,
       callDeadlineMs,
       pageMethods: ['card', 'wallet'],
-      cardsPerRefresh: 0,
+      cardsPerRefresh: 5,
     },
 
-    refreshCards: async () => ({ kind: 'not_offered' }),
+    async refreshCards({ reference, tokens }) {
+      const fault = faults.draw(
+        faults.profile.gateway,
+        'timeoutBefore',
+        'timeoutAfter',
+        'rateLimited',
+        'cardNewsLate',
+      );
+      await there(`gateway.refresh ${reference} ${fault ?? ''}`);
+      if (isDown() || fault === 'timeoutBefore') return silence('gateway.refresh');
+      if (fault === 'rateLimited') return { kind: 'not_executed', why: '429' };
+      if (fault === 'cardNewsLate') return { kind: 'pending' };
+      const news = tokens.map((token) => truth.newsOf(token));
+      if (fault === 'timeoutAfter') return silence('gateway.refresh');
+      await back('gateway.refresh answered');
+      return { kind: 'answered', news };
+    },
 
     barcodes: {
       newsDays: 1,

@@ -340,20 +340,21 @@ export function failureOf(error: unknown): Failure {
   if (error.rawType === 'idempotency_error' || error.code === 'idempotency_key_in_use') {
     return { kind: 'unknown', why: `${status} ${error.code ?? 'idempotency_error'}` };
   }
-  // Rate limits, locked objects, keys that are wrong or may not do this: refused before anything is done.
-  if (status === 429 || status === 401 || status === 403) {
-    const after = error.headers?.['retry-after'] ?? '';
-    const retryAfterMs = /^\d{1,6}$/.test(after) ? Number(after) * 1000 : null;
-    const refused = { kind: 'not_executed', why, retryAfterMs } as const;
-    return status === 429 ? { ...refused, tooFast: true } : refused;
-  }
-  if (error.rawType === 'card_error' && status === 402) {
+  // With 429, too: a card that was declined too often has its rule, and says nothing of the gateway's pace.
+  if (error.rawType === 'card_error' && (status === 402 || status === 429)) {
     const said = decline.safeParse(error.raw);
     if (!said.success) return { kind: 'unknown', why };
     const intent = paymentIntent
       .extend({ latest_charge: z.unknown().transform(() => null) })
       .safeParse(error.payment_intent);
     return { kind: 'declined', outcome: failed(said.data), intent: intent.success ? intent.data : null };
+  }
+  // Rate limits, locked objects, keys that are wrong or may not do this: refused before anything is done.
+  if (status === 429 || status === 401 || status === 403) {
+    const after = error.headers?.['retry-after'] ?? '';
+    const retryAfterMs = /^\d{1,6}$/.test(after) ? Number(after) * 1000 : null;
+    const refused = { kind: 'not_executed', why, retryAfterMs } as const;
+    return status === 429 ? { ...refused, tooFast: true } : refused;
   }
   if (error.rawType === 'invalid_request_error' && (status === 400 || status === 404)) {
     return { kind: 'refused', code: error.code ?? 'invalid_request', param: error.param ?? '' };

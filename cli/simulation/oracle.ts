@@ -447,7 +447,9 @@ export class Oracle {
         if (this.#gaveBack.has(dialled(phone))) is.push('wrong_person');
         if (!is.includes(cause))
           this.violated('I-14', `${billingNumber} was told as ${cause}, out there it is ${is.join(' or ')}`);
-        if (disposition !== merchant.settings.notify.unreached)
+        // Late in its life a bill has no barcode any more that a shop would take: nothing can be printed.
+        const isLate = disposition === 'returned' && known.get(billingNumber)?.fell_back === true;
+        if (disposition !== merchant.settings.notify.unreached && !isLate)
           this.violated('I-14', `${billingNumber} was told as ${disposition} against the merchant's rule`);
         if (disposition === 'returned' && known.get(billingNumber)?.state !== 'unpaid')
           this.violated(

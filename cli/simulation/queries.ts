@@ -243,6 +243,8 @@ export interface BillAtRest {
   is_held: boolean;
   /** Nobody is told of it: it is charged by itself. */
   is_automatic: boolean;
+  /** It was to be charged by itself, and then goes by link. */
+  fell_back: boolean;
 }
 
 export async function bills(db: Pick<Db, 'query'>): Promise<BillAtRest[]> {
@@ -250,7 +252,8 @@ export async function bills(db: Pick<Db, 'query'>): Promise<BillAtRest[]> {
     `select m.code as merchant, i.id as invoice_id, i.billing_number, i.amount, i.state, a.act_on, i.settled_at,
             exists (select from holds h where h.merchant_id = i.merchant_id and h.customer_id = i.customer_id
                       and h.lifted_at is null) as is_held,
-            i.collection = 'auto' and i.fell_back_on is null as is_automatic
+            i.collection = 'auto' and i.fell_back_on is null as is_automatic,
+            i.fell_back_on is not null as fell_back
      from invoices i join merchants m on m.id = i.merchant_id
      left join agenda a on a.merchant_id = i.merchant_id and a.invoice_id = i.id
      order by m.code, i.billing_number`,

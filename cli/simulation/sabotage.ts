@@ -67,7 +67,8 @@ export const sabotages: readonly Sabotage[] = [
   {
     name: 'absence-proves-at-once',
     without: '"not found" at the gateway proves nothing before the call can no longer take effect',
-    expects: ['I-4', 'I-9'],
+    // I-18: a refund that was taken for not made.
+    expects: ['I-4', 'I-9', 'I-18'],
     faults: gatewayFaults({ timeoutLate: 0.2, webhookLost: 0.8 }),
     ports: ({ gateway }) => ({
       gateway: { ...gateway, semantics: { ...gateway.semantics, notFoundConclusiveAfterMs: atOnce } },
@@ -398,7 +399,8 @@ export const sabotages: readonly Sabotage[] = [
   {
     name: 'no-fence',
     without: 'a worker that has lost its chunk writes nothing',
-    expects: ['I-10', 'I-4', 'I-14', 'I-15'],
+    // A late worker may also run into what was meant to be impossible, and stop there.
+    expects: ['I-10', 'I-4', 'I-14', 'I-15', 'no failure without a cause'],
     statements: [
       [
         `and state = 'ready' and lease_owner = $6 and fence = $7\n     for share`,

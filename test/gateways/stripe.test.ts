@@ -352,6 +352,11 @@ describe('what the adapter makes of an answer', () => {
       'failed',
     ],
     [
+      'a card that was declined too often, as a decline by whatever status',
+      { status: 429, body: error('card_error', { code: 'card_decline_rate_limit_exceeded' }) },
+      'failed',
+    ],
+    [
       'a 402 that is no decline',
       { status: 402, body: error('invalid_request_error', { code: 'x' }) },
       'unknown',

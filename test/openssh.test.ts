@@ -91,8 +91,19 @@ function connectionProcesses(): number[] {
   return below(server.pid ?? -1);
 }
 
+function stopConnections(signal: 'SIGSTOP' | 'SIGKILL'): void {
+  for (const pid of connectionProcesses()) {
+    try {
+      process.kill(pid, signal);
+    } catch (error) {
+      // A connection's second process may end with its first.
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+    }
+  }
+}
+
 async function stopSshd(): Promise<void> {
-  for (const pid of connectionProcesses()) process.kill(pid, 'SIGKILL');
+  stopConnections('SIGKILL');
   const ended = new Promise((resolve) => server.once('exit', resolve));
   server.kill('SIGKILL');
   await ended;
@@ -271,13 +282,13 @@ describe('OpenSSH’s server', () => {
       const store = await open();
       const reading = store.download(`inbound/${billingName(1)}`)[Symbol.asyncIterator]();
       await reading.next();
-      for (const pid of connectionProcesses()) process.kill(pid, signal);
+      stopConnections(signal);
       const rest = async () => {
         while (!(await reading.next()).done);
       };
       await expect(rest()).rejects.toMatchObject({ code });
       await store.close();
-      for (const pid of connectionProcesses()) process.kill(pid, 'SIGKILL');
+      stopConnections('SIGKILL');
     }
     office.ports.openStore = openSftpStore({ clock });
     expect((await office.fetch()).counts).toMatchObject({ files: 1 });

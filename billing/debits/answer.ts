@@ -362,7 +362,7 @@ export async function tellOfUnanswered(
   });
 }
 
-const mayBeAccepted: ResultReason = 'ANSWERED_ALREADY';
+export const mayBeAccepted: ResultReason = 'ANSWERED_ALREADY';
 
 /**
  * A person's word on a result that is held. `accept`: a second answer to one request may be booked, debit by debit, for what

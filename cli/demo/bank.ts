@@ -44,14 +44,13 @@ export class Bank {
       fs.mkdirSync(join(folder, name), { recursive: true, mode: 0o700 });
   }
 
-  /** Takes requests that are complete, and answers those whose day has come. Returns the names of second answers. */
-  work(today: string): string[] {
+  /** Takes requests that are complete, and answers those whose day has come. */
+  work(today: string): void {
     for (const name of this.#names('requests')) {
       if (!fs.existsSync(join(this.#folder, 'requests', `${name}.done`))) continue;
       fs.renameSync(join(this.#folder, 'requests', name), join(this.#folder, 'asked', name));
       fs.rmSync(join(this.#folder, 'requests', `${name}.done`));
     }
-    const second: string[] = [];
     for (const name of this.#names('asked')) {
       const request = fs.readFileSync(join(this.#folder, 'asked', name));
       const debitOn = Temporal.PlainDate.from(this.#debitDayOf(name, request));
@@ -66,13 +65,10 @@ export class Bank {
           const code = this.#fateOf(name, debit);
           return isMissing(code) ? '0' : code;
         });
-        const result = name.replace('debit_', 'complete_');
-        this.#put(result, bytes);
-        second.push(result);
+        this.#put(name.replace('debit_', 'complete_'), bytes);
         fs.rmSync(join(this.#folder, 'asked', name));
       }
     }
-    return second;
   }
 
   #names(folder: string): string[] {

@@ -1,6 +1,7 @@
 import { Temporal } from 'temporal-polyfill';
 import type { VirtualClock } from '../../billing/clock.ts';
-import { settleHeld } from '../../billing/debits/answer.ts';
+import { mayBeAccepted, settleHeld } from '../../billing/debits/answer.ts';
+import { resultsOf } from '../../billing/debits/queries.ts';
 import type { Merchant } from '../../billing/merchants/merchant.ts';
 import { listMerchants } from '../../billing/merchants/queries.ts';
 import { billsParkedBefore } from '../../billing/parked/queries.ts';
@@ -277,11 +278,11 @@ class Walk {
       await this.#at(day, time);
       for (const name of names) add(done, await this.#runJob(name, date));
     };
-    const second = this.#bank.work(date);
+    this.#bank.work(date);
     await run('04:20', 'fetch', 'ingest');
     await run('05:12', 'trace', 'reconcile');
     await run('05:42', 'debit');
-    await this.#acceptSecond(second);
+    await this.#acceptSecond(date);
     await run('05:51', 'refresh');
     await run('06:07', 'charge');
     await run('08:17', 'dunning');
@@ -376,10 +377,12 @@ class Walk {
   }
 
   /** The demo's operator has asked the agency why a request is answered again: it brings the answers that were missing. */
-  async #acceptSecond(names: readonly string[]): Promise<void> {
+  async #acceptSecond(date: string): Promise<void> {
+    const { db } = this.#system;
     for (const merchant of this.#merchants.filter(({ settings }) => settings.autopay.directDebit !== null))
-      for (const name of names)
-        await settleHeld(this.#system.ports, merchant, name, 'accept', 'operator of the demo');
+      for (const { name, state, reason } of await resultsOf(db, merchant.id, date))
+        if (state === 'held' && reason === mayBeAccepted)
+          await settleHeld(this.#system.ports, merchant, name, 'accept', 'operator of the demo');
   }
 
   /** The demo's operator looks at what is parked, and after a week hands it back to the merchant. */

@@ -494,8 +494,16 @@ describe('a file delivered again', () => {
     );
     // The merchant has taken it, and lost it.
     for (const name of [receipt, `${receipt}.done`]) fs.rmSync(join(outbound, name));
+    await office.db.run(
+      `update outward_files set frozen_at = frozen_at - interval '90 days', delivered_at = delivered_at - interval '90 days'`,
+    );
     for (const round of [1, 2]) {
       await redeliverFile(office.ports, office.merchant, receipt, 'operator');
+      // It waits since now, not since it was frozen three months ago.
+      const now = office.clock.now();
+      expect(await checkInvariants(office.db, { only: [11], now })).toMatchObject({ ok: true });
+      const later = await checkInvariants(office.db, { only: [11], now: now.add({ hours: 49 }) });
+      expect(later.ok).toBe(false);
       expect(await run()).toMatchObject({ outcome: 'done', counts: { delivered: 1, receipts: 0 } });
       expect(content(receipt), `round ${round}`).toBe(before);
     }

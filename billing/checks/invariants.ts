@@ -199,7 +199,7 @@ export const invariants: readonly Invariant[] = [
       'what went out past the database: check --outside; that other servers are refused: tests with a changed host key',
     matters: 'something was sent or charged that nobody can find again',
     breaks: 'a database that lost its last transactions, rows written by hand',
-    next: 'check --outside, and see docs/operating.md on restoring a backup',
+    next: 'check --outside, and see docs/restore.md on a backup that was put back',
   },
   {
     id: 19,
@@ -254,7 +254,7 @@ export const outsideInvariants: readonly OutsideInvariant[] = [
     id: 9,
     name: 'every capture of the gateway is a payment of ours, and every payment of ours is one of its captures',
     matters: 'money is at the gateway that nobody booked, or was booked and never came',
-    next: 'run trace and reconcile; after a restored backup see docs/operating.md',
+    next: 'run trace and reconcile; after a restored backup see docs/restore.md',
   },
   {
     id: 14,

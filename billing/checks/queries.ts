@@ -14,6 +14,7 @@ import {
   payoutViolations,
 } from '../ledger/queries.ts';
 import { againStep, debitNotice } from '../messages/message.ts';
+import { waitsSince } from '../outward/queries.ts';
 import { recallNotice } from '../recalls/recall.ts';
 import { type Invariant, invariants } from './invariants.ts';
 
@@ -420,7 +421,7 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
         union all
         select o.merchant_id, 'file', o.name, 'frozen since ' || o.frozen_at, '^(DELIVER_|OUTWARD_|RUN_)'
         from outward_files o
-        where o.state = 'frozen' and o.frozen_at < $1::timestamptz - interval '1 day'
+        where o.state = 'frozen' and ${waitsSince('o')} < $1::timestamptz - interval '1 day'
           and not exists (select from parked_items p where p.merchant_id = o.merchant_id and p.subject = 'file'
                             and p.subject_id = o.id::text and p.resolved_at is null)
         union all

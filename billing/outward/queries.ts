@@ -614,6 +614,15 @@ export async function markDelivered(tx: Tx, act: Act, fileId: string): Promise<b
 }
 
 /**
+ * SQL of since when a frozen file waits. One that is delivered again waits from when that was asked for: the few of them are
+ * looked up in their history, which no index knows by subject.
+ */
+export const waitsSince = (file: string): string =>
+  `case when ${file}.version = 1 then ${file}.frozen_at
+        else (select max(h.at) from state_history h
+              where h.merchant_id = ${file}.merchant_id and h.subject = 'outward_file' and h.subject_id = ${file}.id) end`;
+
+/**
  * A delivered file is to be put on the merchant's server once more, with the bytes that were kept. False: it is not
  * delivered.
  */

@@ -3,6 +3,7 @@ import type { ChargeOrigin, ChargeState } from '../charges/charge.ts';
 import type { Db, Tx } from '../db.ts';
 import { bankGateway } from '../debits/debit.ts';
 import { isHeld } from '../holds/queries.ts';
+import { waitsSince } from '../outward/queries.ts';
 import { untoldBills } from '../unreached/queries.ts';
 
 export interface OpenCharge {
@@ -189,7 +190,7 @@ export async function standingStill(
          and ${notParked('f.id')}
        union all
        select 'FILES_UNDELIVERED', name from outward_files o
-       where merchant_id = $1 and state = 'frozen' and frozen_at < $12::timestamptz and ${notParked('o.id')}
+       where merchant_id = $1 and state = 'frozen' and ${waitsSince('o')} < $12::timestamptz and ${notParked('o.id')}
        union all
        select 'RUN_WAITING ' || job, business_date::text from runs r
        where merchant_id = $1 and state = 'requested' and requested_at < $13::timestamptz

@@ -51,10 +51,12 @@ export async function placeFile(
   const donePath = `${file.folder}/${doneName(file.name)}`;
   let part = file.renamingPart ?? undefined;
   let found = await whereabouts(store, path, part, file);
-  const held = found === 'final' ? await compare(store, path, file) : 'absent';
-  if (held === 'other') return 'differs';
-  // The partner has taken it between two looks.
-  if (found === 'final' && held === 'absent') found = 'nowhere';
+  if (found === 'final') {
+    const held = await compare(store, path, file);
+    if (held === 'other') return 'differs';
+    // The partner has taken it between two looks.
+    if (held === 'absent') found = 'nowhere';
+  }
   if (found !== 'final') {
     if (found === 'nowhere' && part !== undefined) return 'gone';
     // What is whole already is not written again: a late worker may still be about to rename it.

@@ -447,18 +447,22 @@ const bankDebits = `  direct_debit:
     creditor: { consignor_code: "1234567890", consignor_name: ﾐﾅﾄｶﾞｽ, bank: "0001", branch: "001", account_type: 1, account: "1234567" }
 `;
 
+/** A customer's mandate, and a bill that the bank is asked for on the same day. */
+async function sendsMandate(live: Office): Promise<void> {
+  outside.folder.drop(
+    'enrolment_minato-gas_20261125_0001.csv',
+    'H,1,minato-gas,enrolment,2026-11-25,1\nD,C1,,start,bank,0001-001-1-0000001,ﾔﾏﾀﾞ ﾊﾅｺ,2026-11-25\nT,1,0\n',
+  );
+  // Debited on 4 December, asked for seven bank days before: today.
+  outside.folder.drop(billingName(2), billingFile(2, [{ number: 'D1', due: '2026-12-04' }]));
+  await live.run('fetch');
+  await live.run('ingest');
+}
+
 test('a forgotten result of bank debits is learned again, before it is looked at what the merchant was told of it', async () => {
   const office = await restored(
     (ports) => makeMerchant(ports, 'minato-gas', bankDebits),
-    async (live) => {
-      outside.folder.drop(
-        'enrolment_minato-gas_20261125_0001.csv',
-        'H,1,minato-gas,enrolment,2026-11-25,1\nD,C1,,start,bank,0001-001-1-0000001,ﾔﾏﾀﾞ ﾊﾅｺ,2026-11-25\nT,1,0\n',
-      );
-      outside.folder.drop(billingName(2), billingFile(2, [{ number: 'D1', due: '2026-12-04' }]));
-      await live.run('fetch');
-      await live.run('ingest');
-    },
+    sendsMandate,
     async (live) => {
       await live.run('debit');
       await delivers(live);
@@ -485,16 +489,7 @@ test('a forgotten request for bank debits stands again: nobody is asked for twic
   const requests = () => [...outside.folder.files].filter(([path]) => /^requests\/.*txt$/.test(path));
   const office = await restored(
     (ports) => makeMerchant(ports, 'minato-gas', bankDebits),
-    async (live) => {
-      outside.folder.drop(
-        'enrolment_minato-gas_20261125_0001.csv',
-        'H,1,minato-gas,enrolment,2026-11-25,1\nD,C1,,start,bank,0001-001-1-0000001,ﾔﾏﾀﾞ ﾊﾅｺ,2026-11-25\nT,1,0\n',
-      );
-      // Debited on 4 December, asked for seven bank days before: today.
-      outside.folder.drop(billingName(2), billingFile(2, [{ number: 'D1', due: '2026-12-04' }]));
-      await live.run('fetch');
-      await live.run('ingest');
-    },
+    sendsMandate,
     async (live) => {
       expect((await live.run('debit')).counts).toMatchObject({ debits: 1 });
       await delivers(live);

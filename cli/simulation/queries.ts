@@ -59,15 +59,6 @@ export async function somethingToAsk(
   return row?.found ?? false;
 }
 
-/** Reconciliation settles by itself what the gateway puts right, once it has looked again. */
-export async function somethingDiffers(db: Pick<Db, 'query'>, merchantId: number): Promise<boolean> {
-  const [row] = await db.query<{ found: boolean }>(
-    `select exists (select from findings where merchant_id = $1 and state = 'open') as found`,
-    [merchantId],
-  );
-  return row?.found ?? false;
-}
-
 /** What each number of a merchant's audit log is sealed with. */
 export async function sealedHashes(db: Pick<Db, 'query'>, merchant: string): Promise<Map<number, string>> {
   const rows = await db.query<{ no: number; hash: string }>(

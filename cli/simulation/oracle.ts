@@ -448,7 +448,7 @@ export class Oracle {
         if (!is.includes(cause))
           this.violated('I-14', `${billingNumber} was told as ${cause}, out there it is ${is.join(' or ')}`);
         // Late in its life a bill has no barcode any more that a shop would take: nothing can be printed.
-        const isLate = disposition === 'returned' && known.get(billingNumber)?.fell_back === true;
+        const isLate = disposition === 'returned' && known.get(billingNumber)?.is_late === true;
         if (disposition !== merchant.settings.notify.unreached && !isLate)
           this.violated('I-14', `${billingNumber} was told as ${disposition} against the merchant's rule`);
         if (disposition === 'returned' && known.get(billingNumber)?.state !== 'unpaid')

@@ -234,8 +234,8 @@ export interface BillAtRest {
   is_held: boolean;
   /** Nobody is told of it: it is charged by itself. */
   is_automatic: boolean;
-  /** It was to be charged by itself, and then goes by link. */
-  fell_back: boolean;
+  /** It fell back to a link, or became final in the last week of its link: shops may take no barcode of it any more. */
+  is_late: boolean;
 }
 
 export async function bills(db: Pick<Db, 'query'>): Promise<BillAtRest[]> {
@@ -244,7 +244,9 @@ export async function bills(db: Pick<Db, 'query'>): Promise<BillAtRest[]> {
             exists (select from holds h where h.merchant_id = i.merchant_id and h.customer_id = i.customer_id
                       and h.lifted_at is null) as is_held,
             i.collection = 'auto' and i.fell_back_on is null as is_automatic,
-            i.fell_back_on is not null as fell_back
+            i.fell_back_on is not null
+              or i.settled_at + interval '7 days' > (select max(l.expires_on) from links l
+                                                     where l.merchant_id = i.merchant_id and l.invoice_id = i.id) as is_late
      from invoices i join merchants m on m.id = i.merchant_id
      left join agenda a on a.merchant_id = i.merchant_id and a.invoice_id = i.id
      order by m.code, i.billing_number`,

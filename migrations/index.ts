@@ -22,6 +22,7 @@ import * as bankDebits from './0020-bank-debits.ts';
 import * as webSetsDebitDays from './0021-web-sets-debit-days.ts';
 import * as cardChanges from './0022-card-changes.ts';
 import * as cardRefreshes from './0023-card-refreshes.ts';
+import * as givenByMerchants from './0024-given-by-merchants.ts';
 
 export interface Migration {
   name: string;
@@ -53,4 +54,5 @@ export const migrations: readonly Migration[] = [
   webSetsDebitDays,
   cardChanges,
   cardRefreshes,
+  givenByMerchants,
 ];

@@ -89,6 +89,8 @@ describe('the chart', () => {
     ['credit_returned', 'receivable', 'customer_credit'],
     ['credit_refunded', 'customer_credit', 'gateway_clearing'],
     ['refunded', 'receivable', 'gateway_clearing'],
+    ['refunded_by_merchant', 'receivable', 'given_by_merchant'],
+    ['credit_refunded_by_merchant', 'customer_credit', 'given_by_merchant'],
     ['chargeback', 'receivable', 'gateway_clearing'],
     ['payout', 'paid_out', 'gateway_clearing'],
     ['fee', 'fees', 'gateway_clearing'],

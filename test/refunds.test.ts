@@ -2,7 +2,15 @@ import { describe, expect, test } from 'vitest';
 import type { CrashPoint } from '../billing/crash-points.ts';
 import { trialBalance } from '../billing/ledger/queries.ts';
 import { beginRecall, recallableFile } from '../billing/recalls/begin.ts';
-import { type RefundByHand, refundablePayment, refundByHand } from '../billing/refunds/by-hand.ts';
+import { forecastOf, progressOf, recallOfFile } from '../billing/recalls/queries.ts';
+import {
+  enterGivenBack,
+  type GivenByMerchant,
+  paymentMeant,
+  type RefundByHand,
+  refundablePayment,
+  refundByHand,
+} from '../billing/refunds/by-hand.ts';
 import { listRefunds } from '../billing/refunds/queries.ts';
 import { charge } from '../jobs/charge.ts';
 import { reconcile } from '../jobs/reconcile.ts';
@@ -32,6 +40,18 @@ async function giveBack(world: Bills, amount: number, more: Partial<RefundByHand
 
 const given = (world: Bills) => [...world.gateway.refunds.values()].map(({ amount }) => amount);
 const minutes = (world: Bills, count: number) => world.clock.advance(count * 60_000);
+
+async function enterGiven(world: Bills, more: Partial<GivenByMerchant> = {}, what = 'A') {
+  const { charge_id: chargeId } = await paymentMeant(worlds.db, world.merchant, what);
+  const wish = { chargeId, amount: 5_000, reason: 'by transfer', by: 'operator@test', again: false };
+  return enterGivenBack(world.ports, world.merchant, { ...wish, givenOn: '2026-12-01', ...more });
+}
+
+const adjustmentsOf = (world: Bills) =>
+  worlds.db.query(
+    `select kind, sign, amount, collected_on::text as day from adjustment_rows where merchant_id = $1 order by known_at, kind`,
+    [world.merchant.id],
+  );
 
 async function recallTheFile(world: Bills): Promise<void> {
   const [row] = await worlds.db.query<{ name: string }>(
@@ -182,6 +202,99 @@ describe('money that goes back by hand', () => {
     });
     expect(await giveBack(world, 5_000)).toMatchObject({ state: 'canceled', left: 5_000 });
     expect(await giveBack(world, 5_000)).toMatchObject({ state: 'succeeded', left: 0 });
+  });
+});
+
+describe('money that the merchant gave back itself', () => {
+  test('is entered: nobody is asked, the gateway keeps what it holds, the books and the merchant are told', async () => {
+    const world = await paidBill();
+    minutes(world, 24 * 60);
+    expect(await enterGiven(world, { amount: 2_000 })).toMatchObject({ state: 'succeeded', left: 3_000 });
+    expect(await enterGiven(world, { amount: 3_000, givenOn: '2026-12-02' })).toMatchObject({ left: 0 });
+    expect(given(world)).toEqual([]);
+    expect(await world.stateOf('A')).toBe('paid');
+    expect(await balanceOf(world)).toEqual({
+      receivable: 0,
+      billed: 0,
+      gateway_clearing: 5_000,
+      given_by_merchant: -5_000,
+    });
+    expect(await adjustmentsOf(world)).toEqual([
+      { kind: 'refund', sign: '-', amount: 2_000, day: '2026-12-01' },
+      { kind: 'refund', sign: '-', amount: 3_000, day: '2026-12-02' },
+    ]);
+    expect((await listRefunds(worlds.db, world.merchant.id, 10)).map(({ gateway }) => gateway)).toEqual([
+      'merchant',
+      'merchant',
+    ]);
+    await expect(giveBack(world, 1)).rejects.toMatchObject({ code: 'REFUND_TOO_MUCH' });
+    expect(await world.run(reconcile)).toMatchObject({ outcome: 'done' });
+  });
+
+  test('a surplus from a shop is no credit any more', async () => {
+    const world = await worlds.open();
+    const { credit } = await paidTwice(world, { number: 'A' }, 'barcode');
+    expect(await enterGiven(world, {}, credit)).toMatchObject({ state: 'succeeded', left: 0 });
+    expect(await balanceOf(world)).toMatchObject({
+      gateway_clearing: 10_000,
+      customer_credit: 0,
+      given_by_merchant: -5_000,
+    });
+  });
+
+  test('ends the recall that no gateway could end', async () => {
+    const world = await worlds.open();
+    const { credit, payment } = await paidTwice(world, { number: 'A' }, 'barcode');
+    const [row] = await worlds.db.query<{ id: string }>(
+      `select id from billing_files where merchant_id = $1`,
+      [world.merchant.id],
+    );
+    const fileId = row?.id ?? '';
+    const foreseen = { amount_refunded: 10_000, not_by_gateway: 1, amount_not_by_gateway: 5_000 };
+    expect(await forecastOf(worlds.db, world.merchant.id, fileId)).toMatchObject(foreseen);
+    // The card's money goes back, the shop's does not.
+    world.gateway.refundsDo = credit < payment ? ['refused', 'ok'] : ['ok', 'refused'];
+    await recallTheFile(world);
+    expect((await world.run(trace)).outcome).toBe('attention');
+    const progress = async () => {
+      const recall = await recallOfFile(worlds.db, world.merchant.id, fileId);
+      if (recall === undefined) throw new Error('there is no recall');
+      return { state: recall.state, ...(await progressOf(worlds.db, world.merchant.id, recall)) };
+    };
+    expect(await progress()).toMatchObject({
+      state: 'running',
+      refused: 1,
+      amount_refunded: 5_000,
+      not_by_gateway: 1,
+      amount_not_by_gateway: 5_000,
+    });
+    await enterGiven(world, {}, credit);
+    expect((await world.run(trace)).counts).toMatchObject({ recalls_done: 1 });
+    expect(await progress()).toMatchObject({
+      state: 'done',
+      refunded: 1,
+      amount_refunded: 10_000,
+      not_by_gateway: 0,
+      amount_not_by_gateway: 0,
+    });
+  });
+
+  test('is refused where it cannot be true, and where the gateway may give it too', async () => {
+    const world = await paidBill();
+    for (const givenOn of ['2026-11-30', '2026-12-02', '2026-13-01', '01.12.2026', ''])
+      await expect(enterGiven(world, { givenOn }), givenOn).rejects.toMatchObject({
+        code: 'REFUND_DATE',
+        exitCode: 2,
+        next: 'Give --on as YYYY-MM-DD, from 2026-12-01 to 2026-12-01.',
+      });
+    await expect(enterGiven(world, { amount: 5_001 })).rejects.toMatchObject({ code: 'REFUND_TOO_MUCH' });
+    const both = await Promise.allSettled([enterGiven(world), enterGiven(world, { reason: 'ticket 2' })]);
+    expect(both.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
+    const other = await paidBill();
+    other.gateway.refundsDo = ['timeout_after'];
+    expect(await giveBack(other, 5_000)).toMatchObject({ state: 'unknown' });
+    await expect(enterGiven(other)).rejects.toMatchObject({ code: 'REFUND_UNDER_WAY', exitCode: 3 });
+    expect(await adjustmentsOf(other)).toEqual([]);
   });
 });
 

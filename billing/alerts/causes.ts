@@ -364,7 +364,7 @@ export const causes: Readonly<Record<string, Cause>> = {
   },
   REFUND_REFUSED: {
     level: 'now',
-    next: 'the gateway will not give money back: `seikyu refund list`. Clear it up with the gateway; `seikyu refund`, or for a recalled file `seikyu file recall <name>`, tries once more',
+    next: 'the gateway will not give money back: `seikyu refund list`. Clear it up with the gateway; `seikyu refund`, or for a recalled file `seikyu file recall <name>`, tries once more. What the merchant gave back another way: `seikyu refund given`',
   },
   REFUND_DIFFERS: {
     level: 'now',

@@ -537,7 +537,8 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
         select merchant_id, invoice_id, case when invoice_id is null then customer_id end as customer_id,
                sum(amount)::bigint as amount
         from transfers
-        where credit = 'gateway_clearing' and debit in ('receivable', 'returned', 'customer_credit') group by 1, 2, 3)
+        where credit in ('gateway_clearing', 'given_by_merchant') and debit in ('receivable', 'returned', 'customer_credit')
+        group by 1, 2, 3)
       select b.merchant_id, case when b.invoice_id is null then 'customer' else 'invoice' end as kind,
              coalesce(b.invoice_id, b.customer_id)::text as subject,
              b.amount || ' given back of ' || coalesce(sum(t.amount), 0) as detail
@@ -564,7 +565,8 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
       from (select * from refunds where state = 'succeeded') r
       full join (
         select merchant_id, entry_id, sum(amount)::bigint as amount from transfers
-        where event in ('refunded', 'credit_refunded') group by merchant_id, entry_id
+        where event in ('refunded', 'credit_refunded', 'refunded_by_merchant', 'credit_refunded_by_merchant')
+        group by merchant_id, entry_id
       ) t on t.merchant_id = r.merchant_id and t.entry_id = r.id
       where r.amount is distinct from t.amount
       union all
@@ -825,7 +827,7 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
                sum(case when debit = 'returned' then amount when credit = 'returned' then -amount else 0 end) as returned,
                sum(case when debit = 'preliminary' then amount when credit = 'preliminary' then -amount else 0 end) as preliminary,
                sum(case when credit = 'billed' then amount when debit = 'billed' then -amount else 0 end) as billed,
-               sum(case when event in ('refunded', 'credit_returned') then amount else 0 end) as given_back,
+               sum(case when event in ('refunded', 'refunded_by_merchant', 'credit_returned') then amount else 0 end) as given_back,
                currency
         from transfers group by merchant_id, invoice_id, currency
       ) b on b.merchant_id = i.merchant_id and b.invoice_id = i.id

@@ -9,6 +9,7 @@ export const accounts = [
   'paid_out',
   'fees',
   'fee_tax',
+  'given_by_merchant',
 ] as const;
 
 export type Account = (typeof accounts)[number];
@@ -31,6 +32,9 @@ export const events = {
   credit_refunded: { debit: 'customer_credit', credit: 'gateway_clearing' },
   // The bill is owed again.
   refunded: { debit: 'receivable', credit: 'gateway_clearing' },
+  // The merchant gave it back out of its own pocket; what the gateway holds stays as it is.
+  refunded_by_merchant: { debit: 'receivable', credit: 'given_by_merchant' },
+  credit_refunded_by_merchant: { debit: 'customer_credit', credit: 'given_by_merchant' },
   chargeback: { debit: 'receivable', credit: 'gateway_clearing' },
   payout: { debit: 'paid_out', credit: 'gateway_clearing' },
   fee: { debit: 'fees', credit: 'gateway_clearing' },

@@ -324,7 +324,7 @@ export const billBalanceViolations = `
            sum(case when debit = 'returned' then amount when credit = 'returned' then -amount else 0 end) as returned,
            sum(case when debit = 'preliminary' then amount when credit = 'preliminary' then -amount else 0 end) as preliminary,
            sum(case when credit = 'billed' then amount when debit = 'billed' then -amount else 0 end) as billed,
-           sum(case when event in ('refunded', 'credit_returned') then amount else 0 end) as given_back
+           sum(case when event in ('refunded', 'refunded_by_merchant', 'credit_returned') then amount else 0 end) as given_back
     from transfers where invoice_id is not null group by merchant_id, invoice_id
   ) b on b.merchant_id = i.merchant_id and b.invoice_id = i.id
   left join (

@@ -1,5 +1,6 @@
 import { type Act, instantText, monthOf } from '../acts/act.ts';
 import type { Db, Tx } from '../db.ts';
+import { givableMethods } from '../refunds/refund.ts';
 import { type Recall, type RecallOutcome, type RecallProgress, recalled, recallNotice } from './recall.ts';
 
 const columns = `r.id, r.file_id, f.name as file_name, r.state, r.bills, r.amount, r.begun_by, r.begun_at, r.entered_to,
@@ -261,6 +262,12 @@ export async function finishRecall(tx: Tx, act: Act, recallId: string): Promise<
   return written === 1;
 }
 
+/** By bill: what is left of its payments, and how much of that no gateway can send back. `givable`: the parameter with the methods by which one can. */
+const moneyLeft = (givable: string) => `
+  select merchant_id, invoice_id, sum(amount - refunded - reused) as left,
+         sum(amount - refunded - reused) filter (where method <> all(${givable}::text[])) as not_by_gateway
+  from payments where merchant_id = $1 group by merchant_id, invoice_id`;
+
 /** How far a recall is. */
 export async function progressOf(
   db: Pick<Db, 'query'>,
@@ -277,14 +284,23 @@ export async function progressOf(
                and r.state in ('processing', 'unknown')) as refunds_unknown,
             count(*) filter (where b.state = 'refused') as refused,
             count(*) filter (where b.invoice_id is null) as not_entered,
-            (select coalesce(sum(r.amount), 0)::bigint from refunds r where r.merchant_id = $1 and r.recall_id = $2::uuid
-               and r.state = 'succeeded') as amount_refunded,
+            -- By the recall itself, and what was given since another way.
+            (select coalesce(sum(r.amount), 0)::bigint
+             from recalls k
+             join recall_bills o on o.merchant_id = k.merchant_id and o.recall_id = k.id
+             join refunds r on r.merchant_id = o.merchant_id and r.invoice_id = o.invoice_id and r.state = 'succeeded'
+               and r.started_at >= k.begun_at
+             where k.merchant_id = $1 and k.id = $2::uuid) as amount_refunded,
+            count(*) filter (where b.state in ('waiting', 'refunding', 'refused') and p.not_by_gateway > 0) as not_by_gateway,
+            coalesce(sum(p.not_by_gateway) filter (where b.state in ('waiting', 'refunding', 'refused')), 0)::bigint
+              as amount_not_by_gateway,
             (select count(*) from messages m join invoices o on o.merchant_id = m.merchant_id and o.id = m.invoice_id
              where m.merchant_id = $1 and m.step = $4 and o.file_id = $3::uuid) as notices
      from invoices i
      left join recall_bills b on b.merchant_id = i.merchant_id and b.invoice_id = i.id
+     left join (${moneyLeft('$5')}) p on p.merchant_id = i.merchant_id and p.invoice_id = i.id
      where i.merchant_id = $1 and i.file_id = $3::uuid`,
-    [merchantId, recall.id, recall.file_id, recallNotice],
+    [merchantId, recall.id, recall.file_id, recallNotice, givableMethods],
   );
   if (row === undefined) throw new Error(`impossible state: recall ${recall.id} counts nothing`);
   return row;
@@ -303,19 +319,19 @@ export async function forecastOf(
             count(*) filter (where i.state in ('open', 'parked') and l.charge_id is not null) as waiting,
             0 as refunding, 0 as refunds_unknown, 0 as refused, 0 as not_entered,
             coalesce(sum(p.left), 0)::bigint as amount_refunded,
+            count(*) filter (where p.not_by_gateway > 0) as not_by_gateway,
+            coalesce(sum(p.not_by_gateway), 0)::bigint as amount_not_by_gateway,
             count(*) filter (where i.state <> 'cancelled' and exists (
               select from messages m where m.merchant_id = i.merchant_id and m.invoice_id = i.id
                 and m.state in ('sending', 'unknown', 'sent'))) as notices
      from invoices i
      left join collection_locks l on l.merchant_id = i.merchant_id and l.invoice_id = i.id
-     left join (
-       select merchant_id, invoice_id, sum(amount - refunded - reused) as left from payments group by merchant_id, invoice_id
-     ) p on p.merchant_id = i.merchant_id and p.invoice_id = i.id
+     left join (${moneyLeft('$3')}) p on p.merchant_id = i.merchant_id and p.invoice_id = i.id
      left join (
        select merchant_id, invoice_id, sum(amount) as amount from credit_uses where returned_at is null group by merchant_id, invoice_id
      ) k on k.merchant_id = i.merchant_id and k.invoice_id = i.id
      where i.merchant_id = $1 and i.file_id = $2::uuid`,
-    [merchantId, fileId],
+    [merchantId, fileId, givableMethods],
   );
   if (row === undefined) throw new Error(`impossible state: file ${fileId} counts nothing`);
   return row;

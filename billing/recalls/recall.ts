@@ -40,6 +40,9 @@ export interface RecallProgress {
   not_entered: number;
   /** Yen given back, or to be given back. */
   amount_refunded: number;
+  /** Of the bills with money that is still to go back: those with money that no gateway can send, and how many yen. */
+  not_by_gateway: number;
+  amount_not_by_gateway: number;
   /** Correction SMS planned or sent, or to be planned. */
   notices: number;
 }

@@ -1,12 +1,14 @@
+import { Temporal } from 'temporal-polyfill';
 import { commandAct } from '../acts/act.ts';
 import { recordAct } from '../acts/queries.ts';
+import { businessDateOf } from '../calendar/hours.ts';
 import type { Db } from '../db.ts';
-import { idBehind } from '../ids.ts';
+import { idBehind, referenceOf } from '../ids.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import { assertState, Refusal } from '../refusal.ts';
 import { refuseInSafeMode } from '../restores/queries.ts';
 import { callRefunds } from './call.ts';
-import { beginRefunds, type GiveBackPorts } from './give-back.ts';
+import { beginRefunds, type GiveBackPorts, intentsOf } from './give-back.ts';
 import {
   type KnownPayment,
   lockPayment,
@@ -16,7 +18,7 @@ import {
   refundsOfPayment,
 } from './queries.ts';
 import { recordRefunds } from './record-refunds.ts';
-import { givableMethods, type RefundState } from './refund.ts';
+import { byMerchant, givableMethods, type RefundState } from './refund.ts';
 
 const reasonCharacters = 200;
 const isUuid = (text: string): boolean => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text);
@@ -28,12 +30,11 @@ export interface RefundablePayment extends KnownPayment {
 
 /**
  * The payment that a person means: by a bill's number, or by the payment's id or reference, which a bill with two payments
- * needs. Refusals REFUND_NO_PAYMENT, REFUND_WHICH, REFUND_NOT_BY_GATEWAY, REFUND_RECALLED.
+ * needs. Refusals REFUND_NO_PAYMENT, REFUND_WHICH.
  */
-export async function refundablePayment(
+export async function paymentMeant(
   db: Db,
   merchant: Merchant,
-  gateway: string,
   billOrPayment: string,
 ): Promise<RefundablePayment> {
   const id = isUuid(billOrPayment) ? billOrPayment : idBehind(billOrPayment);
@@ -60,6 +61,20 @@ export async function refundablePayment(
       exitCode: 2,
     });
   }
+  return { ...payment, before: await refundsOfPayment(db, merchant.id, payment.charge_id) };
+}
+
+/**
+ * The same, where the gateway can send it back. Refusals besides: REFUND_NOT_BY_GATEWAY, REFUND_RECALLED.
+ */
+export async function refundablePayment(
+  db: Db,
+  merchant: Merchant,
+  gateway: string,
+  billOrPayment: string,
+): Promise<RefundablePayment> {
+  const payment = await paymentMeant(db, merchant, billOrPayment);
+  const context = { merchant: merchant.code };
   if (!givableMethods.includes(payment.method) || payment.gateway !== gateway) {
     const isOther = givableMethods.includes(payment.method);
     throw new Refusal(
@@ -70,7 +85,7 @@ export async function refundablePayment(
       {
         next: isOther
           ? 'Give the command where that gateway is set: SEIKYU_GATEWAY.'
-          : 'The merchant sends it by bank transfer. Here the payment stays as it is; where it is a surplus it stays a credit.',
+          : 'The merchant sends it by bank transfer, and then it is entered here: seikyu refund given',
         context: { ...context, charge: payment.charge_id, method: payment.method },
         exitCode: 2,
       },
@@ -83,7 +98,7 @@ export async function refundablePayment(
       exitCode: 2,
     });
   }
-  return { ...payment, before: await refundsOfPayment(db, merchant.id, payment.charge_id) };
+  return payment;
 }
 
 export interface RefundByHand {
@@ -117,13 +132,7 @@ export async function refundByHand(
   wish: RefundByHand,
 ): Promise<RefundedByHand> {
   const { chargeId, amount, by, again } = wish;
-  const reason = wish.reason.trim();
-  if (reason === '' || reason.length > reasonCharacters || /[\p{Cc}\p{Zl}\p{Zp}]/u.test(reason)) {
-    throw new Refusal('REFUND_REASON', `the reason is a line of 1 to ${reasonCharacters} characters`, {
-      next: 'Say why, such as --reason "billed twice, ticket 4711". No personal data.',
-      exitCode: 2,
-    });
-  }
+  const reason = judgeReason(wish.reason);
   const act = await commandAct(ports, merchant.id, by);
   const refunds = await ports.db.transaction(async (tx) => {
     await refuseInSafeMode(tx);
@@ -132,7 +141,7 @@ export async function refundByHand(
     const before = await refundsOfPayment(tx, merchant.id, chargeId);
     judge(payment, before, { amount, reason, again });
     await recordAct(tx, act);
-    return beginRefunds(tx, ports, act, { by, reason }, [{ ...payment, amount }]);
+    return beginRefunds(tx, intentsOf(ports), act, { by, reason }, [{ ...payment, amount }]);
   });
   await ports.crash('refund.after_intent');
   const learned = await callRefunds(ports, merchant.code, refunds);
@@ -152,6 +161,77 @@ export async function refundByHand(
   });
   await ports.crash('refund.after_outcome');
   return ended;
+}
+
+export interface GivenByMerchant extends RefundByHand {
+  /** YYYY-MM-DD, the merchant's day on which the money left its account. */
+  givenOn: string;
+}
+
+/**
+ * Enters that the merchant gave a payment or a part of it back itself, by bank transfer say: what a shop or a bank took, or
+ * what the gateway refuses to give. No gateway hears of it. Refusals as of `refundByHand`, and REFUND_DATE.
+ */
+export async function enterGivenBack(
+  ports: GiveBackPorts,
+  merchant: Merchant,
+  wish: GivenByMerchant,
+): Promise<RefundedByHand> {
+  const { chargeId, amount, by, again, givenOn } = wish;
+  const { timezone } = merchant.settings;
+  const reason = judgeReason(wish.reason);
+  const act = await commandAct(ports, merchant.id, by);
+  return ports.db.transaction(async (tx) => {
+    await refuseInSafeMode(tx);
+    const payment = await lockPayment(tx, merchant.id, chargeId);
+    assertState(payment, `payment ${chargeId} is gone`);
+    judge(payment, await refundsOfPayment(tx, merchant.id, chargeId), { amount, reason, again });
+    const today = businessDateOf(act.at, timezone).toString();
+    const at = instantOn(givenOn, timezone);
+    if (at === null || givenOn < payment.collected_on || givenOn > today) {
+      throw new Refusal('REFUND_DATE', 'the day is not one on which this payment can have gone back', {
+        next: `Give --on as YYYY-MM-DD, from ${payment.collected_on} to ${today}.`,
+        context: { bill: payment.billing_number, charge: payment.charge_id },
+        exitCode: 2,
+      });
+    }
+    await recordAct(tx, act);
+    const [refund] = await beginRefunds(tx, { ids: ports.ids, callDeadlineMs: 0 }, act, { by, reason }, [
+      { ...payment, gateway: byMerchant, amount },
+    ]);
+    assertState(refund, `the refund of ${chargeId} is gone`);
+    const { currency } = payment;
+    const refunded = { gatewayRefundId: referenceOf(refund.id), amount, currency, refundedAt: at };
+    await recordRefunds(tx, {
+      act,
+      ids: ports.ids,
+      timezone,
+      learned: [{ refund, outcome: { kind: 'succeeded', refunded } }],
+    });
+    return { id: refund.id, state: 'succeeded', code: null, left: payment.left - amount };
+  });
+}
+
+/** Noon of a day as an ISO 8601 instant; null: no such day. */
+function instantOn(day: string, timezone: string): string | null {
+  if (!/^\d{4}-\d{2}-\d{2}$/.test(day)) return null;
+  try {
+    const date = Temporal.PlainDate.from(day, { overflow: 'reject' });
+    return date.toZonedDateTime({ timeZone: timezone, plainTime: '12:00' }).toInstant().toString();
+  } catch (error) {
+    if (error instanceof RangeError) return null;
+    throw error;
+  }
+}
+
+function judgeReason(text: string): string {
+  const reason = text.trim();
+  if (reason !== '' && reason.length <= reasonCharacters && !/[\p{Cc}\p{Zl}\p{Zp}]/u.test(reason))
+    return reason;
+  throw new Refusal('REFUND_REASON', `the reason is a line of 1 to ${reasonCharacters} characters`, {
+    next: 'Say why, such as --reason "billed twice, ticket 4711". No personal data.',
+    exitCode: 2,
+  });
 }
 
 /** With the payment's row locked: nobody else begins a refund of it, or puts it on a bill, before the intent is there. */

@@ -85,24 +85,28 @@ async function claim(ports: GiveBackPorts, work: GiveBackWork, what: ToGiveBack)
       await refuseInSafeMode(tx);
       return [];
     }
-    return beginRefunds(tx, ports, act, what.askedFor, refundable);
+    return beginRefunds(tx, intentsOf(ports), act, what.askedFor, refundable);
   });
+}
+
+export function intentsOf({ ids, gateway }: Pick<GiveBackPorts, 'ids' | 'gateway'>) {
+  return { ids, callDeadlineMs: gateway.semantics.callDeadlineMs };
 }
 
 /** The intents, in the caller's transaction, which holds the payments' rows. */
 export async function beginRefunds(
   tx: Tx,
-  ports: Pick<GiveBackPorts, 'ids' | 'gateway'>,
+  { ids, callDeadlineMs }: { ids: Ids; callDeadlineMs: number },
   act: Act,
   askedFor: AskedFor,
   refundable: readonly Refundable[],
 ): Promise<OpenRefund[]> {
-  const refunds = refundable.map((each) => ({ ...each, id: ports.ids.uuid() }));
+  const refunds = refundable.map((each) => ({ ...each, id: ids.uuid() }));
   const deadline = act.at.add({ milliseconds: intentLivesMs });
   await insertRefunds(tx, act, askedFor, refunds, {
     deadlineAt: instantText(deadline),
     // Not before the call must be over.
-    askAt: instantText(deadline.add({ milliseconds: ports.gateway.semantics.callDeadlineMs })),
+    askAt: instantText(deadline.add({ milliseconds: callDeadlineMs })),
   });
   return refundsById(
     tx,

@@ -121,6 +121,7 @@ export interface RefundDecision {
 
 export interface DecidedRefund {
   id: string;
+  gateway: string;
   charge_id: string;
   invoice_id: string;
   customer_id: string;
@@ -155,7 +156,7 @@ export async function decideRefunds(
            decided_at = case when $7 <> 'unknown' then $8::timestamptz end
        from before b join news n on n.id = b.id
        where r.merchant_id = $1 and r.id = b.id and r.state = any($6::text[])
-       returning r.id, r.charge_id, r.invoice_id, r.amount, r.currency, r.state, r.version, b.state as from_state
+       returning r.id, r.gateway, r.charge_id, r.invoice_id, r.amount, r.currency, r.state, r.version, b.state as from_state
      ), freed as (
        update payments p set refunded = p.refunded - m.amount
        from moved m where p.merchant_id = $1 and p.id = m.charge_id and $7 in ('failed', 'canceled')
@@ -163,7 +164,7 @@ export async function decideRefunds(
        insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
        select $1, $9::date, 'refund', id, version, from_state, $7, $8::timestamptz, $10::uuid from moved
      )
-     select m.id, m.charge_id, m.invoice_id, p.customer_id, m.amount, m.currency, m.state,
+     select m.id, m.gateway, m.charge_id, m.invoice_id, p.customer_id, m.amount, m.currency, m.state,
             exists (select from allocations a where a.merchant_id = $1 and a.payment_id = m.charge_id) as allocated
      from moved m join payments p on p.merchant_id = $1 and p.id = m.charge_id
      order by m.id`,
@@ -301,6 +302,8 @@ export interface ListedRefund {
   currency: string;
   state: RefundState;
   code: string | null;
+  /** Who gave it: a gateway, or `merchant`. */
+  gateway: string;
   started_at: string;
   decided_at: string | null;
   asked_by: string;
@@ -314,7 +317,7 @@ export async function listRefunds(
   limit: number,
 ): Promise<ListedRefund[]> {
   return db.query<ListedRefund & Record<string, unknown>>(
-    `select m.code as merchant, r.id, i.billing_number, r.charge_id, r.amount, r.currency, r.state, r.code, r.started_at,
+    `select m.code as merchant, r.id, i.billing_number, r.charge_id, r.amount, r.currency, r.state, r.code, r.gateway, r.started_at,
             r.decided_at, coalesce(r.asked_by, l.begun_by) as asked_by, coalesce(r.reason, 'recall of ' || f.name) as reason
      from refunds r
      join merchants m on m.id = r.merchant_id

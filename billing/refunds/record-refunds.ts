@@ -10,7 +10,7 @@ import type { Ids } from '../ports.ts';
 import { moveBills } from '../recalls/queries.ts';
 import { findingsRefunded, settleFindings } from '../reconciliation/queries.ts';
 import { askRefundsLater, decideRefunds, type RefundDecision } from './queries.ts';
-import type { LearnedRefund, OpenRefund } from './refund.ts';
+import { byMerchant, type LearnedRefund, type OpenRefund } from './refund.ts';
 
 export interface RecordRefunds {
   act: Act;
@@ -75,12 +75,13 @@ export async function recordRefunds(tx: Tx, input: RecordRefunds): Promise<Recor
         currency: refund.currency,
         eventOn: day(refund.id),
       };
+      const isOurs = refund.gateway !== byMerchant;
       return refund.allocated
         ? [
-            { ...common, event: 'refunded' },
+            { ...common, event: isOurs ? 'refunded' : 'refunded_by_merchant' },
             { ...common, event: 'bill_cancelled' },
           ]
-        : [{ ...common, event: 'credit_refunded' }];
+        : [{ ...common, event: isOurs ? 'credit_refunded' : 'credit_refunded_by_merchant' }];
     }),
   );
   await addAdjustmentRows(

@@ -18,6 +18,9 @@ export function statesBefore(to: RefundState): RefundState[] {
 /** Ways to pay by which a gateway can send money back: it knows the card. Who paid at a shop left it no account. */
 export const givableMethods: readonly string[] = ['card', 'wallet'];
 
+/** Stands where a refund's gateway would: the merchant gave the money back itself, and nobody is asked about it. */
+export const byMerchant = 'merchant';
+
 /** Whom a refund is for: a recall, or a person or policy with a reason. */
 export type AskedFor = { recallId: string } | { by: string; reason: string };
 

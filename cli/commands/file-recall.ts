@@ -176,10 +176,18 @@ function show(output: Output, progress: RecallProgress, are: string): void {
     [progress.untouched, 'were final and have nothing to give back'],
     [progress.waiting, 'wait for a charge that has no conclusive outcome'],
     [progress.refunding, `wait for their refund (${progress.refunds_unknown} without a conclusive outcome)`],
-    [progress.refused, 'are paid, and the gateway refuses the refund: seikyu alerts'],
+    [
+      progress.refused,
+      'are paid, and the gateway gives nothing back. Once the merchant has: seikyu refund given',
+    ],
     [progress.not_entered, 'are not looked at yet'],
   ];
   for (const [count, what] of lines) if (count > 0) output.line(`  ${String(count).padStart(9)} ${what}`);
+  if (progress.not_by_gateway > 0) {
+    output.line(
+      `  ${yen(progress.amount_not_by_gateway)} of it, on ${progress.not_by_gateway} bills, was taken by shops or banks: the merchant gives it back itself (seikyu refund given)`,
+    );
+  }
   output.line(`  ${String(progress.notices).padStart(9)} correction SMS`);
 }
 

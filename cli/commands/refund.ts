@@ -4,6 +4,8 @@ import { standingCredits } from '../../billing/credits/queries.ts';
 import type { Merchant } from '../../billing/merchants/merchant.ts';
 import { listMerchants, merchantByCode, zonesOf } from '../../billing/merchants/queries.ts';
 import {
+  enterGivenBack,
+  paymentMeant,
   type RefundablePayment,
   type RefundedByHand,
   refundablePayment,
@@ -17,6 +19,10 @@ import type { System } from '../system.ts';
 import { yen } from './charge-plan.ts';
 import { parseCount } from './parse-count.ts';
 import { withSystem } from './with-system.ts';
+
+interface GivenOptions extends RefundOptions {
+  on: string;
+}
 
 interface RefundOptions {
   json: boolean;
@@ -59,6 +65,31 @@ Examples:
       withSystem(options, (system, output) => make(system, output, what, options)),
     );
   refund
+    .command('given')
+    .argument('<bill or payment>', 'a billing number; or a payment’s id, where a bill was paid twice')
+    .requiredOption('--amount <yen>', 'how much the merchant gave back', parseCount)
+    .requiredOption('--on <YYYY-MM-DD>', 'the day on which it did')
+    .requiredOption('--reason <text>', 'why and how: one line, kept with the refund, no personal data')
+    .option('--merchant <code>', 'whose bill; needed where several merchants are here')
+    .option('--yes', 'for scripts: does not ask for the amount again', false)
+    .option('--again', 'so much was given back for the same reason before, and was given once more', false)
+    .description(
+      'enters that the merchant gave money back itself: what a shop or a bank took has no other way',
+    )
+    .addHelpText(
+      'after',
+      `
+No gateway hears of it: the money must have gone, by bank transfer say. Never for a payment whose refund is without an outcome,
+and not where the gateway can still send it: it would go twice. The merchant is told by an adjustment; a recall that waits for
+this payment ends with the next trace.
+
+Example:
+  $ seikyu refund given MG2611-00001 --amount 5000 --on 2026-12-03 --reason "bank transfer, ticket 4711"`,
+    )
+    .action((what: string, options: GivenOptions) =>
+      withSystem(options, (system, output) => enter(system, output, what, options)),
+    );
+  refund
     .command('list')
     .option('--merchant <code>', 'of one merchant')
     .option('--credits', 'instead, what is left over of payments and goes back to nobody by itself', false)
@@ -89,6 +120,21 @@ async function make(system: System, output: Output, what: string, options: Refun
   output.document({ merchant: merchant.code, bill, charge, amount, ...ended });
   output.line(`${bill}: ${sayEnd(ended, amount)}`);
   return ended.state === 'succeeded' ? 0 : ended.state === 'canceled' ? 1 : 3;
+}
+
+async function enter(system: System, output: Output, what: string, options: GivenOptions): Promise<number> {
+  const merchant = await ownerOf(system, options.merchant);
+  const payment = await paymentMeant(system.db, merchant, what);
+  if (!options.yes) await confirm(payment, options, output);
+  const { amount, reason, again, on: givenOn } = options;
+  const { charge_id: charge, billing_number: bill } = payment;
+  const wish = { chargeId: charge, amount, reason, again, givenOn, by: operatorName() };
+  const { id, left } = await enterGivenBack(system.ports, merchant, wish);
+  output.document({ merchant: merchant.code, bill, charge, amount, id, left });
+  output.line(
+    `${bill}: entered that ${merchant.code} gave ${yen(amount)} back on ${givenOn}, refund ${id}; ${yen(left)} are left of the payment.`,
+  );
+  return 0;
 }
 
 function sayEnd({ id, state, code, left }: RefundedByHand, amount: number): string {
@@ -132,7 +178,7 @@ async function confirm(
     output.line(`  ${each.state}: ${yen(each.amount)}, ${each.reason ?? 'recall'}, ${each.asked_by ?? ''}`);
   const asking = createInterface({ input: globalThis.process.stdin, output: globalThis.process.stdout });
   try {
-    if (parseCount(await asking.question('How much is to go back, in yen? ')) === amount) return;
+    if (parseCount(await asking.question('How much, in yen? ')) === amount) return;
   } finally {
     asking.close();
   }

@@ -1,6 +1,6 @@
 import { CommanderError } from 'commander';
-import { reportFailure } from './output.ts';
-import { buildProgram } from './program.ts';
+import { reportFailure, wrongUsage } from './output.ts';
+import { buildProgram, everyCommand } from './program.ts';
 
 // A promise that never settles would end the process with 0: the code for success is set at the proven end only.
 process.exitCode = 1;
@@ -19,7 +19,14 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   throw error;
 });
 
+const json = process.argv.includes('--json');
 const program = buildProgram({ stop: stop.signal });
+if (json) {
+  for (const command of everyCommand(program)) {
+    command.showHelpAfterError(false);
+    command.configureOutput({ outputError: (text, write) => write(wrongUsage(text)) });
+  }
+}
 try {
   await program.parseAsync(process.argv);
 } catch (error) {
@@ -27,7 +34,7 @@ try {
     // Help and version are done; everything else that commander ends is wrong usage.
     process.exitCode = error.exitCode === 0 ? 0 : 2;
   } else {
-    process.exitCode = reportFailure(error, process.argv.includes('--json'));
+    process.exitCode = reportFailure(error, json);
   }
 }
 // Sockets that a stopped part may still hold must not keep a finished command alive.

@@ -114,6 +114,13 @@ export function openProgress(json: boolean): { progress: JobContext['progress'];
   };
 }
 
+/** What commander says of a command line that it cannot read, as one JSON document. */
+export function wrongUsage(text: string): string {
+  const message = cleanText(text.trim().replace(/^error: /, ''));
+  const error = { code: 'WRONG_USAGE', message, next: 'seikyu --help lists the commands', context: {} };
+  return `${JSON.stringify({ error })}\n`;
+}
+
 /** What went wrong and what to do next, on standard error; the exit code that says so. */
 export function reportFailure(error: unknown, json: boolean): number {
   if (error instanceof Refusal) {

@@ -76,8 +76,8 @@ describe('layout lint', () => {
           {
             line: 2,
             outcome: 'accepted',
-            billingNumber: 'SS26110001',
-            customerName: 'ｽｽﾞｷ ﾊﾅｺ',
+            billing_number: 'SS26110001',
+            customer_name: 'ｽｽﾞｷ ﾊﾅｺ',
             amount: 3311,
           },
         ],
@@ -98,7 +98,7 @@ describe('layout lint', () => {
       code: 'E_FORMAT',
       field: 'amount',
       message: 'the form of the value is wrong',
-      billingNumber: 'MG2611-00045',
+      billing_number: 'MG2611-00045',
     });
     const bad = written('KD_SEIKYU_20261125_0001.CSV', Buffer.of(0x41, 0x80));
     expect(await json(sample('kita-denryoku', 'layout.yaml'), '--sample', bad)).toMatchObject({

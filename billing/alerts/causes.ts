@@ -378,7 +378,7 @@ export const causes: Readonly<Record<string, Cause>> = {
   },
   OVERPAID: {
     level: 'daily',
-    next: 'money came for a bill that is paid or cancelled; it is the customer’s credit (`seikyu ledger`). Tell the merchant',
+    next: 'money came for a bill that is paid or cancelled; it is the customer’s credit (`seikyu refund list --credits`). Tell the merchant',
   },
   CHECKS_FAILING: {
     level: 'now',

@@ -383,6 +383,7 @@ export async function settleHeld(
     if (held === undefined) {
       throw new Refusal('RESULT_NOT_HELD', 'no result of this name is held', {
         next: 'seikyu debit list shows which are.',
+        exitCode: 2,
       });
     }
     if (how === 'accept' && held.reason !== mayBeAccepted) {

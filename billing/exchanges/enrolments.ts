@@ -2,11 +2,11 @@ import { commandAct } from '../acts/act.ts';
 import { recordAct } from '../acts/queries.ts';
 import { raiseAlert } from '../alerts/queries.ts';
 import { addContracts, addCustomersByNumber, contractsOf } from '../customers/queries.ts';
+import { customerUnknown } from '../customers/unknown.ts';
 import type { Db, Tx } from '../db.ts';
 import { endEnrolments, type NewEnrolment, startEnrolments } from '../enrolments/queries.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import type { Clock, Ids } from '../ports.ts';
-import { Refusal } from '../refusal.ts';
 import type { Sealer } from '../sealing.ts';
 import { type Applied, type ApplyFile, applyFile, type Line } from './apply.ts';
 import type { Finding, ReadEnrolment } from './file.ts';
@@ -79,11 +79,7 @@ export async function changeEnrolmentByHand(
     await recordAct(tx, act);
     await makeSubjects(tx, ports.ids, { act }, [{ ok: line }]);
     const [subject] = await contractsOf(tx, merchant.id, [line]);
-    if (!subject?.customer_id || !subject.contract_id) {
-      throw new Refusal('CUSTOMER_UNKNOWN', 'the merchant has no such customer or contract', {
-        next: 'Numbers are case-sensitive and keep their zeros.',
-      });
-    }
+    if (!subject?.customer_id || !subject.contract_id) throw customerUnknown();
     const { customer_id: customerId, contract_id: contractId } = subject;
     if (line.what === 'end') await endEnrolments(tx, act, [contractId], true);
     else {

@@ -1,11 +1,11 @@
 import { type Act, commandAct } from '../acts/act.ts';
 import { recordAct } from '../acts/queries.ts';
 import { contractsOf } from '../customers/queries.ts';
+import { customerUnknown } from '../customers/unknown.ts';
 import type { Db, Tx } from '../db.ts';
 import { lockInvoices, setAgenda } from '../invoices/queries.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import type { Clock, Ids } from '../ports.ts';
-import { Refusal } from '../refusal.ts';
 import type { HoldReason } from './hold.ts';
 import { endChangedHolds, type HoldWish, liftHolds, openBillsOf, placeHolds } from './queries.ts';
 
@@ -76,11 +76,7 @@ export async function changeHoldByHand(
   const today = act.at.toZonedDateTimeISO(merchant.settings.timezone).toPlainDate().toString();
   await ports.db.transaction(async (tx) => {
     const [subject] = await contractsOf(tx, merchant.id, [hold]);
-    if (!subject?.customer_id || !subject.contract_id) {
-      throw new Refusal('CUSTOMER_UNKNOWN', 'the merchant has no such customer or contract', {
-        next: 'Numbers are case-sensitive and keep their zeros. Leave --contract out for all contracts of a customer.',
-      });
-    }
+    if (!subject?.customer_id || !subject.contract_id) throw customerUnknown();
     await recordAct(tx, act);
     const contractId = hold.contractNumber === '' ? null : subject.contract_id;
     await changeHolds(tx, ports.ids, { act, fileId: null, today }, [

@@ -55,6 +55,7 @@ function accountOf(text: string): Account {
 function unknown(code: string, what: string, { code: merchant }: Merchant): Refusal {
   return new Refusal(code, `${merchant} has no such ${what}`, {
     next: 'Numbers are the merchant’s own, and case-sensitive.',
+    exitCode: 2,
     context: { merchant },
   });
 }

@@ -32,6 +32,7 @@ export async function confirmFile(
       'no file of this name waits for the merchant to say whether it has it',
       {
         next: 'seikyu parked shows which do: reason OUTWARD_FILE_GONE.',
+        exitCode: 2,
       },
     );
   });

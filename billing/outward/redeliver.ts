@@ -22,6 +22,7 @@ export async function redeliverFile(
     if (await deliverAgain(tx, act, name)) return;
     throw new Refusal('FILE_NOT_DELIVERED', 'no file of this name was delivered to the merchant', {
       next: 'seikyu file list shows the names. One that is not delivered yet goes out with: seikyu run deliver. A request for bank debits goes out once only: asked twice, a bank may debit twice',
+      exitCode: 2,
     });
   });
 }

@@ -60,9 +60,15 @@ export function addAlertsCommands(program: Command): void {
           options.merchant ?? null,
           operatorName(),
         );
+        if (acknowledged === 0) {
+          throw new Refusal('ALERT_NOT_OPEN', 'no open alert has this cause', {
+            next: 'seikyu alerts shows which are open, each with its cause. One that is closed needs nothing.',
+            exitCode: 2,
+          });
+        }
         output.document({ acknowledged });
-        output.line(acknowledged === 0 ? 'No open alert has this cause.' : `${acknowledged} acknowledged.`);
-        return acknowledged === 0 ? 1 : 0;
+        output.line(`${acknowledged} acknowledged.`);
+        return 0;
       }),
     );
   alerts

@@ -103,7 +103,9 @@ Examples:
           unreachable !== null
             ? `Outside was not compared: the lists could not be read (${unreachable}). Ours ${checked.ok ? 'hold' : 'do not hold'}; run it again when the other side answers.`
             : ok
-              ? 'All invariants hold.'
+              ? only === undefined
+                ? 'All invariants hold.'
+                : `Of ${only.join(', ')}, all hold; the others were not looked at.`
               : 'Stop charging, look at each violation with its command, and see: seikyu check --explain <number>',
         );
         return ok ? 0 : 1;

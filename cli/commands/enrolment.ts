@@ -1,5 +1,7 @@
 import { text } from 'node:stream/consumers';
 import { type Command, Option } from 'commander';
+import { contractsOf } from '../../billing/customers/queries.ts';
+import { customerUnknown } from '../../billing/customers/unknown.ts';
 import { enrolmentsOf } from '../../billing/enrolments/queries.ts';
 import { changeEnrolmentByHand } from '../../billing/exchanges/enrolments.ts';
 import { merchantByCode, zonesOf } from '../../billing/merchants/queries.ts';
@@ -32,6 +34,12 @@ export function addEnrolmentCommands(program: Command): void {
       withSystem(options, async ({ db }, output) => {
         const merchant = await merchantByCode(db, options.merchant);
         const rows = await enrolmentsOf(db, merchant.id, options.customer ?? null);
+        if (rows.length === 0 && options.customer !== undefined) {
+          const [found] = await contractsOf(db, merchant.id, [
+            { customerNumber: options.customer, contractNumber: '' },
+          ]);
+          if (!found?.customer_id) throw customerUnknown();
+        }
         const zone = (await zonesOf(db))(merchant.code);
         output.document(rows);
         output.rows(
@@ -46,7 +54,7 @@ export function addEnrolmentCommands(program: Command): void {
             started: localTime(each.started_at, zone),
             by: each.source,
           })),
-          'No agreement stands.',
+          options.customer === undefined ? 'No agreement stands.' : 'The customer never had an agreement.',
         );
         return 0;
       }),

@@ -78,6 +78,7 @@ async function explainOneBill(
   if (bills.length === 0) {
     throw new Refusal('BILL_UNKNOWN', `there is no bill ${JSON.stringify(billingNumber.slice(0, 60))}`, {
       next: 'Billing numbers are case-sensitive. A refused line is in the receipt of its file, not here.',
+      exitCode: 2,
     });
   }
   output.document(bills);
@@ -121,7 +122,11 @@ async function explainOther({ db }: System, options: ExplainOptions, output: Out
   }
   if (found.length === 0) {
     throw new Refusal('SUBJECT_UNKNOWN', 'there is nothing of that name here', {
-      next: 'Names and ids are case-sensitive. What only the gateway or the carrier knows is shown by: seikyu check --outside',
+      next:
+        options.run === undefined
+          ? 'Names and ids are case-sensitive. What only the gateway or the carrier knows is shown by: seikyu check --outside'
+          : 'seikyu runs shows what ran, with its job and date.',
+      exitCode: 2,
     });
   }
   output.document(found);

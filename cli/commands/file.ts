@@ -60,6 +60,7 @@ export function addFileCommands(program: Command, process: Process): void {
         if (found.length === 0) {
           throw new Refusal('FILE_UNKNOWN', 'there is no file of this name', {
             next: 'seikyu file list shows the names; they are case-sensitive.',
+            exitCode: 2,
           });
         }
         const files = await listFiles(db, merchant.id, found.length, name);

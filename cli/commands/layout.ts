@@ -164,14 +164,18 @@ function shownLine<K extends InwardKind>(line: ReadLine<LineOf[K]>): Record<stri
   if (line.rejected !== undefined) {
     const { code, field } = line.rejected;
     const { billingNumber } = line;
-    return { line: line.line, outcome: 'refused', code, field, message: catalogue[code], billingNumber };
+    const message = catalogue[code];
+    return { line: line.line, outcome: 'refused', code, field, message, billing_number: billingNumber };
   }
   const fields = Object.entries(line.ok as object).map(([key, value]) => [
-    key,
+    fieldName(key),
     value !== null && typeof value === 'object' && 'e164' in value ? (value.e164 ?? value.kind) : value,
   ]);
   return { line: line.line, outcome: 'accepted', ...Object.fromEntries(fields) };
 }
+
+/** As the file formats name it. */
+const fieldName = (key: string): string => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 
 /** What we write, as the merchant would read it. */
 async function lintRows(
@@ -222,7 +226,7 @@ function lintDebits(output: Output, options: LintOptions): number {
       debits.map((debit, index) => ({
         batch: batch + 1,
         debit_day: dateOf(header.debitDay) ?? header.debitDay,
-        ...debit,
+        ...Object.fromEntries(Object.entries(debit).map(([key, value]) => [fieldName(key), value])),
         outcome:
           reconciled?.matched?.find((each) => each.batch === batch && each.index === index)?.outcome ?? '',
       })),
@@ -247,12 +251,12 @@ function lintDebits(output: Output, options: LintOptions): number {
       'debit_day',
       'bank',
       'branch',
-      'accountType',
+      'account_type',
       'account',
       'holder',
       'amount',
-      'customerNumber',
-      'resultCode',
+      'customer_number',
+      'result_code',
       'outcome',
     ],
     lines,

@@ -537,6 +537,20 @@ const breaks: readonly Break[] = [
   ],
   [
     13,
+    'more given back by the merchant than was taken for a bill',
+    copyOf('transfers', `entry_id = ${chargeOf('PAID')}`, {
+      entry_id: newId,
+      event: 'refunded_by_merchant',
+      debit: 'receivable',
+      credit: 'given_by_merchant',
+      amount: 5_001,
+    }),
+    'bill',
+    /^PAID$/,
+    [20],
+  ],
+  [
+    13,
     'more given back than was taken from a customer',
     copyOf('transfers', `entry_id = ${chargeOf('PAID')}`, {
       entry_id: newId,

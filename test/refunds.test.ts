@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { CrashPoint } from '../billing/crash-points.ts';
-import { trialBalance } from '../billing/ledger/queries.ts';
+import { referenceOf } from '../billing/ids.ts';
+import { ledgerDifferences, trialBalance } from '../billing/ledger/queries.ts';
 import { beginRecall, recallableFile } from '../billing/recalls/begin.ts';
 import { forecastOf, progressOf, recallOfFile } from '../billing/recalls/queries.ts';
 import {
@@ -12,6 +13,7 @@ import {
   refundByHand,
 } from '../billing/refunds/by-hand.ts';
 import { listRefunds } from '../billing/refunds/queries.ts';
+import { chargesKnown } from '../billing/restores/queries.ts';
 import { charge } from '../jobs/charge.ts';
 import { reconcile } from '../jobs/reconcile.ts';
 import { trace } from '../jobs/trace.ts';
@@ -229,6 +231,8 @@ describe('money that the merchant gave back itself', () => {
     ]);
     await expect(giveBack(world, 1)).rejects.toMatchObject({ code: 'REFUND_TOO_MUCH' });
     expect(await world.run(reconcile)).toMatchObject({ outcome: 'done' });
+    const { code } = world.merchant;
+    expect((await ledgerDifferences(worlds.db)).filter(({ merchant }) => merchant === code)).toEqual([]);
   });
 
   test('a surplus from a shop is no credit any more', async () => {
@@ -250,7 +254,7 @@ describe('money that the merchant gave back itself', () => {
       [world.merchant.id],
     );
     const fileId = row?.id ?? '';
-    const foreseen = { amount_refunded: 10_000, not_by_gateway: 1, amount_not_by_gateway: 5_000 };
+    const foreseen = { amount_refunded: 10_000, by_shop_or_bank: 1, amount_by_shop_or_bank: 5_000 };
     expect(await forecastOf(worlds.db, world.merchant.id, fileId)).toMatchObject(foreseen);
     // The card's money goes back, the shop's does not.
     world.gateway.refundsDo = credit < payment ? ['refused', 'ok'] : ['ok', 'refused'];
@@ -265,8 +269,9 @@ describe('money that the merchant gave back itself', () => {
       state: 'running',
       refused: 1,
       amount_refunded: 5_000,
-      not_by_gateway: 1,
-      amount_not_by_gateway: 5_000,
+      amount_refused: 5_000,
+      by_shop_or_bank: 1,
+      amount_by_shop_or_bank: 5_000,
     });
     await enterGiven(world, {}, credit);
     expect((await world.run(trace)).counts).toMatchObject({ recalls_done: 1 });
@@ -274,8 +279,9 @@ describe('money that the merchant gave back itself', () => {
       state: 'done',
       refunded: 1,
       amount_refunded: 10_000,
-      not_by_gateway: 0,
-      amount_not_by_gateway: 0,
+      amount_refused: 0,
+      by_shop_or_bank: 0,
+      amount_by_shop_or_bank: 0,
     });
   });
 
@@ -290,11 +296,68 @@ describe('money that the merchant gave back itself', () => {
     await expect(enterGiven(world, { amount: 5_001 })).rejects.toMatchObject({ code: 'REFUND_TOO_MUCH' });
     const both = await Promise.allSettled([enterGiven(world), enterGiven(world, { reason: 'ticket 2' })]);
     expect(both.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
+    expect(both.find((each) => each.status === 'rejected')?.reason.code).toBe('REFUND_TOO_MUCH');
+    expect(await adjustmentsOf(world)).toHaveLength(1);
+    expect(await balanceOf(world)).toMatchObject({ given_by_merchant: -5_000 });
     const other = await paidBill();
     other.gateway.refundsDo = ['timeout_after'];
     expect(await giveBack(other, 5_000)).toMatchObject({ state: 'unknown' });
     await expect(enterGiven(other)).rejects.toMatchObject({ code: 'REFUND_UNDER_WAY', exitCode: 3 });
     expect(await adjustmentsOf(other)).toEqual([]);
+  });
+});
+
+describe('money that the merchant gave back, and the database forgot', () => {
+  test('is entered again before anything goes out, under the reference that the merchant was told', async () => {
+    const world = await paidBill();
+    await worlds.db.run(
+      `insert into restores (id, began_at, begun_by, why, forgotten_from) values ($1, $2, 'test', 'test', $2)`,
+      [world.ports.ids.uuid(), world.clock.now().toString()],
+    );
+    const told = world.ports.ids.uuid();
+    await expect(enterGiven(world, { reference: 'nonsense' })).rejects.toMatchObject({
+      code: 'REFUND_REFERENCE',
+    });
+    expect(await enterGiven(world, { reference: referenceOf(told) })).toMatchObject({ id: told });
+    expect(
+      await worlds.db.query(`select cause_id from adjustment_rows where merchant_id = $1`, [
+        world.merchant.id,
+      ]),
+    ).toEqual([{ cause_id: told }]);
+    await worlds.db.run(`delete from restores`);
+    await expect(enterGiven(world, { amount: 1, reference: referenceOf(told) })).rejects.toMatchObject({
+      code: 'REFUND_REFERENCE',
+    });
+  });
+});
+
+test('what the merchant gave back does not count as the gateway’s where a restore compares with its list', async () => {
+  const world = await paidBill();
+  await enterGiven(world, { amount: 3_000 });
+  await giveBack(world, 1_000);
+  const { charge_id: id } = await paymentOf(world, 'A');
+  expect((await chargesKnown(worlds.db, world.merchant.id, [id])).get(id)).toMatchObject({ refunded: 1_000 });
+});
+
+describe('a bill with two payments in a recall', () => {
+  test('has the second one given back though the first is refused, also one that comes later', async () => {
+    const world = await worlds.open();
+    const { credit, payment } = await paidTwice(world, { number: 'A' }, 'barcode');
+    world.gateway.refundsDo = credit < payment ? ['refused', 'rate_limited'] : ['rate_limited', 'refused'];
+    await recallTheFile(world);
+    await world.run(trace);
+    expect(given(world)).toEqual([5_000]);
+    expect(await balanceOf(world)).toMatchObject({ gateway_clearing: 5_000 });
+    await enterGiven(world, {}, world.gateway.refunds.size === 1 ? credit : payment);
+    expect((await world.run(trace)).counts).toMatchObject({ recalls_done: 1 });
+  });
+
+  test('has to be named, also where one of the two has nothing left: the command given again would mean the other', async () => {
+    const world = await worlds.open();
+    const { credit } = await paidTwice(world, { number: 'A' }, 'barcode');
+    await enterGiven(world, {}, credit);
+    await expect(enterGiven(world)).rejects.toMatchObject({ code: 'REFUND_WHICH' });
+    await expect(giveBack(world, 5_000)).rejects.toMatchObject({ code: 'REFUND_WHICH' });
   });
 });
 

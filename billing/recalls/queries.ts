@@ -202,17 +202,28 @@ export async function moveBills(
   );
 }
 
+const allIsBack = `
+  b.merchant_id = $1 and b.state in ('refunding', 'refused')
+  and not exists (select from payments p
+                  where p.merchant_id = b.merchant_id and p.invoice_id = b.invoice_id and p.refunded + p.reused < p.amount)
+  and not exists (select from refunds r join charges c on c.merchant_id = r.merchant_id and c.id = r.charge_id
+                  where r.merchant_id = b.merchant_id and c.invoice_id = b.invoice_id
+                    and r.state in ('processing', 'unknown'))`;
+
 /** Bills whose money is back to the last yen. Returns how many. */
 export async function finishRefunded(tx: Tx, merchantId: number, recallId: string): Promise<number> {
+  // Money that is being learned for one of them holds its bill: the next statement sees it, or it finds the bill done.
+  const back = await tx.query<{ id: string }>(
+    `select i.id from recall_bills b
+     join invoices i on i.merchant_id = b.merchant_id and i.id = b.invoice_id
+     where b.recall_id = $2::uuid and ${allIsBack}
+     order by i.id for update of i`,
+    [merchantId, recallId],
+  );
   return tx.run(
     `update recall_bills b set state = 'done', outcome = 'refunded'
-     where b.merchant_id = $1 and b.recall_id = $2::uuid and b.state in ('refunding', 'refused')
-       and not exists (select from payments p
-                       where p.merchant_id = b.merchant_id and p.invoice_id = b.invoice_id and p.refunded + p.reused < p.amount)
-       and not exists (select from refunds r join charges c on c.merchant_id = r.merchant_id and c.id = r.charge_id
-                       where r.merchant_id = b.merchant_id and c.invoice_id = b.invoice_id
-                         and r.state in ('processing', 'unknown'))`,
-    [merchantId, recallId],
+     where b.recall_id = $2::uuid and b.invoice_id = any($3::uuid[]) and ${allIsBack}`,
+    [merchantId, recallId, back.map(({ id }) => id)],
   );
 }
 
@@ -262,11 +273,15 @@ export async function finishRecall(tx: Tx, act: Act, recallId: string): Promise<
   return written === 1;
 }
 
-/** By bill: what is left of its payments, and how much of that no gateway can send back. `givable`: the parameter with the methods by which one can. */
-const moneyLeft = (givable: string) => `
-  select merchant_id, invoice_id, sum(amount - refunded - reused) as left,
-         sum(amount - refunded - reused) filter (where method <> all(${givable}::text[])) as not_by_gateway
-  from payments where merchant_id = $1 group by merchant_id, invoice_id`;
+/**
+ * By bill of a file: what is left of its payments, and how much of that was taken otherwise than by card or wallet. The
+ * parameters with the file and with those methods.
+ */
+const moneyLeft = (file: string, givable: string) => `
+  select y.merchant_id, y.invoice_id, sum(y.amount - y.refunded - y.reused) as left,
+         sum(y.amount - y.refunded - y.reused) filter (where y.method <> all(${givable}::text[])) as by_shop_or_bank
+  from invoices o join payments y on y.merchant_id = o.merchant_id and y.invoice_id = o.id
+  where o.merchant_id = $1 and o.file_id = ${file}::uuid group by y.merchant_id, y.invoice_id`;
 
 /** How far a recall is. */
 export async function progressOf(
@@ -289,16 +304,16 @@ export async function progressOf(
              from recalls k
              join recall_bills o on o.merchant_id = k.merchant_id and o.recall_id = k.id
              join refunds r on r.merchant_id = o.merchant_id and r.invoice_id = o.invoice_id and r.state = 'succeeded'
-               and r.started_at >= k.begun_at
+               and (r.recall_id = k.id or r.decided_at >= k.begun_at)
              where k.merchant_id = $1 and k.id = $2::uuid) as amount_refunded,
-            count(*) filter (where b.state in ('waiting', 'refunding', 'refused') and p.not_by_gateway > 0) as not_by_gateway,
-            coalesce(sum(p.not_by_gateway) filter (where b.state in ('waiting', 'refunding', 'refused')), 0)::bigint
-              as amount_not_by_gateway,
+            count(*) filter (where b.state is distinct from 'done' and p.by_shop_or_bank > 0) as by_shop_or_bank,
+            coalesce(sum(p.by_shop_or_bank) filter (where b.state is distinct from 'done'), 0)::bigint as amount_by_shop_or_bank,
+            coalesce(sum(p.left) filter (where b.state = 'refused'), 0)::bigint as amount_refused,
             (select count(*) from messages m join invoices o on o.merchant_id = m.merchant_id and o.id = m.invoice_id
              where m.merchant_id = $1 and m.step = $4 and o.file_id = $3::uuid) as notices
      from invoices i
      left join recall_bills b on b.merchant_id = i.merchant_id and b.invoice_id = i.id
-     left join (${moneyLeft('$5')}) p on p.merchant_id = i.merchant_id and p.invoice_id = i.id
+     left join (${moneyLeft('$3', '$5')}) p on p.merchant_id = i.merchant_id and p.invoice_id = i.id
      where i.merchant_id = $1 and i.file_id = $3::uuid`,
     [merchantId, recall.id, recall.file_id, recallNotice, givableMethods],
   );
@@ -319,14 +334,15 @@ export async function forecastOf(
             count(*) filter (where i.state in ('open', 'parked') and l.charge_id is not null) as waiting,
             0 as refunding, 0 as refunds_unknown, 0 as refused, 0 as not_entered,
             coalesce(sum(p.left), 0)::bigint as amount_refunded,
-            count(*) filter (where p.not_by_gateway > 0) as not_by_gateway,
-            coalesce(sum(p.not_by_gateway), 0)::bigint as amount_not_by_gateway,
+            count(*) filter (where p.by_shop_or_bank > 0) as by_shop_or_bank,
+            coalesce(sum(p.by_shop_or_bank), 0)::bigint as amount_by_shop_or_bank,
+            0::bigint as amount_refused,
             count(*) filter (where i.state <> 'cancelled' and exists (
               select from messages m where m.merchant_id = i.merchant_id and m.invoice_id = i.id
                 and m.state in ('sending', 'unknown', 'sent'))) as notices
      from invoices i
      left join collection_locks l on l.merchant_id = i.merchant_id and l.invoice_id = i.id
-     left join (${moneyLeft('$3')}) p on p.merchant_id = i.merchant_id and p.invoice_id = i.id
+     left join (${moneyLeft('$2', '$3')}) p on p.merchant_id = i.merchant_id and p.invoice_id = i.id
      left join (
        select merchant_id, invoice_id, sum(amount) as amount from credit_uses where returned_at is null group by merchant_id, invoice_id
      ) k on k.merchant_id = i.merchant_id and k.invoice_id = i.id

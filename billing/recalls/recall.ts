@@ -40,9 +40,11 @@ export interface RecallProgress {
   not_entered: number;
   /** Yen given back, or to be given back. */
   amount_refunded: number;
-  /** Of the bills with money that is still to go back: those with money that no gateway can send, and how many yen. */
-  not_by_gateway: number;
-  amount_not_by_gateway: number;
+  /** Yen of bills of which the gateway will not give something back. */
+  amount_refused: number;
+  /** Of the bills with money that is still to go back: those of which shops or banks took some, and how many yen. */
+  by_shop_or_bank: number;
+  amount_by_shop_or_bank: number;
   /** Correction SMS planned or sent, or to be planned. */
   notices: number;
 }

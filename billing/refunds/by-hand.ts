@@ -51,8 +51,8 @@ export async function paymentMeant(
       },
     );
   }
-  const withMoney = found.filter((each) => each.left > 0);
-  const [payment, another] = withMoney.length > 0 ? withMoney : found;
+  // Also where only one has money left: the same command given again would mean another payment.
+  const [payment, another] = found;
   assertState(payment, 'a payment was found and is not there');
   if (another !== undefined) {
     throw new Refusal('REFUND_WHICH', `${payment.billing_number} was paid ${found.length} times`, {
@@ -166,11 +166,14 @@ export async function refundByHand(
 export interface GivenByMerchant extends RefundByHand {
   /** YYYY-MM-DD, the merchant's day on which the money left its account. */
   givenOn: string;
+  /** Under which the merchant was told of it, by a database that has forgotten it since. */
+  reference?: string;
 }
 
 /**
  * Enters that the merchant gave a payment or a part of it back itself, by bank transfer say: what a shop or a bank took, or
- * what the gateway refuses to give. No gateway hears of it. Refusals as of `refundByHand`, and REFUND_DATE.
+ * what the gateway refuses to give. No gateway hears of it, so a database that was put back may learn it before anything goes
+ * out. Refusals REFUND_REASON, REFUND_UNDER_WAY, REFUND_MADE_BEFORE, REFUND_TOO_MUCH, REFUND_DATE, REFUND_REFERENCE.
  */
 export async function enterGivenBack(
   ports: GiveBackPorts,
@@ -181,24 +184,39 @@ export async function enterGivenBack(
   const { timezone } = merchant.settings;
   const reason = judgeReason(wish.reason);
   const act = await commandAct(ports, merchant.id, by);
+  const id = wish.reference === undefined ? ports.ids.uuid() : idBehind(wish.reference);
   return ports.db.transaction(async (tx) => {
-    await refuseInSafeMode(tx);
     const payment = await lockPayment(tx, merchant.id, chargeId);
     assertState(payment, `payment ${chargeId} is gone`);
+    if (id === null || (await refundsById(tx, merchant.id, [id])).length > 0) {
+      throw new Refusal(
+        'REFUND_REFERENCE',
+        'the reference is none of ours, or a refund here has it already',
+        {
+          next: 'It stands in the adjustment file that told the merchant of the refund. Leave --reference out for a new one.',
+          context: { bill: payment.billing_number, charge: payment.charge_id },
+          exitCode: 2,
+        },
+      );
+    }
     judge(payment, await refundsOfPayment(tx, merchant.id, chargeId), { amount, reason, again });
     const today = businessDateOf(act.at, timezone).toString();
     const at = instantOn(givenOn, timezone);
-    if (at === null || givenOn < payment.collected_on || givenOn > today) {
+    if (at === null || givenOn < payment.paid_on || givenOn > today) {
       throw new Refusal('REFUND_DATE', 'the day is not one on which this payment can have gone back', {
-        next: `Give --on as YYYY-MM-DD, from ${payment.collected_on} to ${today}.`,
+        next: `Give --on as YYYY-MM-DD, from ${payment.paid_on} to ${today}.`,
         context: { bill: payment.billing_number, charge: payment.charge_id },
         exitCode: 2,
       });
     }
     await recordAct(tx, act);
-    const [refund] = await beginRefunds(tx, { ids: ports.ids, callDeadlineMs: 0 }, act, { by, reason }, [
-      { ...payment, gateway: byMerchant, amount },
-    ]);
+    const [refund] = await beginRefunds(
+      tx,
+      { ids: { uuid: () => id }, callDeadlineMs: 0 },
+      act,
+      { by, reason },
+      [{ ...payment, gateway: byMerchant, amount }],
+    );
     assertState(refund, `the refund of ${chargeId} is gone`);
     const { currency } = payment;
     const refunded = { gatewayRefundId: referenceOf(refund.id), amount, currency, refundedAt: at };

@@ -96,7 +96,7 @@ export function intentsOf({ ids, gateway }: Pick<GiveBackPorts, 'ids' | 'gateway
 /** The intents, in the caller's transaction, which holds the payments' rows. */
 export async function beginRefunds(
   tx: Tx,
-  { ids, callDeadlineMs }: { ids: Ids; callDeadlineMs: number },
+  { ids, callDeadlineMs }: { ids: Pick<Ids, 'uuid'>; callDeadlineMs: number },
   act: Act,
   askedFor: AskedFor,
   refundable: readonly Refundable[],

@@ -15,7 +15,10 @@ export interface Refundable {
   currency: string;
 }
 
-/** Payments of bills that a recall gives back and of which something is left, locked: nobody else gives it back meanwhile. */
+/**
+ * Payments of bills that a recall gives back and of which something is left, locked: nobody else gives it back meanwhile. Of a
+ * bill whose refund was refused those that were not asked about: another payment, or one that came later.
+ */
 export async function lockRefundable(
   tx: Tx,
   merchantId: number,
@@ -27,7 +30,11 @@ export async function lockRefundable(
      from recall_bills b
      join payments p on p.merchant_id = b.merchant_id and p.invoice_id = b.invoice_id and p.refunded + p.reused < p.amount
      join charges c on c.merchant_id = p.merchant_id and c.id = p.id
-     where b.merchant_id = $1 and b.recall_id = $2::uuid and b.state = 'refunding' and ${notInSafeMode}
+     where b.merchant_id = $1 and b.recall_id = $2::uuid and ${notInSafeMode}
+       and (b.state = 'refunding'
+            or b.state = 'refused' and not exists (
+              select from refunds f where f.merchant_id = p.merchant_id and f.charge_id = p.id and f.recall_id = b.recall_id
+                and f.state <> 'canceled'))
        and not exists (select from refunds r
                        where r.merchant_id = p.merchant_id and r.charge_id = p.id and r.state in ('processing', 'unknown'))
      order by p.id limit $3
@@ -220,6 +227,8 @@ export interface KnownPayment {
   gateway: string;
   method: string;
   collected_on: string;
+  /** A shop took the money days before it is certain. */
+  paid_on: string;
   amount: number;
   currency: string;
   /** Given back, or perhaps given back. */
@@ -233,7 +242,8 @@ export interface KnownPayment {
 }
 
 const known = `
-  select p.id as charge_id, p.invoice_id, i.billing_number, c.gateway, p.method, p.collected_on, p.amount, p.currency, p.refunded,
+  select p.id as charge_id, p.invoice_id, i.billing_number, c.gateway, p.method, p.collected_on,
+         least(p.collected_on, c.business_date) as paid_on, p.amount, p.currency, p.refunded,
          p.reused, p.amount - p.refunded - p.reused as left,
          exists (select from credits k where k.merchant_id = p.merchant_id and k.payment_id = p.id) as is_credit,
          exists (select from recall_bills r where r.merchant_id = p.merchant_id and r.invoice_id = p.invoice_id) as recalled

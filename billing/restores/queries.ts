@@ -4,6 +4,7 @@ import type { ChargeOrigin, ChargeState } from '../charges/charge.ts';
 import type { Tx } from '../db.ts';
 import type { InvoiceState } from '../invoices/invoice.ts';
 import { statesBefore } from '../messages/message.ts';
+import { byMerchant } from '../refunds/refund.ts';
 import { type OpenRestore, restsInSafeMode, type Step } from './restore.ts';
 
 /** For statements that let money or messages out: read in the same snapshot, so that a running process stops too. */
@@ -248,7 +249,7 @@ export interface KnownCharge {
   id: string;
   state: ChargeState;
   origin: ChargeOrigin;
-  /** Given back, or perhaps so. */
+  /** Given back by the gateway, or perhaps so. */
   refunded: number;
 }
 
@@ -262,10 +263,11 @@ export async function chargesKnown(
      from charges c
      left join (
        select charge_id, sum(amount) as refunded from refunds
-       where merchant_id = $1 and charge_id = any($2::uuid[]) and state not in ('failed', 'canceled') group by charge_id
+       where merchant_id = $1 and charge_id = any($2::uuid[]) and state not in ('failed', 'canceled') and gateway <> $3
+       group by charge_id
      ) r on r.charge_id = c.id
      where c.merchant_id = $1 and c.id = any($2::uuid[])`,
-    [merchantId, chargeIds],
+    [merchantId, chargeIds, byMerchant],
   );
   return new Map(rows.map((row) => [row.id, row]));
 }

@@ -172,23 +172,27 @@ async function report(
 function show(output: Output, progress: RecallProgress, are: string): void {
   const lines: [number, string][] = [
     [progress.cancelled, `${are} cancelled`],
-    [progress.refunded, `${are} paid and refunded: ${yen(progress.amount_refunded)}`],
+    [progress.refunded, `${are} paid and refunded`],
     [progress.untouched, 'were final and have nothing to give back'],
     [progress.waiting, 'wait for a charge that has no conclusive outcome'],
     [progress.refunding, `wait for their refund (${progress.refunds_unknown} without a conclusive outcome)`],
-    [
-      progress.refused,
-      'are paid, and the gateway gives nothing back. Once the merchant has: seikyu refund given',
-    ],
+    [progress.refused, 'are paid, and the gateway refuses the refund: seikyu refund list has its code'],
     [progress.not_entered, 'are not looked at yet'],
   ];
   for (const [count, what] of lines) if (count > 0) output.line(`  ${String(count).padStart(9)} ${what}`);
-  if (progress.not_by_gateway > 0) {
+  output.line(`  ${String(progress.notices).padStart(9)} correction SMS`);
+  const { amount_refunded: back, amount_by_shop_or_bank: outside, amount_refused: refused } = progress;
+  output.line(`${yen(back)} ${are === 'are' ? 'went back to customers' : 'would go back to customers'}.`);
+  if (outside > 0) {
     output.line(
-      `  ${yen(progress.amount_not_by_gateway)} of it, on ${progress.not_by_gateway} bills, was taken by shops or banks: the merchant gives it back itself (seikyu refund given)`,
+      `${yen(outside)} on ${progress.by_shop_or_bank} bills were taken by shops or banks. The gateway is asked for them first; what it refuses, the merchant gives back itself.`,
     );
   }
-  output.line(`  ${String(progress.notices).padStart(9)} correction SMS`);
+  if (refused > 0) {
+    output.line(
+      `${yen(refused)} wait for a person: look at the gateway whether they went back already. If not, the merchant gives them back and it is entered: seikyu refund given`,
+    );
+  }
 }
 
 function yen(amount: number): string {

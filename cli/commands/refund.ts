@@ -22,6 +22,7 @@ import { withSystem } from './with-system.ts';
 
 interface GivenOptions extends RefundOptions {
   on: string;
+  reference?: string;
 }
 
 interface RefundOptions {
@@ -72,6 +73,10 @@ Examples:
     .requiredOption('--reason <text>', 'why and how: one line, kept with the refund, no personal data')
     .option('--merchant <code>', 'whose bill; needed where several merchants are here')
     .option('--yes', 'for scripts: does not ask for the amount again', false)
+    .option(
+      '--reference <reference>',
+      'after a restore: under which the merchant was told, from the adjustment file',
+    )
     .option('--again', 'so much was given back for the same reason before, and was given once more', false)
     .description(
       'enters that the merchant gave money back itself: what a shop or a bank took has no other way',
@@ -81,7 +86,8 @@ Examples:
       `
 No gateway hears of it: the money must have gone, by bank transfer say. Never for a payment whose refund is without an outcome,
 and not where the gateway can still send it: it would go twice. The merchant is told by an adjustment; a recall that waits for
-this payment ends with the next trace.
+this payment ends with the next trace. In safe mode it is taken too: what was entered after the backup is entered again before
+restore end.
 
 Example:
   $ seikyu refund given MG2611-00001 --amount 5000 --on 2026-12-03 --reason "bank transfer, ticket 4711"`,
@@ -126,9 +132,18 @@ async function enter(system: System, output: Output, what: string, options: Give
   const merchant = await ownerOf(system, options.merchant);
   const payment = await paymentMeant(system.db, merchant, what);
   if (!options.yes) await confirm(payment, options, output);
-  const { amount, reason, again, on: givenOn } = options;
+  const { amount, reason, again, reference, on: givenOn } = options;
   const { charge_id: charge, billing_number: bill } = payment;
-  const wish = { chargeId: charge, amount, reason, again, givenOn, by: operatorName() };
+  const by = operatorName();
+  const wish = {
+    chargeId: charge,
+    amount,
+    reason,
+    again,
+    givenOn,
+    by,
+    ...(reference !== undefined && { reference }),
+  };
   const { id, left } = await enterGivenBack(system.ports, merchant, wish);
   output.document({ merchant: merchant.code, bill, charge, amount, id, left });
   output.line(
@@ -214,11 +229,12 @@ async function list(
   output.document(refunds);
   output.rows(
     '',
-    ['begun', 'merchant', 'bill', 'amount', 'state', 'code', 'by', 'why'],
+    ['begun', 'merchant', 'bill', 'amount', 'from', 'state', 'code', 'by', 'why'],
     refunds.map((each) => ({
       ...each,
       begun: localTime(each.started_at, zoneOf(each.merchant)),
       bill: each.billing_number,
+      from: each.gateway,
       by: each.asked_by,
       why: each.reason,
     })),

@@ -141,14 +141,21 @@ const malformed = (length: number, cause?: unknown): Refusal =>
 
 const base62 = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
 
+const eightDigits = 62n ** 8n;
+
 /** Bytes as [0-9A-Za-z], always the same length for the same number of bytes: 16 bytes give 22 characters. */
 export function base62Of(bytes: Uint8Array): string {
   const length = Math.ceil((bytes.length * 8) / Math.log2(62));
   let value = bytes.length === 0 ? 0n : BigInt(`0x${Buffer.from(bytes).toString('hex')}`);
   let text = '';
-  for (let position = 0; position < length; position++) {
-    text = base62.charAt(Number(value % 62n)) + text;
-    value /= 62n;
+  // Eight digits at a time, as a plain number: each step of a BigInt allocates, and every bill has a token.
+  while (text.length < length) {
+    let digits = Number(value % eightDigits);
+    value /= eightDigits;
+    for (let place = 0; place < 8 && text.length < length; place += 1) {
+      text = base62.charAt(digits % 62) + text;
+      digits = Math.floor(digits / 62);
+    }
   }
   return text;
 }

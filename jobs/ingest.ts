@@ -200,9 +200,13 @@ async function ingestBills(
     count('files_parked', 1);
     return;
   }
-  await clearStaging(ports, { fence, act, fileId: waiting.id });
   const file = await current();
-  if ((file.lines_accepted ?? 0) >= manyLines) await countLoaded(ports.db);
+  const [cleared, counted] = await Promise.allSettled([
+    clearStaging(ports, { fence, act, fileId: waiting.id }),
+    (file.lines_accepted ?? 0) >= manyLines ? countLoaded(ports.db) : null,
+  ]);
+  if (cleared.status === 'rejected') throw cleared.reason;
+  if (counted.status === 'rejected') throw counted.reason;
   count('files', 1);
   count('lines_read', file.lines_read ?? 0);
   count('lines_accepted', file.lines_accepted ?? 0);

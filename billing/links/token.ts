@@ -23,7 +23,7 @@ export function linkTokenOf(
 
 /** What stands in `links.token_hash`. Plain SHA-256 is enough: the token has 128 bits, no dictionary holds it. */
 export function tokenHashOf(token: string): Buffer {
-  return createHash('sha256').update(token).digest();
+  return Buffer.from(createHash('sha256').update(token).digest('binary'), 'latin1');
 }
 
 /** Whose link it is, from its first characters. Null: no token of ours. */

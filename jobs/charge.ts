@@ -13,6 +13,7 @@ import {
 } from '../billing/autopay/charge-batch.ts';
 import { billsPerChunk, planFor, planOf, refuseUnsafeDatabase, sumOf } from '../billing/autopay/plan.ts';
 import { type BillRange, plannedCharges, rangesDue, reasonsLeftOut } from '../billing/autopay/queries.ts';
+import { countFirstCharges } from '../billing/charges/queries.ts';
 import type { ChunkContext, Counts, Job, JobContext } from './job.ts';
 
 /** So long a run waits for a gateway that is down; after that the next slot goes on. */
@@ -21,6 +22,9 @@ const patienceMinutes = 10;
 const restSliceMs = 30_000;
 /** Until another process's calls have ended, where the gateway allows no more at the same time. */
 const fullPauseMs = 200;
+
+/** A chunk with so many charges is one of a real night. */
+const manyCharges = 200;
 
 const noCounts: Counts = {};
 
@@ -48,62 +52,9 @@ export const charge: Job<ChargeChunk & Record<string, unknown>> = {
 
   async runChunk(context, chunk) {
     if ('waiting' in chunk) return { waiting_for_approval: Number(chunk.waiting) };
-    const { ports, merchant, stop } = context;
-    await refuseUnsafeDatabase(ports.db);
-    const counts: Counts = {};
-    const add = (name: string, count: number) => {
-      if (count > 0) counts[name] = (counts[name] ?? 0) + count;
-    };
-    if (stop.aborted) return counts;
-    const claim = (after: string | null) => claimCounted(context, chunk, after, add);
-    const write = (called: Called) => writeCounted(context, called, add);
-    let open = await claim(null);
-    /** Called for, and not yet written down. */
-    let called: Called | null = null;
-    let isDown = false;
-    for (;;) {
-      if (open.intents.length === 0) {
-        if (called !== null) await write(called);
-        called = null;
-        if (open.ended || stop.aborted || open.waits?.kind === 'halted') return counts;
-        if (open.waits?.kind === 'rest' && isOverdue(context, open.waits.since)) {
-          add('gateway_down', 1);
-          return counts;
-        }
-        await waitFor(context, open.waits);
-        if (stop.aborted) return counts;
-        open = await claim(open.after);
-        continue;
-      }
-      const { intents, from, after, seen } = open;
-      await ports.crash('charge.after_intent');
-      const isCalled = !isDown && !stop.aborted;
-      const former = called;
-      // Both are waited for, whichever fails: a call or a transaction must not outlive its chunk.
-      const [calling, writing] = await Promise.allSettled([
-        isCalled
-          ? callGateway(ports, merchant.id, open)
-          : neverCalled(intents, stop.aborted ? 'stopped' : 'gateway_down'),
-        (async () => {
-          if (former !== null) await write(former);
-          return isCalled ? claim(after) : { ...open, intents: [], after: from, waits: null };
-        })(),
-      ]);
-      if (writing.status === 'rejected') throw writing.reason;
-      if (calling.status === 'rejected') throw calling.reason;
-      await ports.crash('charge.after_gateway');
-      called = calling.value;
-      open = writing.value;
-      if (!isCalled) {
-        isDown = false;
-        continue;
-      }
-      isDown = await tellOfGateway(ports, merchant, seen, newsOf(called));
-      // The probe was answered: the rest that the others saw is over.
-      if (seen.rest !== null && !isDown) open = { ...open, waits: null };
-      // What was claimed meanwhile is given up; what was not is claimed when the rest is over.
-      if (isDown && open.intents.length === 0) isDown = false;
-    }
+    const counts = await chargeRange(context, chunk);
+    if ((counts.charged ?? 0) >= manyCharges) await countFirstCharges(context.ports.db);
+    return counts;
   },
 
   async dryRun({ ports, merchant, businessDate }) {
@@ -122,6 +73,65 @@ export const charge: Job<ChargeChunk & Record<string, unknown>> = {
     };
   },
 };
+
+async function chargeRange(context: ChunkContext, chunk: BillRange): Promise<Counts> {
+  const { ports, merchant, stop } = context;
+  await refuseUnsafeDatabase(ports.db);
+  const counts: Counts = {};
+  const add = (name: string, count: number) => {
+    if (count > 0) counts[name] = (counts[name] ?? 0) + count;
+  };
+  if (stop.aborted) return counts;
+  const claim = (after: string | null) => claimCounted(context, chunk, after, add);
+  const write = (called: Called) => writeCounted(context, called, add);
+  let open = await claim(null);
+  /** Called for, and not yet written down. */
+  let called: Called | null = null;
+  let isDown = false;
+  for (;;) {
+    if (open.intents.length === 0) {
+      if (called !== null) await write(called);
+      called = null;
+      if (open.ended || stop.aborted || open.waits?.kind === 'halted') return counts;
+      if (open.waits?.kind === 'rest' && isOverdue(context, open.waits.since)) {
+        add('gateway_down', 1);
+        return counts;
+      }
+      await waitFor(context, open.waits);
+      if (stop.aborted) return counts;
+      open = await claim(open.after);
+      continue;
+    }
+    const { intents, from, after, seen } = open;
+    await ports.crash('charge.after_intent');
+    const isCalled = !isDown && !stop.aborted;
+    const former = called;
+    // Both are waited for, whichever fails: a call or a transaction must not outlive its chunk.
+    const [calling, writing] = await Promise.allSettled([
+      isCalled
+        ? callGateway(ports, merchant.id, open)
+        : neverCalled(intents, stop.aborted ? 'stopped' : 'gateway_down'),
+      (async () => {
+        if (former !== null) await write(former);
+        return isCalled ? claim(after) : { ...open, intents: [], after: from, waits: null };
+      })(),
+    ]);
+    if (writing.status === 'rejected') throw writing.reason;
+    if (calling.status === 'rejected') throw calling.reason;
+    await ports.crash('charge.after_gateway');
+    called = calling.value;
+    open = writing.value;
+    if (!isCalled) {
+      isDown = false;
+      continue;
+    }
+    isDown = await tellOfGateway(ports, merchant, seen, newsOf(called));
+    // The probe was answered: the rest that the others saw is over.
+    if (seen.rest !== null && !isDown) open = { ...open, waits: null };
+    // What was claimed meanwhile is given up; what was not is claimed when the rest is over.
+    if (isDown && open.intents.length === 0) isDown = false;
+  }
+}
 
 async function claimCounted(
   context: ChunkContext,

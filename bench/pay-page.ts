@@ -1,6 +1,7 @@
 import { Worker } from 'node:worker_threads';
 import fastify from 'fastify';
 import { openDatabase } from '../billing/db.ts';
+import { simulatorGateway } from '../billing/gateways/simulator.ts';
 import { planSteps } from '../billing/messages/plan.ts';
 import { fetch } from '../jobs/fetch.ts';
 import { ingest } from '../jobs/ingest.ts';
@@ -26,7 +27,12 @@ interface Load {
  */
 export const payPageBench: BenchWith<{ seconds: number }> = async (report, { seconds }) => {
   const workshop = await openWorkshop();
-  const ports = { ...workshop.ports, carrier: { name: 'none' } };
+  const ports = {
+    ...workshop.ports,
+    carrier: { name: 'none' },
+    // The page says which ways there are; nobody pays.
+    gateway: simulatorGateway({ baseUrl: 'http://127.0.0.1:9', apiKey: 'unused', webhookSecret: 'unused' }),
+  };
   const webDb = openDatabase(workshop.urls.web, {
     applicationName: 'seikyu-web',
     poolMax: 12,

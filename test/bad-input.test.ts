@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Merchant } from '../billing/merchants/merchant.ts';
+import { enterGivenBack } from '../billing/refunds/by-hand.ts';
 import { paths } from '../web/paths.ts';
 import type { WebServer } from '../web/server.ts';
 import { sealReturn } from '../web/visit.ts';
@@ -78,6 +79,21 @@ describe('pressing more than once', () => {
       expect((await tab.person.get(tab.visitUrl)).text).toContain('data-state="receipt"');
     }
     expect(await chargesOf(bill)).toHaveLength(1);
+  });
+
+  test('a receipt says what of it went back', async () => {
+    const bill = await here.bill(gas);
+    const tab = await reader(bill);
+    await here.payOnPage((await pay(tab)).location, visa).then((back) => tab.person.get(back, japanese));
+    const [payment] = await here.db.query<{ id: string; day: string }>(
+      `select id, collected_on as day from payments where invoice_id = $1::uuid`,
+      [bill.invoiceId],
+    );
+    expect((await tab.person.get(tab.visitUrl)).text).not.toContain('うちご返金額');
+    const { id: chargeId = '', day: givenOn = '' } = payment ?? {};
+    const given = { chargeId, givenOn, amount: 120, reason: 'ticket 1', by: 'test', again: false };
+    await enterGivenBack({ ...here.ports, db: here.db }, gas, given);
+    expect((await tab.person.get(tab.visitUrl)).text).toMatch(/うちご返金額<\/dt><dd>120円/);
   });
 
   test('back to the bill after paying, and the button again: nothing more is taken', async () => {

@@ -302,6 +302,20 @@ describe('an outcome that nobody recorded', () => {
     here.clock.set(morning);
   });
 
+  test('at a gateway that is not used any more it is over with its page', async () => {
+    const one = await enrolled();
+    await press(one);
+    const other: Gateway = { ...here.gateway, name: 'another' };
+    here.clock.advance(10 * 60_000);
+    await trace(other);
+    expect(await changes(one)).toMatchObject([{ state: 'requires_action' }]);
+    here.clock.advance(24 * 3_600_000);
+    await trace(other);
+    expect(await changes(one)).toMatchObject([{ state: 'canceled', code: 'another_gateway' }]);
+    expect(await agreements(one)).toMatchObject(asBefore);
+    here.clock.set(morning);
+  });
+
   test('one without an answer stays unknown until the gateway proves it; "not found" only after its window', async () => {
     const silent: Gateway = {
       ...here.gateway,

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { recordAct } from '../billing/acts/queries.ts';
+import { recordCardChanges } from '../billing/card-changes/record.ts';
 import { openRefresh, openRefreshes } from '../billing/card-refreshes/queries.ts';
 import { outboxCarrier, readOutbox } from '../billing/carriers/outbox.ts';
 import { changeEnrolmentByHand } from '../billing/exchanges/enrolments.ts';
@@ -276,6 +277,27 @@ test('whoever is giving another card at this moment keeps the agreement; if noth
   expect((await world.run(refresh)).counts).toEqual({ without_card: 1 });
   await world.run(dunning);
   expect((await explainBill(worlds.db, 'A', world.merchant.code))[0]?.fell_back_for).toBe('card_closed');
+  // The customer left the page: there is no card for an agreement any more, and the merchant is told.
+  const [change] = await worlds.db.query<{ id: string }>(
+    `select id from card_changes where merchant_id = $1`,
+    [world.merchant.id],
+  );
+  const { ports, merchant, clock } = world;
+  const act = {
+    merchantId: merchant.id,
+    id: ports.ids.uuid(),
+    kind: 'job' as const,
+    actor: 'test',
+    at: clock.now(),
+  };
+  const gone = { id: change?.id ?? '', outcome: { kind: 'canceled' as const, why: 'expired' } };
+  const record = () =>
+    worlds.db.transaction((tx) =>
+      recordCardChanges(tx, { ...ports, act, learnedBy: 'trace', learned: [gone] }),
+    );
+  expect(await record()).toBe(1);
+  expect(await record()).toBe(0);
+  expect((await toldOf(world)).map(({ what }) => what)).toEqual(['ended']);
 });
 
 const story = async (world: Bills) => {

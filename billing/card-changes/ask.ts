@@ -75,7 +75,11 @@ export async function traceCardChanges(
       Temporal.Instant.compare(askedAt, absenceProvesAfter(change, gateway.semantics)) > 0;
     const judged = answers.map(({ change, answer }) => ({
       change,
-      outcome: outcomeOf(change, answer, provesAbsence(change)),
+      // A card that another gateway kept can be charged by nobody here: no money hangs on what became of it.
+      outcome:
+        change.gateway !== gateway.name && mustClose(change, askedAt)
+          ? ({ kind: 'canceled', why: 'another_gateway' } as const)
+          : outcomeOf(change, answer, provesAbsence(change)),
     }));
     await work.inTransaction(async (tx) => {
       await recordCardChanges(tx, {

@@ -180,6 +180,8 @@ export interface LockedCardChange {
   name_digest: Buffer | null;
   /** The agreement is as it was when the customer asked. */
   stands: boolean;
+  /** Its card was found to be closed, or to have expired, meanwhile. */
+  card_gone: boolean;
 }
 
 /** Changes without an outcome and the agreements they are about, held until the transaction ends; contracts first, as by all. */
@@ -197,11 +199,12 @@ export async function lockOpenChanges(
   );
   return tx.query<LockedCardChange & Record<string, unknown>>(
     `select c.id, c.state, c.contract_id, e.customer_id, c.gateway, c.terms_version, e.effective_from, e.name_digest,
-            e.state = 'active' as stands
+            e.state = 'active' as stands, coalesce(p.ended_for in ('closed', 'expired'), false) as card_gone
      from card_changes c
      join enrolments e on e.merchant_id = c.merchant_id and e.id = c.enrolment_id
+     join payment_methods p on p.merchant_id = e.merchant_id and p.id = e.payment_method_id
      where c.merchant_id = $1 and c.id = any($2::uuid[]) and c.state = any($3::text[])
-     order by c.id for update`,
+     order by c.id for update of c, e`,
     [merchantId, ids, openStates],
   );
 }

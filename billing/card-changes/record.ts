@@ -3,7 +3,7 @@ import { instantText } from '../acts/act.ts';
 import { recordAct } from '../acts/queries.ts';
 import type { LearnedBy } from '../charges/charge.ts';
 import type { Tx } from '../db.ts';
-import { type NewEnrolment, startEnrolments } from '../enrolments/queries.ts';
+import { endEnrolments, type NewEnrolment, startEnrolments } from '../enrolments/queries.ts';
 import type { SavedMethod } from '../gateways/gateway.ts';
 import type { Ids } from '../ports.ts';
 import type { Sealer } from '../sealing.ts';
@@ -23,7 +23,8 @@ const firstAskAfterMs = 60_000;
 /**
  * The one way in which a changed card becomes true, in the caller's transaction: the agreement ends, and one with the new
  * card takes its place under the same name and from the same day, of which the merchant is told. Only the agreement
- * that the customer saw is changed: where another card, a bank or an end came first, that stays. Returns how many moved.
+ * that the customer saw is changed: where another card, a bank or an end came first, that stays. Where nothing came of it and
+ * the former card is gone, the agreement ends. Returns how many moved.
  */
 export async function recordCardChanges(tx: Tx, input: RecordCardChanges): Promise<number> {
   const { act, learned, ids } = input;
@@ -54,6 +55,13 @@ export async function recordCardChanges(tx: Tx, input: RecordCardChanges): Promi
     return [{ ...decided, to: 'succeeded', newEnrolmentId: enrolment.enrolmentId }];
   });
   await startEnrolments(tx, act, enrolments);
+  // It was kept for the other card only, which does not come.
+  const kept = decisions.flatMap(({ id, to }) => {
+    const change = known.get(id);
+    const isOver = to === 'failed' || to === 'canceled';
+    return isOver && change?.stands && change.card_gone ? [change.contract_id] : [];
+  });
+  await endEnrolments(tx, act, kept, true);
   return (await decideChanges(tx, act, input.learnedBy, decisions)).length;
 }
 

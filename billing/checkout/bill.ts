@@ -65,6 +65,8 @@ export interface BillRow {
   paid_on: string | null;
   /** card, barcode, wallet or debit. */
   paid_by: string | null;
+  /** Of that payment: given back, or on its way. */
+  paid_back: number;
   /** Safe mode. */
   resting: boolean;
   /** The merchant's, now. */

@@ -47,7 +47,7 @@ export async function billOfLink(
             (select m.kind from enrolments e
              join payment_methods m on m.merchant_id = e.merchant_id and m.id = e.payment_method_id
              where e.merchant_id = i.merchant_id and e.contract_id = i.contract_id and e.state = 'active') as enrolled_by,
-            p.collected_on as paid_on, p.method as paid_by,
+            p.collected_on as paid_on, p.method as paid_by, coalesce(p.refunded, 0) as paid_back,
             not ${notInSafeMode} as resting, m.settings_version,
             (select coalesce(jsonb_agg(jsonb_build_object(
                        'description', t.description, 'tax_rate', t.tax_rate, 'taxable_amount', t.taxable_amount,
@@ -63,7 +63,7 @@ export async function billOfLink(
      left join charges ch on ch.merchant_id = k.merchant_id and ch.id = k.charge_id
      left join checkout_sessions s on s.merchant_id = ch.merchant_id and s.id = ch.session_id
      left join lateral (
-       select collected_on, method from payments
+       select collected_on, method, refunded from payments
        where merchant_id = i.merchant_id and invoice_id = i.id
        order by known_at, id limit 1
      ) p on i.state = 'paid'

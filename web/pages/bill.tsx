@@ -127,6 +127,12 @@ export function receiptPage({ view, visit, otherLanguageUrl }: BillPage): string
             <dd>{words.paidBy[bill.paid_by] ?? bill.paid_by}</dd>
           </div>
         )}
+        {bill.paid_back > 0 && (
+          <div>
+            <dt>{words.receiptPaidBack}</dt>
+            <dd>{money(bill.paid_back, bill.currency, language)}</dd>
+          </div>
+        )}
         <div>
           <dt>{words.receiptIssuer}</dt>
           <dd>{merchant.settings.name[language]}</dd>

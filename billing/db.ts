@@ -5,6 +5,7 @@ import knexFactory, { type Knex } from 'knex';
 import pg from 'pg';
 import { from as copyFrom, to as copyTo } from 'pg-copy-streams';
 import { Temporal } from 'temporal-polyfill';
+import { QueryOfMerchant } from './query-of-merchant.ts';
 import { assertState, Refusal } from './refusal.ts';
 
 /** One transaction on one connection. Not to be used after its `work` has returned. */
@@ -49,6 +50,8 @@ export interface TransactionOptions {
 export interface Db extends Pick<Tx, 'query' | 'run'> {
   /** Runs `work` between BEGIN and a checked COMMIT. `work` must have no effect outside the database: it may run again. */
   transaction<T>(work: (tx: Tx) => Promise<T>, options?: TransactionOptions): Promise<T>;
+  /** Statements that read of one merchant, each by itself and in one round trip: as row security shows them to the web. */
+  of(merchantId: number): Pick<Tx, 'query'>;
   /** For migrations. */
   readonly knex: Knex;
   close(): Promise<void>;
@@ -153,6 +156,7 @@ const isBroken = (error: unknown): boolean =>
   !(error instanceof pg.DatabaseError) || error.severity === 'FATAL' || error.severity === 'PANIC';
 
 const retryable = new Set(['40001', '40P01']);
+const retriesAtMost = 5;
 
 const unreachable = new Set([
   'ECONNREFUSED',
@@ -280,6 +284,36 @@ export function openDatabase(url: string, options: DatabaseOptions = {}): Db {
     }
   };
 
+  const queryOf = async (merchantId: number, sql: string, values: readonly unknown[]): Promise<unknown[]> => {
+    const client = await acquire();
+    let broken = false;
+    try {
+      const result = await new Promise<pg.QueryResult>((resolve, reject) => {
+        const prepared = { name: statementName(sql), text: sql, values: values.map(asParameter) };
+        const query = new QueryOfMerchant(String(merchantId), prepared, (error, answer) => {
+          if (!error) return resolve(answer);
+          broken = !query.wasPrepared || isBroken(error);
+          reject(error);
+        });
+        client.query(query as unknown as pg.Query);
+      });
+      return result.rows;
+    } finally {
+      await release(client, broken);
+    }
+  };
+
+  const again = async <T>(work: () => Promise<T>, retries: number): Promise<T> => {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return await work();
+      } catch (error) {
+        if (attempt >= retries || !retryable.has(codeOf(error))) throw error;
+        await options.sleep?.(10 * 2 ** attempt);
+      }
+    }
+  };
+
   const once = async <T>(
     work: (tx: Tx) => Promise<T>,
     transactionOptions: TransactionOptions,
@@ -307,17 +341,12 @@ export function openDatabase(url: string, options: DatabaseOptions = {}): Db {
       alone(async (client) => rowsOf(await send(client, sql, values, queryOptions))),
     run: (sql, values, queryOptions) =>
       alone(async (client) => countOf(await send(client, sql, values, queryOptions))),
-    async transaction(work, transactionOptions = {}) {
-      const retries = transactionOptions.retries ?? 5;
-      for (let attempt = 0; ; attempt++) {
-        try {
-          return await once(work, transactionOptions);
-        } catch (error) {
-          if (attempt >= retries || !retryable.has(codeOf(error))) throw error;
-          await options.sleep?.(10 * 2 ** attempt);
-        }
-      }
-    },
+    transaction: (work, transactionOptions = {}) =>
+      again(() => once(work, transactionOptions), transactionOptions.retries ?? retriesAtMost),
+    of: (merchantId) => ({
+      query: <Row>(sql: string, values: readonly unknown[] = []) =>
+        again(() => queryOf(merchantId, sql, values), retriesAtMost) as Promise<Row[]>,
+    }),
     async close() {
       await knex.destroy();
     },

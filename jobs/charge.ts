@@ -14,6 +14,7 @@ import {
 import { billsPerChunk, planFor, planOf, refuseUnsafeDatabase, sumOf } from '../billing/autopay/plan.ts';
 import { type BillRange, plannedCharges, rangesDue, reasonsLeftOut } from '../billing/autopay/queries.ts';
 import { countFirstCharges } from '../billing/charges/queries.ts';
+import { takeStatistics } from '../billing/statistics.ts';
 import type { ChunkContext, Counts, Job, JobContext } from './job.ts';
 
 /** So long a run waits for a gateway that is down; after that the next slot goes on. */
@@ -53,7 +54,8 @@ export const charge: Job<ChargeChunk & Record<string, unknown>> = {
   async runChunk(context, chunk) {
     if ('waiting' in chunk) return { waiting_for_approval: Number(chunk.waiting) };
     const counts = await chargeRange(context, chunk);
-    if ((counts.charged ?? 0) >= manyCharges) await countFirstCharges(context.ports.db);
+    if ((counts.charged ?? 0) >= manyCharges)
+      await takeStatistics(context.ports.log, () => countFirstCharges(context.ports.db));
     return counts;
   },
 

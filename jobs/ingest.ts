@@ -23,6 +23,7 @@ import { gatesOf, type MerchantSettings } from '../billing/merchants/settings.ts
 import { park } from '../billing/parked/queries.ts';
 import { assertState, Refusal } from '../billing/refusal.ts';
 import { holdFence } from '../billing/runs/queries.ts';
+import { takeStatistics } from '../billing/statistics.ts';
 import { openArchive } from '../files/archive.ts';
 import { classifyInboundName, type FileName, type InwardKind } from '../files/standard/names.ts';
 import { readStandardFile } from '../files/standard/read.ts';
@@ -203,7 +204,7 @@ async function ingestBills(
   const file = await current();
   const [cleared, counted] = await Promise.allSettled([
     clearStaging(ports, { fence, act, fileId: waiting.id }),
-    (file.lines_accepted ?? 0) >= manyLines ? countLoaded(ports.db) : null,
+    (file.lines_accepted ?? 0) >= manyLines ? takeStatistics(ports.log, () => countLoaded(ports.db)) : null,
   ]);
   if (cleared.status === 'rejected') throw cleared.reason;
   if (counted.status === 'rejected') throw counted.reason;

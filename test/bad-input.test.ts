@@ -93,7 +93,7 @@ describe('pressing more than once', () => {
     const { id: chargeId = '', day: givenOn = '' } = payment ?? {};
     const given = { chargeId, givenOn, amount: 120, reason: 'ticket 1', by: 'test', again: false };
     await enterGivenBack({ ...here.ports, db: here.db }, gas, given);
-    expect((await tab.person.get(tab.visitUrl)).text).toMatch(/うちご返金額<\/dt><dd>120円/);
+    expect((await tab.person.get(tab.visitUrl)).text).toContain('うちご返金額(手続き中を含む)</dt><dd>120円');
   });
 
   test('back to the bill after paying, and the button again: nothing more is taken', async () => {

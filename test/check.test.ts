@@ -537,6 +537,16 @@ const breaks: readonly Break[] = [
   ],
   [
     13,
+    'a bill that waits in a recall that is over',
+    `insert into recalls (merchant_id, id, file_id, state, version, bills, amount, begun_by, begun_at, ended_at, all_entered)
+     select merchant_id, id, file_id, 'done', 2, 1, amount, 'x', created_at, created_at, true from invoices where id = ${bill('LATE')};
+     insert into recall_bills (merchant_id, invoice_id, recall_id, state)
+     select merchant_id, id, id, 'refunding' from invoices where id = ${bill('LATE')}`,
+    'bill',
+    /^LATE$/,
+  ],
+  [
+    13,
     'more given back by the merchant than was taken for a bill',
     copyOf('transfers', `entry_id = ${chargeOf('PAID')}`, {
       entry_id: newId,

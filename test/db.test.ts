@@ -104,6 +104,52 @@ describe('a transaction', () => {
   });
 });
 
+describe('a statement of one merchant', () => {
+  const asked = `select $1::text as asked, current_setting('seikyu.merchant_id', true) as merchant, txid_current() as tx,
+                        date '2026-02-28' as day, 9007199254740991::bigint as most`;
+  const unset = async () => {
+    const [row] = await database.webDb.query<{ merchant: string | null }>(
+      `select current_setting('seikyu.merchant_id', true) as merchant`,
+    );
+    return row?.merchant || null;
+  };
+
+  test('tells row security its merchant in the same transaction, and only for itself; many at once do not mix', async () => {
+    const rows = await Promise.all(
+      Array.from({ length: 200 }, (_, no) =>
+        database.webDb.of(no).query<{ asked: string; merchant: string }>(asked, [`m${no}`]),
+      ),
+    );
+    expect(rows).toEqual(
+      rows.map((_, no) => [
+        {
+          asked: `m${no}`,
+          merchant: String(no),
+          tx: expect.any(Number),
+          day: '2026-02-28',
+          most: Number.MAX_SAFE_INTEGER,
+        },
+      ]),
+    );
+    expect(await unset()).toBeNull();
+    expect(await database.webDb.of(7).query('select 1 as one where $1::int = 2', [1])).toEqual([]);
+  });
+
+  test('that fails leaves nothing behind: the next one is answered, as itself', async () => {
+    for (const broken of ['select 1 / $1::int as never', 'select nothing from nowhere where 1 = $1']) {
+      await expect(database.webDb.of(1).query(broken, [0])).rejects.toMatchObject({ severity: 'ERROR' });
+      await expect(database.webDb.of(1).query(broken, [0])).rejects.toMatchObject({ severity: 'ERROR' });
+      expect(await unset()).toBeNull();
+      expect(await database.webDb.of(2).query(asked, ['after'])).toMatchObject([
+        { asked: 'after', merchant: '2' },
+      ]);
+    }
+    const killed = database.webDb.of(3).query('select pg_terminate_backend(pg_backend_pid()), $1::int', [1]);
+    await expect(killed).rejects.toThrow();
+    expect(await database.webDb.of(4).query(asked, ['after'])).toMatchObject([{ merchant: '4' }]);
+  });
+});
+
 test('idle connections that an administrator ends are reported and replaced, and the process lives', async () => {
   const before = idleErrors.length;
   await Promise.all([1, 2, 3].map(() => database.db.query('select pg_sleep(0.01)')));

@@ -5,10 +5,10 @@ import { merchantOf } from './queries.ts';
 /** By database: a version of a merchant's settings never changes, and one is some kilobytes to fetch and to parse. */
 const known = new WeakMap<Db, Map<number, Merchant>>();
 
-/** The merchant with the settings of the version that a query of the same transaction has seen. */
+/** The merchant with the settings of the version that a query has just seen, or of a newer one. */
 export async function knownMerchant(
   db: Db,
-  tx: Tx,
+  tx: Pick<Tx, 'query'>,
   merchantId: number,
   settingsVersion: number,
 ): Promise<Merchant | undefined> {

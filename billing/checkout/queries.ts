@@ -33,7 +33,7 @@ export async function linkByHash(
 
 /** All that a page shows in one statement: a page is little else than round trips. */
 export async function billOfLink(
-  tx: Tx,
+  tx: Pick<Tx, 'query'>,
   merchantId: number,
   invoiceId: string,
   linkVersion: number,
@@ -355,7 +355,7 @@ export async function logoOf(db: Db, shortCode: string, settingsVersion: number)
   );
 }
 
-export async function merchantOf(tx: Tx, merchantId: number): Promise<Merchant | undefined> {
+export async function merchantOf(tx: Pick<Tx, 'query'>, merchantId: number): Promise<Merchant | undefined> {
   const [row] = await tx.query<Merchant>(
     `select m.id, m.code, m.short_code as "shortCode", m.settings_version as "settingsVersion", s.settings
      from merchants m

@@ -581,6 +581,11 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
       having i.state not in ${finalStates} or (b.outcome = 'cancelled' and i.state <> 'cancelled')
           or (b.outcome = 'refunded' and coalesce(sum(p.amount - p.refunded - p.reused), 0) > 0)
       union all
+      select b.merchant_id, 'invoice', b.invoice_id::text, 'is ' || b.state || ' in a recall that is over'
+      from recall_bills b
+      join recalls r on r.merchant_id = b.merchant_id and r.id = b.recall_id and r.state = 'done'
+      where b.state <> 'done'
+      union all
       select u.merchant_id, 'invoice', u.invoice_id::text, 'recalled, and still paid by the credit ' || u.payment_id
       from credit_uses u
       join recall_bills b on b.merchant_id = u.merchant_id and b.invoice_id = u.invoice_id and b.state = 'done'

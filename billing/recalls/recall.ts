@@ -40,7 +40,7 @@ export interface RecallProgress {
   not_entered: number;
   /** Yen given back, or to be given back. */
   amount_refunded: number;
-  /** Yen of bills of which the gateway will not give something back. */
+  /** Yen of payments that the gateway will not give back. */
   amount_refused: number;
   /** Of the bills with money that is still to go back: those of which shops or banks took some, and how many yen. */
   by_shop_or_bank: number;

@@ -34,7 +34,7 @@ export async function lockRefundable(
        and (b.state = 'refunding'
             or b.state = 'refused' and not exists (
               select from refunds f where f.merchant_id = p.merchant_id and f.charge_id = p.id and f.recall_id = b.recall_id
-                and f.state <> 'canceled'))
+                and f.state = 'failed'))
        and not exists (select from refunds r
                        where r.merchant_id = p.merchant_id and r.charge_id = p.id and r.state in ('processing', 'unknown'))
      order by p.id limit $3

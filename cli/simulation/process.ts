@@ -144,7 +144,7 @@ function simulatedDb(world: ProcessWorld, self: Mortal, real: Db): Db {
         throw error;
       }
     });
-  return {
+  const db: Db = {
     knex: real.knex,
     query: (sql, values, options) => ask(sql, () => real.query(text(sql), values, options)),
     run: (sql, values, options) => ask(sql, () => real.run(text(sql), values, options)),
@@ -178,8 +178,13 @@ function simulatedDb(world: ProcessWorld, self: Mortal, real: Db): Db {
           throw error;
         }
       }),
+    // A transaction of its own, as it is there.
+    of: (merchantId) => ({
+      query: (sql, values) => db.transaction((tx) => tx.query(sql, values), { merchantId }),
+    }),
     close: async () => undefined,
   };
+  return db;
 }
 
 /** The connection broke in COMMIT, with or without effect. */

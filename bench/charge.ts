@@ -3,7 +3,7 @@ import { Agent, request } from 'undici';
 import { referenceOf } from '../billing/ids.ts';
 import { enrolledBills } from './autopay.ts';
 import { type ChargeWorkshop, openChargeWorkshop } from './charge-runs.ts';
-import { against, type BenchWith, rounded } from './figure.ts';
+import { against, type BenchWith, type Figure, rounded } from './figure.ts';
 
 /** As a worker has it. */
 const concurrency = 32;
@@ -35,15 +35,7 @@ export const chargeBench: BenchWith<{ lines: number }> = async (report, { lines 
       better: 'higher',
       baseline: against('empty jobs of graphile-worker', empty, 'jobs/s', one.perSecond),
     });
-    const resident = one.residentBytes.slice(Math.floor(one.residentBytes.length / 4));
-    const megabytes = Math.max(0, ...one.residentBytes) / 2 ** 20;
-    report({
-      name: 'charge_resident_at_most',
-      value: rounded(megabytes),
-      unit: 'MB',
-      better: 'lower',
-      baseline: against('after a quarter of the run', (resident[0] ?? 0) / 2 ** 20, 'MB', megabytes),
-    });
+    report(resident('charge_resident_at_most', one.residentBytes));
 
     await workshop.control({ latencyMs });
     const some = Math.min(lines, 20_000);
@@ -62,6 +54,41 @@ export const chargeBench: BenchWith<{ lines: number }> = async (report, { lines 
     await workshop.close();
   }
 };
+
+/** A night of so many charges, after one of a twentieth: the rate, and what the worker held. */
+export const chargeGrowthBench: BenchWith<{ lines: number }> = async (report, { lines }) => {
+  const workshop = await openChargeWorkshop();
+  try {
+    const few = Math.ceil(lines / 20);
+    await enrolledBills(workshop, few, workshop.today, workshop.token);
+    const before = await charged(workshop, 1, few);
+    await enrolledBills(workshop, lines, workshop.today, workshop.token);
+    const after = await charged(workshop, 1, lines);
+    report({
+      name: 'charge_growth',
+      value: rounded(after.perSecond),
+      unit: 'charges/s',
+      better: 'higher',
+      baseline: against('a twentieth of the charges', before.perSecond, 'charges/s', after.perSecond),
+    });
+    report(resident('charge_growth_resident_at_most', after.residentBytes));
+  } finally {
+    await workshop.close();
+  }
+};
+
+/** The most that a worker held, against what it held after a quarter of the run. */
+function resident(name: string, residentBytes: readonly number[]): Figure {
+  const megabytes = Math.max(0, ...residentBytes) / 2 ** 20;
+  const quarter = (residentBytes[Math.floor(residentBytes.length / 4)] ?? 0) / 2 ** 20;
+  return {
+    name,
+    value: rounded(megabytes),
+    unit: 'MB',
+    better: 'lower',
+    baseline: against('after a quarter of the run', quarter, 'MB', megabytes),
+  };
+}
 
 async function charged(workshop: ChargeWorkshop, workers: number, bills: number) {
   const run = await workshop.charge(workers);

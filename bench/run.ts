@@ -42,6 +42,10 @@ const benches: Record<string, () => Promise<Bench>> = {
     const { chargeBench } = await import('./charge.ts');
     return (report) => chargeBench(report, { lines: numberOf('lines') ?? 50_000 });
   },
+  'charge-growth': async () => {
+    const { chargeGrowthBench } = await import('./charge.ts');
+    return (report) => chargeGrowthBench(report, { lines: numberOf('lines') ?? 1_000_000 });
+  },
   'rate-limit': async () => {
     const { rateLimitBench } = await import('./rate-limit.ts');
     return (report) => rateLimitBench(report, { lines: numberOf('lines') ?? 6_000 });

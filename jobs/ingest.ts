@@ -74,8 +74,11 @@ async function ingestFiles(context: ChunkContext, most: number): Promise<Counts>
   return counts;
 }
 
-/** From here on a load changes what the planner should know of the merchant; below, autovacuum does in its time. */
-const manyLines = 10_000;
+/**
+ * From here on a load changes what the planner should know of the merchant; below, autovacuum does in its time. For a second
+ * merchant it otherwise compares all due bills with all bills: 7 s for 6,000, a minute for 20,000.
+ */
+const manyLines = 2_000;
 
 /** A file that was begun is finished first; then by the names, read as they were when each file came. */
 async function nextFile({ ports, merchant }: JobContext): Promise<BillingFile | undefined> {

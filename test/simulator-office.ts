@@ -1,5 +1,6 @@
 import { Temporal } from 'temporal-polyfill';
 import { type VirtualClock, virtualClock } from '../billing/clock.ts';
+import { countLoaded } from '../billing/exchanges/queries.ts';
 import { simulatorGateway } from '../billing/gateways/simulator.ts';
 import type { Merchant } from '../billing/merchants/merchant.ts';
 import { type GatewaySimulator, startGatewaySimulator } from '../cli/demo/gateway-simulator/server.ts';
@@ -72,6 +73,8 @@ export async function openSimulatorOffice(): Promise<SimulatorOffice> {
         merchant,
         methods.map(({ token }, index) => ({ number: `B${index}`, amount: 1_000 + index, card: token })),
       );
+      // As ingest does after a file of this size.
+      if (cards.length >= 2_000) await countLoaded(ours.db);
       return merchant;
     },
     async close() {

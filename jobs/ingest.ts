@@ -76,7 +76,7 @@ async function ingestFiles(context: ChunkContext, most: number): Promise<Counts>
 
 /**
  * From here on a load changes what the planner should know of the merchant; below, autovacuum does in its time. For a second
- * merchant it otherwise compares all due bills with all bills: 7 s for 6,000, a minute for 20,000.
+ * merchant it otherwise compares all due bills with all bills: 7 s for 6,000, more than a minute for 20,000.
  */
 const manyLines = 2_000;
 

@@ -340,7 +340,7 @@ test('what the merchant gave back does not count as the gateway’s where a rest
 });
 
 describe('a bill with two payments in a recall', () => {
-  test('has the second one given back though the first is refused, also one that comes later', async () => {
+  test('has the second one given back though the first is refused', async () => {
     const world = await worlds.open();
     const { credit, payment } = await paidTwice(world, { number: 'A' }, 'barcode');
     world.gateway.refundsDo = credit < payment ? ['refused', 'rate_limited'] : ['rate_limited', 'refused'];
@@ -348,7 +348,7 @@ describe('a bill with two payments in a recall', () => {
     await world.run(trace);
     expect(given(world)).toEqual([5_000]);
     expect(await balanceOf(world)).toMatchObject({ gateway_clearing: 5_000 });
-    await enterGiven(world, {}, world.gateway.refunds.size === 1 ? credit : payment);
+    await enterGiven(world, {}, credit);
     expect((await world.run(trace)).counts).toMatchObject({ recalls_done: 1 });
   });
 

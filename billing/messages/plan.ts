@@ -32,7 +32,7 @@ export interface PlanNotices {
   stop: AbortSignal;
 }
 
-/** Three batches are written while a fourth is made: with 5,000 bills each, all four take some 25 MB. */
+/** Three batches are written while a fourth is made: what Node holds grows with all four. */
 const batchRows = 5_000;
 const noticesAtOnce = 5_000;
 /** A database of two processors has work for both, also while one waits for its commit. */

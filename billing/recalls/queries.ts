@@ -210,21 +210,27 @@ const allIsBack = `
                   where r.merchant_id = b.merchant_id and c.invoice_id = b.invoice_id
                     and r.state in ('processing', 'unknown'))`;
 
+/** What is held in memory does not grow with the file. */
+const finishedAtOnce = 10_000;
+
 /** Bills whose money is back to the last yen. Returns how many. */
 export async function finishRefunded(tx: Tx, merchantId: number, recallId: string): Promise<number> {
-  // Money that is being learned for one of them holds its bill: the next statement sees it, or it finds the bill done.
-  const back = await tx.query<{ id: string }>(
-    `select i.id from recall_bills b
-     join invoices i on i.merchant_id = b.merchant_id and i.id = b.invoice_id
-     where b.recall_id = $2::uuid and ${allIsBack}
-     order by i.id for update of i`,
-    [merchantId, recallId],
-  );
-  return tx.run(
-    `update recall_bills b set state = 'done', outcome = 'refunded'
-     where b.recall_id = $2::uuid and b.invoice_id = any($3::uuid[]) and ${allIsBack}`,
-    [merchantId, recallId, back.map(({ id }) => id)],
-  );
+  for (let finished = 0; ; ) {
+    // Money that is being learned for one of them holds its bill: the next statement sees it, or it finds the bill done.
+    const back = await tx.query<{ id: string }>(
+      `select i.id from recall_bills b
+       join invoices i on i.merchant_id = b.merchant_id and i.id = b.invoice_id
+       where b.recall_id = $2::uuid and ${allIsBack}
+       order by i.id limit $3 for update of i`,
+      [merchantId, recallId, finishedAtOnce],
+    );
+    finished += await tx.run(
+      `update recall_bills b set state = 'done', outcome = 'refunded'
+       where b.recall_id = $2::uuid and b.invoice_id = any($3::uuid[]) and ${allIsBack}`,
+      [merchantId, recallId, back.map(({ id }) => id)],
+    );
+    if (back.length < finishedAtOnce) return finished;
+  }
 }
 
 /** What the gateway refused is asked of it once more. Returns how many bills. */

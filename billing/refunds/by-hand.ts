@@ -8,7 +8,7 @@ import type { Merchant } from '../merchants/merchant.ts';
 import { assertState, Refusal } from '../refusal.ts';
 import { refuseInSafeMode } from '../restores/queries.ts';
 import { callRefunds } from './call.ts';
-import { beginRefunds, type GiveBackPorts, intentsOf } from './give-back.ts';
+import { beginRefunds, type GiveBackPorts } from './give-back.ts';
 import {
   type KnownPayment,
   lockPayment,
@@ -141,7 +141,9 @@ export async function refundByHand(
     const before = await refundsOfPayment(tx, merchant.id, chargeId);
     judge(payment, before, { amount, reason, again });
     await recordAct(tx, act);
-    return beginRefunds(tx, intentsOf(ports), act, { by, reason }, [{ ...payment, amount }]);
+    const { callDeadlineMs } = ports.gateway.semantics;
+    const intents = { ids: ports.ids, callDeadlineMs };
+    return beginRefunds(tx, intents, act, { by, reason }, [{ ...payment, amount }]);
   });
   await ports.crash('refund.after_intent');
   const learned = await callRefunds(ports, merchant.code, refunds);

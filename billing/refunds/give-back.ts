@@ -85,12 +85,9 @@ async function claim(ports: GiveBackPorts, work: GiveBackWork, what: ToGiveBack)
       await refuseInSafeMode(tx);
       return [];
     }
-    return beginRefunds(tx, intentsOf(ports), act, what.askedFor, refundable);
+    const { callDeadlineMs } = ports.gateway.semantics;
+    return beginRefunds(tx, { ids: ports.ids, callDeadlineMs }, act, what.askedFor, refundable);
   });
-}
-
-export function intentsOf({ ids, gateway }: Pick<GiveBackPorts, 'ids' | 'gateway'>) {
-  return { ids, callDeadlineMs: gateway.semantics.callDeadlineMs };
 }
 
 /** The intents, in the caller's transaction, which holds the payments' rows. */

@@ -13,6 +13,7 @@ import { operatorName } from '../operator.ts';
 import { type Output, openProgress } from '../output.ts';
 import type { Process } from '../program.ts';
 import type { System } from '../system.ts';
+import { yen } from './charge-plan.ts';
 import { parseCount } from './parse-count.ts';
 import { dateFor } from './run.ts';
 import { withSystem } from './with-system.ts';
@@ -193,8 +194,4 @@ function show(output: Output, progress: RecallProgress, are: string): void {
       `${yen(refused)} wait for a person: look at the gateway whether they went back already. If not, the merchant gives them back and it is entered: seikyu refund given`,
     );
   }
-}
-
-function yen(amount: number): string {
-  return `¥${amount.toLocaleString('en-US')}`;
 }

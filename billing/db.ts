@@ -80,7 +80,7 @@ export class CommitOutcomeUnknown extends Error {
   }
 }
 
-type Client = pg.Client & { __knex__disposed?: unknown; preparesAll?: boolean };
+type Client = pg.Client & { __knex__disposed?: unknown; preparesAll?: boolean; generation?: number };
 
 const date = 1082;
 const dateArray = 1182;
@@ -151,11 +151,19 @@ const asParameter = (value: unknown): unknown => {
 
 const codeOf = (error: unknown): string => String((error as { code?: unknown } | null)?.code ?? '');
 
+/** What a connection has prepared is not what the tables are any more. 0A000 alone says only that something is not supported. */
+const isOfOldPlan = (error: unknown): boolean =>
+  error instanceof pg.DatabaseError && error.code === '0A000' && error.routine === 'RevalidateCachedQuery';
+
 /** Anything but an ordinary error of a statement leaves a connection that cannot be trusted. */
 const isBroken = (error: unknown): boolean =>
-  !(error instanceof pg.DatabaseError) || error.severity === 'FATAL' || error.severity === 'PANIC';
+  !(error instanceof pg.DatabaseError) ||
+  error.severity === 'FATAL' ||
+  error.severity === 'PANIC' ||
+  isOfOldPlan(error);
 
 const retryable = new Set(['40001', '40P01']);
+const isRetryable = (error: unknown): boolean => retryable.has(codeOf(error)) || isOfOldPlan(error);
 const retriesAtMost = 5;
 
 const unreachable = new Set([
@@ -252,9 +260,17 @@ export function openDatabase(url: string, options: DatabaseOptions = {}): Db {
     },
   });
 
+  /** Counts the changes of tables that were noticed: connections from before have prepared what they are not any more. */
+  let generation = 0;
+
   const acquire = async (): Promise<Client> => {
     try {
-      return await knex.client.acquireConnection();
+      for (;;) {
+        const client: Client = await knex.client.acquireConnection();
+        client.generation ??= generation;
+        if (client.generation === generation) return client;
+        await release(client, true);
+      }
     } catch (error) {
       const refused = asUnreachable(error, where);
       if (refused) throw refused;
@@ -271,12 +287,17 @@ export function openDatabase(url: string, options: DatabaseOptions = {}): Db {
     await knex.client.releaseConnection(client);
   };
 
+  const noticeOldPlan = (client: Client, error: unknown): void => {
+    if (isOfOldPlan(error) && client.generation === generation) generation += 1;
+  };
+
   const alone = async <T>(work: (client: Client) => Promise<T>): Promise<T> => {
     const client = await acquire();
     let broken = false;
     try {
       return await work(client);
     } catch (error) {
+      noticeOldPlan(client, error);
       broken = isBroken(error);
       throw error;
     } finally {
@@ -288,16 +309,16 @@ export function openDatabase(url: string, options: DatabaseOptions = {}): Db {
     const client = await acquire();
     let broken = false;
     try {
-      const result = await new Promise<pg.QueryResult>((resolve, reject) => {
-        const prepared = { name: statementName(sql), text: sql, values: values.map(asParameter) };
-        const query = new QueryOfMerchant(String(merchantId), prepared, (error, answer) => {
-          if (!error) return resolve(answer);
+      return await new Promise<unknown[]>((resolve, reject) => {
+        const statement = { merchantId, name: `of_${statementName(sql)}`, text: sql, values };
+        const query = new QueryOfMerchant(statement, types.getTypeParser, (error, rows) => {
+          if (error === null) return resolve(rows);
+          noticeOldPlan(client, error);
           broken = !query.wasPrepared || isBroken(error);
           reject(error);
         });
-        client.query(query as unknown as pg.Query);
+        client.query(query);
       });
-      return result.rows;
     } finally {
       await release(client, broken);
     }
@@ -308,7 +329,7 @@ export function openDatabase(url: string, options: DatabaseOptions = {}): Db {
       try {
         return await work();
       } catch (error) {
-        if (attempt >= retries || !retryable.has(codeOf(error))) throw error;
+        if (attempt >= retries || !isRetryable(error)) throw error;
         await options.sleep?.(10 * 2 ** attempt);
       }
     }
@@ -327,6 +348,7 @@ export function openDatabase(url: string, options: DatabaseOptions = {}): Db {
       await commit(client, scope);
       return result;
     } catch (error) {
+      noticeOldPlan(client, error);
       if (scope.open || !scope.broken) scope.broken ||= !(await rollback(client, scope, options.onIdleError));
       throw error;
     } finally {

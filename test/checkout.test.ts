@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Act } from '../billing/acts/act.ts';
 import { pauseMinutes } from '../billing/checkout/check-last-four.ts';
@@ -5,6 +6,8 @@ import { findLink } from '../billing/checkout/find-link.ts';
 import { learnFromGateway } from '../billing/checkout/learn.ts';
 import { type CheckoutPorts, type StartCheckout, startCheckout } from '../billing/checkout/start.ts';
 import { viewBill } from '../billing/checkout/view-bill.ts';
+import { fixedClock } from '../billing/clock.ts';
+import type { Db } from '../billing/db.ts';
 import type { Gateway } from '../billing/gateways/gateway.ts';
 import { referenceOf } from '../billing/ids.ts';
 import { trialBalance } from '../billing/ledger/queries.ts';
@@ -147,7 +150,7 @@ describe('dying in between', () => {
     expect(await lifeOf(bill)).toMatchObject({ charges: ['processing'], locks: 1 });
     // Trace asks soon after the call's deadline; a page that nobody was shown is closed, and the bill is free again.
     here.clock.advance(3 * 60_000);
-    await trace(bill);
+    expect(await trace(bill)).toBe(1);
     expect(await lifeOf(bill)).toMatchObject({ invoice: 'open', locks: 0, payments: [] });
     await pay(bill);
     expect(await lifeOf(bill)).toMatchObject({ invoice: 'paid', payments: [bill.amount], locks: 0 });
@@ -201,6 +204,61 @@ describe('how the outcome is learned does not matter', () => {
     });
     const balances = (await trialBalance(here.db)).filter(({ merchant }) => merchant === gas.code);
     expect(balances.reduce((sum, { balance }) => sum + balance, 0)).toBe(0);
+  });
+
+  test('the customer pays in the page’s last minute while return, webhook and trace ask: in any order the books say what the gateway took', async () => {
+    const all = ['return', 'webhook', 'the same webhook'] as const;
+    // Half of the time nobody but trace hears of it: what it gets wrong nobody else mends.
+    const hints = fc.oneof(fc.constant([]), fc.subarray([...all]));
+    const ends = new Set<string>();
+    await fc.assert(
+      fc.asyncProperty(fc.scheduler(), hints, fc.boolean(), async (turns, heard, enrol) => {
+        const bill = await here.bill(gas);
+        const started = await press(bill, { enrol });
+        if (started.kind !== 'redirect') throw new Error(started.kind);
+        const [chargeId = ''] = await chargesOf(bill);
+        const parts = inTurns(turns);
+        // For trace the page's time is over: it closes the page before it judges.
+        const later = fixedClock(here.clock.now().add({ hours: 2 }).toString());
+        await turns.waitFor(
+          Promise.all([
+            parts.pays(started.url, visa),
+            ...heard.map((hint) =>
+              hint === 'return'
+                ? learnFromGateway(parts.webDb, parts.ports, gas, [chargeId], 'return')
+                : deliver(chargeId, `evt-${chargeId}`, parts),
+            ),
+            trace(bill, { ...parts, ports: { ...parts.ports, clock: later } }),
+          ]),
+        );
+        const answer = await here.gateway.lookup(
+          gas.code,
+          referenceOf(chargeId),
+          here.clock.deadline(5_000),
+          { gatewaySessionId: null },
+        );
+        const isPaid = answer.kind === 'succeeded';
+        ends.add(answer.kind);
+        expect(await lifeOf(bill)).toEqual({
+          invoice: isPaid ? 'paid' : 'open',
+          charges: [isPaid ? 'succeeded' : 'failed'],
+          intents: [isPaid ? 'succeeded' : 'requires_payment_method'],
+          // Trace ends it with the stuck rows.
+          sessions: [isPaid ? 'complete' : 'open'],
+          locks: 0,
+          agenda: isPaid ? 0 : 1,
+          payments: isPaid ? [bill.amount] : [],
+          results: isPaid ? ['paid'] : [],
+          transfers: isPaid ? ['bill_released', 'paid'] : ['bill_released'],
+        });
+        const enrolments = await here.db.query(`select 1 from enrolments where customer_id = $1::uuid`, [
+          bill.customerId,
+        ]);
+        expect(enrolments).toHaveLength(isPaid && enrol ? 1 : 0);
+      }),
+      { numRuns: 120, seed: 20_261_201 },
+    );
+    expect([...ends].sort()).toEqual(['failed', 'succeeded']);
   });
 
   test('coming back unpaid: declined, cancelled at the gateway, then paid with another card', async () => {
@@ -406,9 +464,9 @@ async function pay(bill: Bill): Promise<void> {
   await learnFromGateway(here.webDb, here.ports, gas, [chargeId], 'return');
 }
 
-function receiveEvent(event: { id: string; reference: string }) {
+function receiveEvent(event: { id: string; reference: string }, { webDb, ports } = asTheyAre()) {
   const { body, signature } = here.signedWebhook({ account: gas.code, kind: 'charge.succeeded', ...event });
-  return receiveWebhook(here.webDb, here.ports, {
+  return receiveWebhook(webDb, ports, {
     gateway: 'simulator',
     merchantCode: gas.code,
     rawBody: Buffer.from(body),
@@ -416,31 +474,61 @@ function receiveEvent(event: { id: string; reference: string }) {
   });
 }
 
-async function receive(chargeId: string, id: string) {
-  const received = await receiveEvent({ id, reference: referenceOf(chargeId) });
+async function receive(chargeId: string, id: string, parts = asTheyAre()) {
+  const received = await receiveEvent({ id, reference: referenceOf(chargeId) }, parts);
   if (received.kind !== 'stored') throw new Error('a genuine webhook was refused');
   return received;
 }
 
-async function deliver(chargeId: string, id: string): Promise<void> {
-  const { event } = await receive(chargeId, id);
-  if (event !== null) await handleWebhooks(here.webDb, here.ports, gas, [event]);
+async function deliver(chargeId: string, id: string, parts = asTheyAre()): Promise<void> {
+  const { event } = await receive(chargeId, id, parts);
+  if (event !== null) await handleWebhooks(parts.webDb, parts.ports, gas, [event]);
 }
 
-/** What the trace job does with the bill's open charge. */
-async function trace(bill: Bill): Promise<void> {
-  const now = here.clock.now();
+/** What the trace job does with the bill's open charge. Returns how many it asked about. */
+async function trace(bill: Bill, { db, ports } = asTheyAre()): Promise<number> {
+  const now = ports.clock.now();
   const [chargeId = ''] = await chargesOf(bill);
-  const due = await chargesToAsk(here.db, gas.id, now.toString(), { from: chargeId, to: chargeId }, null, 10);
-  expect(due).toHaveLength(1);
+  const due = await chargesToAsk(db, gas.id, now.toString(), { from: chargeId, to: chargeId }, null, 10);
   for (const charge of due) {
-    const answer = await askAbout(here.ports, gas.code, charge);
+    const answer = await askAbout(ports, gas.code, charge);
     const judgement = judgeAnswer(charge, answer, now, here.gateway.semantics);
     const act: Act = { merchantId: gas.id, id: here.ids.uuid(), kind: 'job', actor: 'trace', at: now };
-    await here.db.transaction((tx) =>
+    await db.transaction((tx) =>
       resolveCharges(tx, { act, merchant: gas, ids: here.ids, sealer: here.sealer }, [{ charge, judgement }]),
     );
   }
+  return due.length;
+}
+
+const asTheyAre = () => ({ db: here.db, webDb: here.webDb, ports: here.ports as CheckoutPorts });
+
+/** One transaction or call to the gateway after the other, in the order that `turns` picks: nothing else meets. */
+function inTurns(turns: fc.Scheduler) {
+  const { db, webDb, ports } = asTheyAre();
+  // A sequence of one step: what `scheduleFunction` wraps begins at once, and only its end waits for its turn.
+  const scheduled = <Work extends (...args: never[]) => Promise<unknown>>(work: Work): Work =>
+    ((...args: Parameters<Work>) =>
+      new Promise((resolve, reject) => {
+        turns.scheduleSequence([{ label: work.name, builder: () => work(...args).then(resolve, reject) }]);
+      })) as unknown as Work;
+  const taking = (each: Db): Db => ({
+    ...each,
+    query: scheduled(each.query),
+    run: scheduled(each.run),
+    transaction: scheduled(each.transaction),
+  });
+  const gateway: Gateway = {
+    ...ports.gateway,
+    lookup: scheduled(ports.gateway.lookup),
+    closeHostedPage: scheduled(ports.gateway.closeHostedPage),
+  };
+  return {
+    db: taking(db),
+    webDb: taking(webDb),
+    ports: { ...ports, gateway },
+    pays: scheduled(here.payOnPage),
+  };
 }
 
 async function chargesOf(bill: Bill): Promise<string[]> {

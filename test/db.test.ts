@@ -144,10 +144,38 @@ describe('a statement of one merchant', () => {
         { asked: 'after', merchant: '2' },
       ]);
     }
+    for (const [text, why] of [
+      ['', 'empty text'],
+      ['copy jars from stdin', 'COPY'],
+      ['copy jars to stdout', 'COPY'],
+      ['select 9007199254740993::bigint as beyond', '2^53'],
+    ] as const) {
+      await expect(database.db.of(1).query(text, [])).rejects.toThrow(why);
+      expect(await database.db.of(2).query(asked, ['after'])).toMatchObject([{ merchant: '2' }]);
+    }
+    await expect(database.webDb.of(5).query(asked, [{ no: 'text' }])).rejects.toThrow('text, numbers');
     const killed = database.webDb.of(3).query('select pg_terminate_backend(pg_backend_pid()), $1::int', [1]);
     await expect(killed).rejects.toThrow();
     expect(await database.webDb.of(4).query(asked, ['after'])).toMatchObject([{ merchant: '4' }]);
   });
+});
+
+test('what was prepared goes on when a newer version has changed the tables, on every connection that prepared it', async () => {
+  const web = openDatabase(database.url, { applicationName: 'test', poolMax: 12, prepare: true });
+  const read = 'select * from lids where id = $1';
+  const looks = [
+    () => web.of(1).query(read, [1]),
+    () => web.transaction((tx) => tx.query(read, [1]), { merchantId: 1 }),
+  ];
+  await web.run('create table lids (id int, worn int)');
+  await web.run('insert into lids values (1, 2)');
+  for (const change of ['alter column worn type text', 'add column color text']) {
+    const all = Array.from({ length: 24 }, (_, no) => looks[no % looks.length]?.());
+    for (const seen of await Promise.all(all)) expect(seen).toMatchObject([{ id: 1 }]);
+    await database.db.run(`alter table lids ${change}`);
+  }
+  for (const look of looks) expect(await look()).toEqual([{ id: 1, worn: '2', color: null }]);
+  await web.close();
 });
 
 test('idle connections that an administrator ends are reported and replaced, and the process lives', async () => {

@@ -279,6 +279,7 @@ const states: readonly State[] = [
     async reach(page, bill) {
       await read(page, bill);
       await press(page, '/pay');
+      await page.waitForURL(`${here.simulator.url}/**`);
       await page.goBack();
       await page.reload();
     },

@@ -34,6 +34,11 @@ export function isOurOwnPost(request: FastifyRequest, baseUrl: string): boolean 
   return origin === undefined || origin === 'null' || origin === new URL(baseUrl).origin;
 }
 
+// 64 KiB instead of 8: pages of 5 kB then share their memory as small buffers do. One of its own for each is an eighth of
+// what a page costs beside the database.
+Buffer.poolSize = 65_536;
+
 export function html(reply: FastifyReply, status: number, content: string): FastifyReply {
-  return reply.code(status).type('text/html; charset=utf-8').send(content);
+  // As bytes: their number is asked first, and counting them in text costs as much as writing them.
+  return reply.code(status).type('text/html; charset=utf-8').send(Buffer.from(content));
 }

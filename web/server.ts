@@ -18,6 +18,12 @@ import { languageFor } from './texts.ts';
 import { wayOutRoutes } from './way-out.ts';
 import { webhookRoutes } from './webhooks.ts';
 
+declare module 'fastify' {
+  interface FastifyRequest {
+    startedMs: number;
+  }
+}
+
 export interface WebOptions {
   /** As the login role under row security. */
   webDb: Db;
@@ -68,7 +74,6 @@ export async function startWeb(options: WebOptions): Promise<WebServer> {
   };
   const { log, clock } = options.ports;
   const headers = secureHeaders(context);
-  const startedAt = new WeakMap<FastifyRequest, number>();
 
   const app = fastify({
     // Its log would hold addresses, and with them tokens.
@@ -88,23 +93,24 @@ export async function startWeb(options: WebOptions): Promise<WebServer> {
   await app.register(cookie);
   await app.register(formbody, { bodyLimit: formBytesAtMost });
 
+  app.decorateRequest('startedMs', 0);
   app.addHook('onRequest', async (request, reply) => {
-    startedAt.set(request, clock.elapsedMs());
+    request.startedMs = clock.elapsedMs();
     reply.headers(headers);
     await clock.refresh();
   });
-  app.addHook('onResponse', async (request, reply) => {
-    const startedMs = startedAt.get(request) ?? clock.elapsedMs();
+  app.addHook('onResponse', (request, reply, done) => {
     log.info(
       {
         method: request.method,
         // The pattern, never the address.
         route: request.routeOptions.url ?? 'none',
         status: reply.statusCode,
-        durationMs: Math.round(clock.elapsedMs() - startedMs),
+        durationMs: Math.round(clock.elapsedMs() - request.startedMs),
       },
       'request',
     );
+    done();
   });
   app.setNotFoundHandler((request, reply) => html(reply, 404, messagePage(request, 'unknown')));
   app.setErrorHandler((error: FastifyError, request, reply) => {

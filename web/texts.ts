@@ -400,10 +400,13 @@ const en: Words = {
 
 export const texts: Record<Language, Words> = { ja, en };
 
+/** `toLocaleString` finds its format anew each time. */
+const thousands = new Intl.NumberFormat('en-US');
+
 /** 4980 JPY as `4,980円` or `¥4,980`. */
 export function money(amount: number, currency: string, language: Language): string {
   if (currency === 'JPY') {
-    const digits = amount.toLocaleString('en-US');
+    const digits = thousands.format(amount);
     return language === 'ja' ? `${digits}円` : `¥${digits}`;
   }
   const format = new Intl.NumberFormat(language, { style: 'currency', currency });
@@ -412,17 +415,34 @@ export function money(amount: number, currency: string, language: Language): str
 
 /** `2026年12月10日(木)`, `10 December 2026`. */
 export function longDate(date: string, language: Language): string {
-  const day = Temporal.PlainDate.from(date);
-  return language === 'ja'
-    ? `${day.year}年${day.month}月${day.day}日(${'月火水木金土日'.charAt(day.dayOfWeek - 1)})`
-    : `${day.day} ${day.toLocaleString('en-GB', { month: 'long' })} ${day.year}`;
+  return remembered(`${language} ${date}`, () => {
+    const day = Temporal.PlainDate.from(date);
+    return language === 'ja'
+      ? `${day.year}年${day.month}月${day.day}日(${'月火水木金土日'.charAt(day.dayOfWeek - 1)})`
+      : `${day.day} ${day.toLocaleString('en-GB', { month: 'long' })} ${day.year}`;
+  });
 }
 
 /** `2026年11月分`, `November 2026`. */
 export function longMonth(month: string, language: Language): string {
-  const { year, month: number } = Temporal.PlainYearMonth.from(month);
-  if (language === 'ja') return `${year}年${number}月分`;
-  return `${Temporal.PlainDate.from(`${month}-01`).toLocaleString('en-GB', { month: 'long' })} ${year}`;
+  return remembered(`${language} ${month}`, () => {
+    const { year, month: number } = Temporal.PlainYearMonth.from(month);
+    if (language === 'ja') return `${year}年${number}月分`;
+    return `${Temporal.PlainDate.from(`${month}-01`).toLocaleString('en-GB', { month: 'long' })} ${year}`;
+  });
+}
+
+/** A month's bills have few days between them. */
+const datesInWords = new Map<string, string>();
+const datesAtMost = 1_000;
+
+function remembered(key: string, inWords: () => string): string {
+  const known = datesInWords.get(key);
+  if (known !== undefined) return known;
+  if (datesInWords.size >= datesAtMost) datesInWords.clear();
+  const words = inWords();
+  datesInWords.set(key, words);
+  return words;
 }
 
 /** `14:05` in the merchant's zone. */

@@ -17,7 +17,13 @@ export interface BillView {
 export async function viewBill(db: Db, now: Temporal.Instant, link: Link): Promise<BillView | null> {
   const of = db.of(link.merchantId);
   const bill = await billOfLink(of, link.merchantId, link.invoiceId, link.version);
-  const merchant = bill && (await knownMerchant(db, of, link.merchantId, bill.settings_version));
+  const merchant =
+    bill &&
+    (await knownMerchant(db, of, {
+      merchantId: link.merchantId,
+      settingsVersion: bill.settings_version,
+      now,
+    }));
   if (bill === undefined || merchant === undefined) return null;
   return {
     merchant,

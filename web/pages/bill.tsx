@@ -9,6 +9,7 @@ import { paths } from '../paths.ts';
 import { type Language, longDate, longMonth, money, texts } from '../texts.ts';
 import type { Visit } from '../visit.ts';
 import { OtherMethods } from './barcode.tsx';
+import { kept } from './kept.ts';
 import { document } from './layout.tsx';
 
 export interface BillPage {
@@ -70,21 +71,9 @@ export function billPage({
           <button type="submit">
             {state === 'in_payment' ? words.goOn : words.pay(money(bill.amount, bill.currency, language))}
           </button>
-          <p class="secure">
-            <svg
-              width="18"
-              height="18"
-              viewBox="0 0 24 24"
-              fill="none"
-              stroke="currentColor"
-              stroke-width="2"
-              aria-hidden="true"
-            >
-              <rect x="5" y="11" width="14" height="9" rx="2" />
-              <path d="M8 11V8a4 4 0 0 1 8 0v3" />
-            </svg>
-            <span>{words.secure}</span>
-          </p>
+          {kept(words, 'secure', () => (
+            <Secure text={words.secure} />
+          ))}
         </form>
       )}
       <OtherMethods
@@ -99,6 +88,26 @@ export function billPage({
       )}
       <Automatic view={view} visit={visit} />
     </>,
+  );
+}
+
+function Secure({ text }: { text: string }): VNode {
+  return (
+    <p class="secure">
+      <svg
+        width="18"
+        height="18"
+        viewBox="0 0 24 24"
+        fill="none"
+        stroke="currentColor"
+        stroke-width="2"
+        aria-hidden="true"
+      >
+        <rect x="5" y="11" width="14" height="9" rx="2" />
+        <path d="M8 11V8a4 4 0 0 1 8 0v3" />
+      </svg>
+      <span>{text}</span>
+    </p>
   );
 }
 
@@ -304,7 +313,6 @@ function Enrol(props: { bill: BillRow; merchant: Merchant; language: Language; i
   const { bill, merchant, language, isKnown } = props;
   const words = texts[language];
   const account = isKnown ? accountOf(bill, language) : `${words.billingNumber} ${bill.billing_number}`;
-  const day = debitDayOf(merchant, language);
   return (
     <>
       <label class="tick">
@@ -319,16 +327,27 @@ function Enrol(props: { bill: BillRow; merchant: Merchant; language: Language; i
           </span>
         </span>
       </label>
-      <details>
-        <summary>{words.terms}</summary>
-        <ul class="terms">
-          {words
-            .termsList(merchant.settings.name[language], day, merchant.settings.contactPhone, isKnown)
-            .map((term) => (
-              <li>{term}</li>
-            ))}
-        </ul>
-      </details>
+      {kept(merchant, `terms ${language} ${isKnown}`, () => (
+        <Terms merchant={merchant} language={language} isKnown={isKnown} />
+      ))}
     </>
+  );
+}
+
+function Terms(props: { merchant: Merchant; language: Language; isKnown: boolean }): VNode {
+  const { merchant, language, isKnown } = props;
+  const { name, contactPhone } = merchant.settings;
+  const words = texts[language];
+  return (
+    <details>
+      <summary>{words.terms}</summary>
+      <ul class="terms">
+        {words
+          .termsList(name[language], debitDayOf(merchant, language), contactPhone, isKnown)
+          .map((term) => (
+            <li>{term}</li>
+          ))}
+      </ul>
+    </details>
   );
 }

@@ -4,6 +4,7 @@ import type { Merchant } from '../../billing/merchants/merchant.ts';
 import { paths } from '../paths.ts';
 import { styleVersion } from '../style.ts';
 import { type Language, texts } from '../texts.ts';
+import { kept } from './kept.ts';
 
 export interface Frame {
   language: Language;
@@ -16,30 +17,36 @@ export interface Frame {
   isGenuinePage?: boolean;
 }
 
-/** A whole document. Text is escaped by the renderer; there is no other way in. */
+/** A whole document. Text is escaped by the renderer; there is no other way in, for `kept` too takes only what is rendered. */
 export function document(frame: Frame, content: ComponentChildren): string {
   const { language, merchant, title } = frame;
   const words = texts[language];
   const name = merchant?.settings.name[language];
   const other: Language = language === 'ja' ? 'en' : 'ja';
   const offersOther = merchant?.settings.notify.languages.includes(other) ?? true;
+  const of = merchant ?? words;
   return `<!doctype html>${renderToString(
     <html lang={language}>
-      <head>
-        <meta charset="utf-8" />
-        <meta name="viewport" content="width=device-width, initial-scale=1" />
-        <meta name="robots" content="noindex, nofollow" />
-        <meta name="format-detection" content="telephone=no" />
-        <title>{name === undefined ? title : `${title} - ${name}`}</title>
-        <link rel="stylesheet" href={paths.style.of(styleVersion)} />
-        {merchant !== null && (
-          <link rel="stylesheet" href={paths.brand.of(merchant.settings.checkout.brand.color)} />
-        )}
-      </head>
+      {kept(of, `head ${language} ${title}`, () => (
+        <head>
+          <meta charset="utf-8" />
+          <meta name="viewport" content="width=device-width, initial-scale=1" />
+          <meta name="robots" content="noindex, nofollow" />
+          <meta name="format-detection" content="telephone=no" />
+          <title>{name === undefined ? title : `${title} - ${name}`}</title>
+          <link rel="stylesheet" href={paths.style.of(styleVersion)} />
+          {merchant !== null && (
+            <link rel="stylesheet" href={paths.brand.of(merchant.settings.checkout.brand.color)} />
+          )}
+        </head>
+      ))}
       <body>
         <header class="top">
           <div class="wrap">
-            {merchant !== null && <Letterhead merchant={merchant} language={language} />}
+            {merchant !== null &&
+              kept(of, `letterhead ${language}`, () => (
+                <Letterhead merchant={merchant} language={language} />
+              ))}
             {frame.otherLanguageUrl && offersOther && (
               <nav class="languages">
                 <a href={frame.otherLanguageUrl} lang={other} hreflang={other}>
@@ -50,14 +57,16 @@ export function document(frame: Frame, content: ComponentChildren): string {
           </div>
         </header>
         <main class="wrap">{content}</main>
-        <footer class="wrap">
-          {merchant !== null && <Contact merchant={merchant} language={language} />}
-          {frame.isGenuinePage !== true && (
-            <p>
-              <a href={`${paths.genuine.of()}?language=${language}`}>{words.genuine}</a>
-            </p>
-          )}
-        </footer>
+        {kept(of, `foot ${language} ${frame.isGenuinePage === true}`, () => (
+          <footer class="wrap">
+            {merchant !== null && <Contact merchant={merchant} language={language} />}
+            {frame.isGenuinePage !== true && (
+              <p>
+                <a href={`${paths.genuine.of()}?language=${language}`}>{words.genuine}</a>
+              </p>
+            )}
+          </footer>
+        ))}
       </body>
     </html>,
   )}`;

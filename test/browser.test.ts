@@ -216,7 +216,10 @@ describe('elsewhere', () => {
       await page.goto(linkOf(bill));
       await page.locator('#answer').fill(bill.customerNumber.slice(-4));
       await page.locator('form:has(#answer) button').click();
+      // `all` does not wait for the page that the answer leads to.
+      await page.locator('summary').first().waitFor();
       for (const summary of await page.locator('summary').all()) await summary.click();
+      expect(await page.locator('details[open]').count()).toBe(2);
       await picture(page, `${name}-bill`);
       const width = await page.evaluate(() => [
         (globalThis as unknown as { document: { documentElement: { scrollWidth: number } } }).document

@@ -15,3 +15,17 @@ export async function launchBrowser(): Promise<Browser> {
     headless: true,
   });
 }
+
+/** Without a font for Japanese every character is the same empty box: pictures of that would look like faults of the pages. */
+export async function hasJapaneseFont(browser: Browser): Promise<boolean> {
+  const page = await browser.newPage();
+  const [one, other] = await page.evaluate(() =>
+    ['請', '求'].map((character) => {
+      const canvas = document.createElement('canvas');
+      canvas.getContext('2d')?.fillText(character, 10, 20);
+      return canvas.toDataURL();
+    }),
+  );
+  await page.close();
+  return one !== other;
+}

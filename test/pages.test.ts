@@ -8,7 +8,7 @@ import { beginRestore } from '../billing/restores/begin.ts';
 import { paths } from '../web/paths.ts';
 import type { WebServer } from '../web/server.ts';
 import type { Language } from '../web/texts.ts';
-import { desktop, launchBrowser, phone } from './browser.ts';
+import { desktop, hasJapaneseFont, launchBrowser, phone } from './browser.ts';
 import { withPalette } from './png.ts';
 import { type Bill, type BillOptions, enrolContract, type World, webOf, world } from './world.ts';
 
@@ -60,6 +60,11 @@ beforeAll(async () => {
     checkout: { ...settings.checkout, ask: 'nothing' },
   }));
   browser = await launchBrowser();
+  if (pictures !== undefined && !(await hasJapaneseFont(browser))) {
+    throw new Error(
+      'no font for Japanese is installed: apt-get install fonts-noto-cjk. No picture was made.',
+    );
+  }
 }, 120_000);
 afterAll(async () => {
   await browser?.close();
@@ -263,7 +268,10 @@ const states: readonly State[] = [
     },
     async reach(page, bill) {
       await read(page, bill);
+      // `all` does not wait for the page that the answer leads to.
+      await page.locator('summary').first().waitFor();
       for (const summary of await page.locator('summary').all()) await summary.click();
+      expect(await page.locator('details[open]').count()).toBe(2);
     },
   },
   {

@@ -75,7 +75,7 @@ button:hover, .button:hover { filter: brightness(1.07); }
 .notice.good { background: var(--good-soft); color: var(--good); }
 ul.plain { margin: 0 0 1rem; padding-left: 1.2rem; text-align: left; }
 ul.plain li { margin-bottom: .35rem; }
-.card h2 { margin-top: 1.25rem; }
+.card h2:not(:first-child) { margin-top: 1.25rem; }
 .address { padding: .7rem .9rem; border-radius: 8px; background: var(--paper); font-weight: 700; overflow-wrap: anywhere; }
 .aside { text-align: center; font-size: .9375rem; }
 .aside a { display: inline-block; padding: .5rem; }

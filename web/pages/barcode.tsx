@@ -70,14 +70,16 @@ export function OtherMethods(props: {
   methods: readonly PayMethod[];
   visit: Visit;
   language: Visit['language'];
+  /** Nothing stands before it: these are all the ways there are. */
+  isAlone: boolean;
 }): VNode | null {
-  const { methods, visit, language } = props;
+  const { methods, visit, language, isAlone } = props;
   const words = barcodeTexts[language];
   const others = methods.filter((method) => method !== 'card');
   if (others.length === 0) return null;
   return (
     <section class="card methods">
-      <h2>{methods.includes('card') ? words.otherWays : words.ways}</h2>
+      <h2>{isAlone ? words.ways : words.otherWays}</h2>
       {others.map((method) =>
         method === 'barcode' ? (
           <form method="post" action={paths.barcode.of(visit.id)}>

@@ -36,6 +36,7 @@ export function billPage({
   const { bill, merchant, state, taxLines } = view;
   const { language } = visit;
   const words = texts[language];
+  const hasForm = methods.includes('card') || state === 'in_payment';
   return document(
     { language, merchant, title: words.billTitle, otherLanguageUrl },
     <>
@@ -53,7 +54,7 @@ export function billPage({
         <Facts bill={bill} language={language} isKnown={isKnown(view)} />
         <Taxes bill={bill} lines={taxLines} language={language} isKnown={isKnown(view)} />
       </section>
-      {(methods.includes('card') || state === 'in_payment') && (
+      {hasForm && (
         <form
           class="card"
           method="post"
@@ -78,6 +79,7 @@ export function billPage({
       )}
       <OtherMethods
         methods={methods.filter((method) => state === 'owed' || method !== bill.session_method)}
+        isAlone={!hasForm}
         visit={visit}
         language={language}
       />

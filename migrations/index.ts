@@ -23,7 +23,7 @@ import * as webSetsDebitDays from './0021-web-sets-debit-days.ts';
 import * as cardChanges from './0022-card-changes.ts';
 import * as cardRefreshes from './0023-card-refreshes.ts';
 import * as givenByMerchants from './0024-given-by-merchants.ts';
-import * as paymentsByBill from './0025-payments-by-bill.ts';
+import * as foundByBill from './0025-found-by-bill.ts';
 
 export interface Migration {
   name: string;
@@ -56,5 +56,5 @@ export const migrations: readonly Migration[] = [
   cardChanges,
   cardRefreshes,
   givenByMerchants,
-  paymentsByBill,
+  foundByBill,
 ];

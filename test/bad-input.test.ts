@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { Merchant } from '../billing/merchants/merchant.ts';
 import { enterGivenBack } from '../billing/refunds/by-hand.ts';
 import { paths } from '../web/paths.ts';
@@ -38,6 +38,14 @@ async function reader(bill: Bill, person: Visitor = visitor()): Promise<Reader> 
 
 const pay = ({ person, visitUrl }: Reader, form: Record<string, string> = {}) =>
   person.post(`${visitUrl}/pay`, form);
+
+function latch(): { open: Promise<void>; release: () => void } {
+  let release = (): void => undefined;
+  const open = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  return { open, release };
+}
 
 async function chargesOf(bill: Bill): Promise<{ state: string; amount: number }[]> {
   return here.db.query(`select state, amount from charges where invoice_id = $1::uuid order by attempt_no`, [
@@ -79,6 +87,45 @@ describe('pressing more than once', () => {
       expect((await tab.person.get(tab.visitUrl)).text).toContain('data-state="receipt"');
     }
     expect(await chargesOf(bill)).toHaveLength(1);
+  });
+
+  test('a double click: the second press waits for the page that the first one opens, and both lead there', async () => {
+    const [opened, first] = [latch(), latch()];
+    const openHostedPage: typeof here.gateway.openHostedPage = async (...request) => {
+      await opened.open;
+      return here.gateway.openHostedPage(...request);
+    };
+    const sleep = async () => {
+      opened.release();
+      await first.open;
+    };
+    const clock = { ...here.clock, sleep };
+    const slow = await webOf(here, {
+      ports: { ...here.ports, clock, gateway: { ...here.gateway, openHostedPage } },
+    });
+    const bill = await here.bill(gas);
+    const tab = await reader(bill);
+    const url = tab.visitUrl.replace(web.url, slow.url);
+    const presses = [tab.person.post(`${url}/pay`, {})];
+    await vi.waitFor(async () => expect(await chargesOf(bill)).toMatchObject([{ state: 'processing' }]));
+    presses.push(tab.person.post(`${url}/pay`, {}));
+    presses[0]?.then(() => first.release());
+    const [one, other] = await Promise.all(presses);
+    await slow.close();
+    expect(one?.location).toContain(here.simulator.url);
+    expect(other?.location).toBe(one?.location);
+    expect(await chargesOf(bill)).toMatchObject([{ state: 'requires_action' }]);
+  });
+
+  test('a gateway that says nothing when its customer comes back: the page waits, and knows when it is asked again', async () => {
+    const lookup = async () => ({ kind: 'unknown', why: 'timeout' }) as const;
+    const quiet = await webOf(here, { ports: { ...here.ports, gateway: { ...here.gateway, lookup } } });
+    const bill = await here.bill(gas);
+    const back = await here.payOnPage((await pay(await reader(bill))).location, visa);
+    const { text } = await visitor().get(back.replace(web.url, quiet.url), japanese);
+    await quiet.close();
+    expect(text).toContain('data-state="waiting"');
+    expect((await visitor().get(back, japanese)).text).toContain('data-state="paid"');
   });
 
   test('a receipt says what of it went back', async () => {

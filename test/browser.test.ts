@@ -9,6 +9,7 @@ import type { Merchant } from '../billing/merchants/merchant.ts';
 import { startAdmin } from '../web/admin.ts';
 import { paths } from '../web/paths.ts';
 import type { WebServer } from '../web/server.ts';
+import { texts } from '../web/texts.ts';
 import { desktop, launchBrowser, phone } from './browser.ts';
 import { type Bill, enrolContract, type World, webOf, world } from './world.ts';
 
@@ -74,6 +75,37 @@ async function typeCard(page: Page, number: string): Promise<void> {
   await page.fill('#expires', '12/30');
   await page.fill('#cvc', '123');
   await page.locator('form:has(#number) button').click();
+}
+
+/** What is not in view, or does not show that it has the focus, is of no use to whoever has no mouse. */
+async function focusOf(page: Page): Promise<{ on: string; isSeen: boolean }> {
+  return page.evaluate(() => {
+    const on = document.activeElement as HTMLElement;
+    const { top, bottom, width, height } = on.getBoundingClientRect();
+    const isInView = width > 0 && height > 0 && top >= 0 && bottom <= innerHeight;
+    const isMarked = on.matches(':focus-visible') && getComputedStyle(on).outlineStyle === 'solid';
+    return {
+      on: on.id || on.getAttribute('name') || on.textContent?.trim() || on.tagName,
+      isSeen: isInView && isMarked,
+    };
+  });
+}
+
+async function tabTo(page: Page, ...stops: readonly string[]): Promise<void> {
+  for (const on of stops) {
+    await page.keyboard.press('Tab');
+    expect(await focusOf(page)).toEqual({ on, isSeen: true });
+  }
+}
+
+async function moneyOf(bill: Bill): Promise<unknown> {
+  const [row] = await here.db.query(
+    `select i.state, array(select c.state from charges c where c.invoice_id = i.id) as charges,
+            array(select p.amount::int from payments p where p.invoice_id = i.id) as payments
+     from invoices i where i.id = $1::uuid`,
+    [bill.invoiceId],
+  );
+  return row;
 }
 
 async function stateOf(bill: Bill): Promise<string | undefined> {
@@ -183,6 +215,92 @@ describe('on a phone', () => {
       expect(problems).toEqual([]);
     });
     expect(await stateOf(bill)).toBe('paid');
+  });
+
+  test('two tabs of one phone press pay, one pays, and the other learns of it', async () => {
+    const bill = await here.bill(gas, { customerNumber: 'C-10002222' });
+    await person({}, async (page, problems) => {
+      await page.goto(linkOf(bill));
+      await page.getByLabel('お客様番号の下4桁').fill('2222');
+      await page.getByRole('button', { name: '確認する' }).click();
+      await page.locator('[name=enrol]').waitFor();
+      const billUrl = page.url();
+      const [one, other, late] = [page, await page.context().newPage(), await page.context().newPage()];
+      for (const tab of [other, late]) {
+        await tab.goto(billUrl);
+        await tab.locator('[name=enrol]').waitFor();
+      }
+      for (const tab of [one, other]) {
+        await tab.getByRole('button', { name: 'カードで4,980円を支払う' }).click();
+        await tab.locator('#number').waitFor();
+      }
+      expect(new URL(one.url()).origin).toBe(here.simulator.url);
+      expect(other.url()).toBe(one.url());
+
+      await typeCard(one, cards.fine);
+      await one.locator('[data-state="paid"]').waitFor();
+      // The page that took the card takes no second one, and leads back.
+      await other.reload();
+      expect(await other.locator('#number').count()).toBe(0);
+      await other.locator('a.button').click();
+      await other.locator('[data-state="paid"]').waitFor();
+      await other.goto(billUrl);
+      await other.locator('[data-state="receipt"]').waitFor();
+      // Nobody has told this one: its button still says to pay.
+      await late.getByRole('button', { name: 'カードで4,980円を支払う' }).click();
+      await late.locator('[data-state="receipt"]').waitFor();
+      expect(late.url()).toBe(billUrl);
+      expect(problems).toEqual([]);
+    });
+    expect(await moneyOf(bill)).toEqual({ state: 'paid', charges: ['succeeded'], payments: [4_980] });
+  });
+
+  test.each([
+    { language: 'ja', other: 'English', pay: 'カードで4,980円を支払う' },
+    { language: 'en', other: '日本語', pay: 'Pay ¥4,980 by card' },
+  ] as const)('by keyboard alone, in $language: the digits, the tick, the card, paid', async (words) => {
+    const { language } = words;
+    const { askButton, notMine, genuine, tax, terms, receipt } = texts[language];
+    const bill = await here.bill(gas, { customerNumber: `C-1000${language === 'ja' ? 3101 : 3102}` });
+    await person({ language }, async (page, problems) => {
+      const { keyboard } = page;
+      await page.goto(linkOf(bill));
+      await tabTo(page, words.other, 'answer', askButton, notMine, '0120-000-111', genuine);
+      for (let steps = 0; steps < 4; steps++) await keyboard.press('Shift+Tab');
+      expect(await focusOf(page)).toEqual({ on: 'answer', isSeen: true });
+      await keyboard.type(bill.customerNumber.slice(-4));
+      await keyboard.press('Enter');
+
+      await page.locator('[name=enrol]').waitFor();
+      await tabTo(page, words.other, tax);
+      await keyboard.press('Enter');
+      expect(await page.locator('table').isVisible()).toBe(true);
+      await tabTo(page, 'enrol');
+      await keyboard.press('Space');
+      expect(await page.locator('[name=enrol]').isChecked()).toBe(true);
+      await tabTo(page, terms, words.pay);
+      await keyboard.press('Enter');
+
+      await page.locator('#number').waitFor();
+      await tabTo(page, 'number');
+      await keyboard.type(cards.fine);
+      await tabTo(page, 'expires');
+      await keyboard.type('12/30');
+      await tabTo(page, 'cvc');
+      await keyboard.type('123');
+      await keyboard.press('Enter');
+
+      await page.locator('[data-state="paid"]').waitFor();
+      await tabTo(page, receipt);
+      await keyboard.press('Enter');
+      await page.locator('[data-state="receipt"]').waitFor();
+      expect(problems).toEqual([]);
+    });
+    expect(await moneyOf(bill)).toEqual({ state: 'paid', charges: ['succeeded'], payments: [4_980] });
+    const enrolments = await here.db.query(`select state from enrolments where customer_id = $1::uuid`, [
+      bill.customerId,
+    ]);
+    expect(enrolments).toEqual([{ state: 'active' }]);
   });
 
   test('an unknown link, in the dark', async () => {

@@ -830,6 +830,15 @@ const breaks: readonly Break[] = [
   ],
   [
     20,
+    'a step of an intent that its graph does not have',
+    `update state_history set to_state = 'requires_capture'
+     where from_state = 'processing'
+       and subject_id = (select intent_id from charges where id = ${chargeOf('PAID')})`,
+    'bill',
+    /^PAID$/,
+  ],
+  [
+    20,
     'a step that the graph does not have',
     [
       `update state_history set to_state = 'cancelled' where subject_id = ${bill('PAID')} and version = 2`,

@@ -1,13 +1,15 @@
+import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Act } from '../billing/acts/act.ts';
 import { pauseMinutes } from '../billing/checkout/check-last-four.ts';
 import { findLink } from '../billing/checkout/find-link.ts';
-import { learnFromGateway } from '../billing/checkout/learn.ts';
+import { learnFromGateway, visitorWaitsMs } from '../billing/checkout/learn.ts';
 import { type CheckoutPorts, type StartCheckout, startCheckout } from '../billing/checkout/start.ts';
 import { viewBill } from '../billing/checkout/view-bill.ts';
 import { fixedClock } from '../billing/clock.ts';
 import type { Db } from '../billing/db.ts';
+import { termsVersion } from '../billing/enrolments/enrol.ts';
 import type { Gateway } from '../billing/gateways/gateway.ts';
 import { referenceOf } from '../billing/ids.ts';
 import { trialBalance } from '../billing/ledger/queries.ts';
@@ -17,6 +19,7 @@ import { chargesToAsk } from '../billing/trace/queries.ts';
 import { resolveCharges } from '../billing/trace/resolve.ts';
 import { handleWaitingWebhooks, handleWebhooks } from '../billing/webhooks/handle.ts';
 import { receiveWebhook } from '../billing/webhooks/receive.ts';
+import { texts } from '../web/texts.ts';
 import { type Bill, Crashed, morning, type World, world } from './world.ts';
 
 const visa = '4242424242424242';
@@ -285,19 +288,55 @@ describe('how the outcome is learned does not matter', () => {
       deliver(chargeId, 'evt-enrol'),
     ]);
     const enrolments = await here.db.query(
-      `select e.state, e.terms_version, m.last_four, m.brand from enrolments e
+      `select e.state, e.terms_version, m.last_four, m.brand, m.network_transaction_id <> '' as ntx from enrolments e
        join payment_methods m on m.merchant_id = e.merchant_id and m.id = e.payment_method_id
        where e.customer_id = $1::uuid`,
       [bill.customerId],
     );
     expect(enrolments).toEqual([
-      { state: 'active', terms_version: '2026-12', last_four: '4242', brand: 'visa' },
+      { state: 'active', terms_version: '2026-12', last_four: '4242', brand: 'visa', ntx: true },
     ]);
     const without = await here.bill(gas);
     await pay(without);
     expect(
       await here.db.query(`select 1 from enrolments where customer_id = $1::uuid`, [without.customerId]),
     ).toEqual([]);
+  });
+
+  test('the terms that a customer agrees to keep their words as long as they keep their version', () => {
+    const words = [texts.ja, texts.en].flatMap(({ enrol, enrolText, termsList }) => [
+      enrol,
+      enrolText,
+      ...[true, false].flatMap((byLink) => termsList('M', 'D', null, byLink)),
+      ...termsList('M', 'D', '0120', true),
+    ]);
+    // Other words: give `termsVersion` a new value, and this its digest.
+    const digest = createHash('sha256').update(words.join('\n')).digest('hex').slice(0, 16);
+    expect({ termsVersion, digest }).toEqual({ termsVersion: '2026-12', digest: '82c303f783c22aec' });
+  });
+
+  test('a gateway that does not answer keeps nobody before an empty page: who comes back reads after 5 s that it is being checked', async () => {
+    const bill = await here.bill(gas);
+    const chargeId = await payAtGateway(bill, visa);
+    const waitedMs: number[] = [];
+    const deadline = (milliseconds: number) => {
+      waitedMs.push(milliseconds);
+      return AbortSignal.abort();
+    };
+    const silent = {
+      ...withGateway({
+        semantics: { ...here.gateway.semantics, callDeadlineMs: 20_000 },
+        lookup: async (_account, _reference, signal) => {
+          signal.throwIfAborted();
+          throw new Error('it has no deadline');
+        },
+      }),
+      clock: { ...here.clock, deadline },
+    };
+    const { charges, unanswered } = await learnFromGateway(here.webDb, silent, gas, [chargeId], 'return');
+    expect([...unanswered]).toEqual([chargeId]);
+    expect(charges).toMatchObject([{ state: 'requires_action', invoice_state: 'open' }]);
+    expect(waitedMs).toEqual([visitorWaitsMs]);
   });
 
   test('another amount than asked for is never booked', async () => {

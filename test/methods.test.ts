@@ -352,7 +352,7 @@ describe('3-D Secure', () => {
     await here.payOnPage(location, challenge, 'fail').catch(() => '');
     expect((await stateOf(bill))?.charges).toEqual(['requires_action']);
     expect(await (await fetch(location)).text()).toContain('本人認証ができませんでした');
-    await here.payOnPage(location, challenge, 'succeed');
+    await here.payOnPage(location, visa);
     await person.get(visitUrl);
     expect(await stateOf(bill)).toEqual({ state: 'paid', charges: ['succeeded'], locks: 0 });
 

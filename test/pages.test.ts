@@ -3,11 +3,15 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { learnPayments } from '../billing/barcodes/learn.ts';
+import { idBehind } from '../billing/ids.ts';
 import type { Merchant } from '../billing/merchants/merchant.ts';
 import { beginRestore } from '../billing/restores/begin.ts';
+import { barcodeTexts } from '../web/barcode-texts.ts';
+import type { PageState } from '../web/pages/state.tsx';
 import { paths } from '../web/paths.ts';
 import type { WebServer } from '../web/server.ts';
-import type { Language } from '../web/texts.ts';
+import { type Language, texts } from '../web/texts.ts';
 import { desktop, hasJapaneseFont, launchBrowser, phone } from './browser.ts';
 import { withPalette } from './png.ts';
 import { type Bill, type BillOptions, enrolContract, type World, webOf, world } from './world.ts';
@@ -72,8 +76,16 @@ afterAll(async () => {
   await here?.drop();
 });
 
+const headings = {
+  ja: { ...texts.ja, barcodeTitle: barcodeTexts.ja.title },
+  en: { ...texts.en, barcodeTitle: barcodeTexts.en.title },
+};
+
 interface State {
   name: string;
+  /** What this page has and the page of no other state. */
+  shows: string;
+  heading: keyof typeof headings.ja;
   /** Leads a visitor with a bill of their own there. */
   reach(page: Page, bill: Bill): Promise<void>;
   of?: () => Merchant;
@@ -84,11 +96,16 @@ interface State {
 
 const linkOf = (bill: Bill, server = servers.web) => server.url + paths.link.of(bill.token);
 const open = (page: Page, bill: Bill) => page.goto(linkOf(bill));
+/** A press does not wait for the page that it leads to. */
 const press = (page: Page, action: string) => page.locator(`form[action$="${action}"] button`).click();
+const see = (page: Page, selector: string) => page.locator(selector).waitFor();
+const inState = (state: PageState) => `[data-state="${state}"]`;
 
 async function answer(page: Page, text: string): Promise<void> {
   await page.fill('#answer', text);
   await press(page, '/check');
+  // A wrong answer leads to the same field, empty.
+  await page.locator('#answer:valid').waitFor({ state: 'detached' });
 }
 async function read(page: Page, bill: Bill, server = servers.web): Promise<void> {
   await page.goto(linkOf(bill, server));
@@ -107,6 +124,29 @@ async function toCardPage(page: Page, bill: Bill): Promise<void> {
   await read(page, bill);
   await page.locator('a[href$="/card"]').click();
   await press(page, '/card');
+  await see(page, '#number');
+}
+async function beDeclined(page: Page): Promise<void> {
+  await type(page, cards.poor);
+  await see(page, '[data-code="insufficient_funds"]');
+  await page.locator('form[action$="/cancel"] button').click();
+}
+/** At a till, of which the shop tells at once: no money is certain yet. */
+async function payAtShop(bill: Bill): Promise<void> {
+  const [barcode] = await here.db.query<{ digits: string }>(
+    `select digits from barcodes where invoice_id = $1::uuid`,
+    [bill.invoiceId],
+  );
+  const till = await fetch(`${here.simulator.url}/control/counter-payments`, {
+    method: 'POST',
+    headers: {
+      authorization: 'Bearer a secret of tests, of at least 32 characters',
+      'content-type': 'application/json',
+    },
+    body: JSON.stringify({ account: gas.code, barcode: barcode?.digits }),
+  });
+  const { reference } = (await till.json()) as { reference: string };
+  await learnPayments(here.db, here.ports, gas, [idBehind(reference) ?? '']);
 }
 /** Where the gateway's page that is open would lead. */
 async function returnUrlOf(page: Page): Promise<string> {
@@ -126,19 +166,37 @@ async function end(bill: Bill, state: 'cancelled' | 'unpaid'): Promise<void> {
   await here.db.run(`update invoices set state = $1 where id = $2::uuid`, [state, bill.invoiceId]);
 }
 
+/** Only a bill that can be paid now has the tick: one under way on the gateway's page has it no more. */
+const tick = 'form[action$="/pay"] [type="checkbox"]';
+
 const states: readonly State[] = [
-  { name: 'ask', reach: async (page, bill) => void (await open(page, bill)) },
+  {
+    name: 'ask',
+    shows: '[data-state="ask"] #answer:not([aria-invalid])',
+    heading: 'askTitle',
+    reach: async (page, bill) => void (await open(page, bill)),
+  },
   {
     name: 'ask-wrong',
+    shows: '[data-state="ask"] #answer[aria-invalid]',
+    heading: 'askTitle',
     status: 422,
     async reach(page, bill) {
       await open(page, bill);
       await answer(page, '0000');
     },
   },
-  { name: 'resting-link', status: 429, reach: cool },
+  {
+    name: 'resting-link',
+    shows: 'form[action$="/new-link"]',
+    heading: 'coolingTitle',
+    status: 429,
+    reach: cool,
+  },
   {
     name: 'new-link-sent',
+    shows: inState('link_sent'),
+    heading: 'linkSentTitle',
     async reach(page, bill) {
       await cool(page, bill);
       await press(page, '/new-link');
@@ -146,16 +204,21 @@ const states: readonly State[] = [
   },
   {
     name: 'new-link-enough',
+    shows: inState('link_enough'),
+    heading: 'linkEnoughTitle',
     status: 429,
     async reach(page, bill) {
       await cool(page, bill);
       await press(page, '/new-link');
+      await see(page, inState('link_sent'));
       await page.goto(page.url().replace(/\/new-link$/, ''));
       await press(page, '/new-link');
     },
   },
   {
     name: 'new-link-not-possible',
+    shows: inState('link_not_possible'),
+    heading: 'linkNotPossibleTitle',
     status: 429,
     async reach(page, bill) {
       await here.db.run(`update contacts set phone_kind = 'not_mobile' where customer_id = $1::uuid`, [
@@ -167,6 +230,8 @@ const states: readonly State[] = [
   },
   {
     name: 'not-mine',
+    shows: 'form[action$="/not-mine"]',
+    heading: 'notMineTitle',
     async reach(page, bill) {
       await open(page, bill);
       await page.locator('a[href$="/not-mine"]').click();
@@ -174,6 +239,8 @@ const states: readonly State[] = [
   },
   {
     name: 'given-back',
+    shows: inState('not_theirs'),
+    heading: 'givenBackTitle',
     status: 410,
     async reach(page, bill) {
       await open(page, bill);
@@ -181,9 +248,16 @@ const states: readonly State[] = [
       await press(page, '/not-mine');
     },
   },
-  { name: 'bill', reach: read },
+  {
+    name: 'bill',
+    shows: `main:not(:has([role="alert"], details[open], a[href$="/not-mine"])) ${tick}`,
+    heading: 'billTitle',
+    reach: read,
+  },
   {
     name: 'stop',
+    shows: 'form[action$="/stop"]',
+    heading: 'stopTitle',
     async reach(page, bill) {
       await enrolContract(here, gas, bill);
       await read(page, bill);
@@ -192,6 +266,8 @@ const states: readonly State[] = [
   },
   {
     name: 'stopped',
+    shows: inState('stopped'),
+    heading: 'stoppedTitle',
     async reach(page, bill) {
       await enrolContract(here, gas, bill);
       await read(page, bill);
@@ -201,6 +277,8 @@ const states: readonly State[] = [
   },
   {
     name: 'card',
+    shows: 'form[action$="/card"]:not(:has(.notice))',
+    heading: 'cardTitle',
     async reach(page, bill) {
       await enrolContract(here, gas, bill);
       await here.db.run(
@@ -213,6 +291,8 @@ const states: readonly State[] = [
   },
   {
     name: 'card-changed',
+    shows: inState('card_changed'),
+    heading: 'cardChangedTitle',
     async reach(page, bill) {
       await toCardPage(page, bill);
       await type(page, cards.fine);
@@ -220,14 +300,17 @@ const states: readonly State[] = [
   },
   {
     name: 'card-not-changed',
+    shows: inState('card_not_changed'),
+    heading: 'cardNotChangedTitle',
     async reach(page, bill) {
       await toCardPage(page, bill);
-      await type(page, cards.poor);
-      await page.locator('form[action$="/cancel"] button').click();
+      await beDeclined(page);
     },
   },
   {
     name: 'card-unfinished',
+    shows: inState('card_unfinished'),
+    heading: 'cardUnfinishedTitle',
     async reach(page, bill) {
       await toCardPage(page, bill);
       await page.goto(await returnUrlOf(page));
@@ -235,17 +318,22 @@ const states: readonly State[] = [
   },
   {
     name: 'card-waiting',
+    shows: inState('card_waiting'),
+    heading: 'cardWaitingTitle',
     async reach(page, bill) {
       await enrolContract(here, gas, bill);
       await read(page, bill);
       await page.locator('a[href$="/card"]').click();
       here.crashAt('card_change.after_gateway');
       await press(page, '/card');
+      await see(page, inState('error'));
       await page.goto(page.url());
     },
   },
   {
     name: 'card-gateway-down',
+    shows: 'form[action$="/card"] .notice.bad',
+    heading: 'cardTitle',
     status: 503,
     async reach(page, bill) {
       await enrolContract(here, gas, bill);
@@ -256,6 +344,8 @@ const states: readonly State[] = [
   },
   {
     name: 'bill-details',
+    shows: `main:has(details[open]) ${tick}`,
+    heading: 'billTitle',
     bill: {
       dueOn: '2026-11-20',
       amount: 12_345_678,
@@ -276,24 +366,36 @@ const states: readonly State[] = [
   },
   {
     name: 'barcode',
+    shows: '[data-state="barcode"] .bars',
+    heading: 'barcodeTitle',
     async reach(page, bill) {
       await read(page, bill);
       await press(page, '/barcode');
     },
   },
-  { name: 'bill-nothing-asked', of: () => power, reach: async (page, bill) => void (await open(page, bill)) },
+  {
+    name: 'bill-nothing-asked',
+    shows: `main:has(a[href$="/not-mine"]) ${tick}`,
+    heading: 'billTitle',
+    of: () => power,
+    reach: async (page, bill) => void (await open(page, bill)),
+  },
   {
     name: 'in-payment',
+    shows: 'form[action$="/pay"] .notice.wait',
+    heading: 'billTitle',
     async reach(page, bill) {
       await read(page, bill);
       await press(page, '/pay');
-      await page.waitForURL(`${here.simulator.url}/**`);
+      await see(page, '#number');
       await page.goBack();
       await page.reload();
     },
   },
   {
     name: 'gateway-down',
+    shows: `main:has(> .notice.bad) ${tick}`,
+    heading: 'billTitle',
     status: 503,
     async reach(page, bill) {
       await read(page, bill, servers.gatewayDown);
@@ -302,15 +404,32 @@ const states: readonly State[] = [
   },
   {
     name: 'waiting',
+    shows: inState('waiting'),
+    heading: 'waitingTitle',
     async reach(page, bill) {
       await read(page, bill);
       here.crashAt('checkout.after_gateway');
       await press(page, '/pay');
+      await see(page, inState('error'));
       await page.goto(page.url().replace(/\/pay$/, ''));
     },
   },
   {
+    name: 'paid-at-shop',
+    shows: inState('paid_at_shop'),
+    heading: 'paidAtShopTitle',
+    async reach(page, bill) {
+      await read(page, bill);
+      await press(page, '/barcode');
+      await see(page, '.bars');
+      await payAtShop(bill);
+      await page.locator('.another a').click();
+    },
+  },
+  {
     name: 'paid',
+    shows: `${inState('paid')} .notice.good`,
+    heading: 'paidTitle',
     async reach(page, bill) {
       await read(page, bill);
       await page.check('[name=enrol]');
@@ -319,22 +438,29 @@ const states: readonly State[] = [
   },
   {
     name: 'receipt',
+    shows: '[data-state="receipt"]',
+    heading: 'receiptTitle',
     async reach(page, bill) {
       await read(page, bill);
       await pay(page, cards.fine);
-      await page.locator('main a.button').click();
+      await page.locator(`${inState('paid')} a.button`).click();
     },
   },
   {
     name: 'already-paid',
+    shows: `${inState('already_paid')} a[href$="/receipt"]`,
+    heading: 'paidBefore',
     async reach(page, bill) {
       await read(page, bill);
       await pay(page, cards.fine);
+      await see(page, inState('paid'));
       await open(page, bill);
     },
   },
   {
     name: 'ask-receipt',
+    shows: '[data-state="ask_receipt"] #answer',
+    heading: 'askTitle',
     async reach(page, bill) {
       await here.db.run(`update invoices set state = 'paid' where id = $1::uuid`, [bill.invoiceId]);
       await open(page, bill);
@@ -343,22 +469,29 @@ const states: readonly State[] = [
   },
   {
     name: 'declined',
+    shows: inState('not_paid'),
+    heading: 'notPaidTitle',
     async reach(page, bill) {
       await read(page, bill);
-      await pay(page, cards.poor);
-      await page.locator('form[action$="/cancel"] button').click();
+      await press(page, '/pay');
+      await beDeclined(page);
     },
   },
   {
     name: 'unfinished',
+    shows: inState('unfinished'),
+    heading: 'unfinishedTitle',
     async reach(page, bill) {
       await read(page, bill);
       await press(page, '/pay');
+      await see(page, '#number');
       await page.goto(await returnUrlOf(page));
     },
   },
   {
     name: 'cancelled',
+    shows: inState('cancelled'),
+    heading: 'cancelledTitle',
     status: 410,
     async reach(page, bill) {
       await end(bill, 'cancelled');
@@ -367,6 +500,8 @@ const states: readonly State[] = [
   },
   {
     name: 'returned',
+    shows: inState('returned'),
+    heading: 'returnedTitle',
     status: 410,
     async reach(page, bill) {
       await end(bill, 'unpaid');
@@ -375,31 +510,43 @@ const states: readonly State[] = [
   },
   {
     name: 'expired',
+    shows: inState('expired'),
+    heading: 'expiredTitle',
     status: 410,
     bill: { linkExpiresOn: '2026-11-01' },
     reach: async (page, bill) => void (await open(page, bill)),
   },
   {
     name: 'unknown',
+    shows: inState('unknown'),
+    heading: 'unknownTitle',
     status: 404,
     reach: async (page) => void (await page.goto(`${servers.web.url}/l/1${'a'.repeat(22)}`)),
   },
   {
     name: 'genuine',
+    shows: 'main .address',
+    heading: 'genuineTitle',
     reach: async (page) => void (await page.goto(`${servers.web.url}${paths.genuine.of()}`)),
   },
   {
     name: 'busy',
+    shows: inState('busy'),
+    heading: 'busyTitle',
     status: 503,
     reach: async (page, bill) => void (await page.goto(linkOf(bill, servers.away))),
   },
   {
     name: 'error',
+    shows: inState('error'),
+    heading: 'errorTitle',
     status: 500,
     reach: async (page, bill) => void (await page.goto(linkOf(bill, servers.broken))),
   },
   {
     name: 'safe-mode',
+    shows: inState('resting'),
+    heading: 'restingTitle',
     status: 503,
     async reach(page, bill) {
       await here.db.transaction((tx) =>
@@ -440,6 +587,16 @@ async function violationsOf(page: Page, colorScheme: 'light' | 'dark'): Promise<
   );
 }
 
+/** Every state whose mark the page bears. */
+async function statesOf(page: Page): Promise<string[]> {
+  const marks = states.map(({ name, shows }) => ({ name, shows }));
+  const found = await page.evaluate((all) => {
+    const { document } = globalThis as unknown as { document: { querySelector(selector: string): unknown } };
+    return all.filter(({ shows }) => document.querySelector(shows) !== null);
+  }, marks);
+  return found.map(({ name }) => name);
+}
+
 async function overflows(page: Page): Promise<boolean> {
   return page.evaluate(() => {
     const view = globalThis as unknown as {
@@ -453,7 +610,7 @@ async function overflows(page: Page): Promise<boolean> {
 describe.each(['ja', 'en'] as const)('in %s', (language: Language) => {
   test.each(states)(
     '$name: fits and is accessible, on a phone and a desktop, in light and dark',
-    async ({ name, reach, of, bill: options, status }) => {
+    async ({ name, shows, heading, reach, of, bill: options, status }) => {
       const merchant = of?.() ?? gas;
       const bill = await here.bill(merchant, options);
       const context = await browser.newContext({
@@ -467,10 +624,12 @@ describe.each(['ja', 'en'] as const)('in %s', (language: Language) => {
           if (response.request().isNavigationRequest()) last = response.status();
         });
         await reach(page, bill);
+        await see(page, shows);
+        expect(await statesOf(page)).toEqual([name]);
+        expect(await page.locator('h1').allTextContents()).toEqual([headings[language][heading]]);
         // The page that a redirect or a reload ended with.
         expect(last).toBe(status ?? 200);
         expect(await page.getAttribute('html', 'lang')).toBe(language);
-        expect(await page.locator('h1').count()).toBe(1);
         await page.evaluate(axeSource);
         for (const look of looks) {
           await page.setViewportSize(look.viewport);

@@ -159,6 +159,11 @@ const ja = {
     '別のカードでもお支払いいただけます。',
     '利用限度額や本人認証については、カード会社へお問い合わせください。理由はこのサイトには知らされません。',
   ],
+  notPaidByWalletTodo: [
+    'スマホ決済アプリの残高や利用限度額をお確かめのうえ、もう一度お試しください。',
+    'カードなど、ほかの方法でもお支払いいただけます。',
+    '理由は決済アプリの会社へお問い合わせください。このサイトには知らされません。',
+  ],
   gatewayDown: (time: string) =>
     `ただいま決済代行会社につながりません。代金はいただいていません。${time}以降に、このページをもう一度開いてお支払いください。`,
   cancelledTitle: 'このご請求は取り消されました',
@@ -184,7 +189,7 @@ const ja = {
     'お支払いのご案内のSMSのリンクは、必ず次の文字で始まります。1文字でも違うリンクは開かないでください。',
   genuineDo: 'このサイトでお願いすること',
   genuineDoList: (gateway: string) => [
-    'SMSは、ご契約の会社の名前で始まり、リンクが1行で入っています。金額やお名前は書きません。',
+    'SMSには、ご契約の会社の名前が入っています。リンクは多くても1つです。お名前は書きません。金額を書くのは、自動払いの前のお知らせだけで、そこにリンクはありません。',
     'リンクを開くと、お客様番号の下4桁をうかがうことがあります。',
     gateway === ''
       ? 'カード番号は、決済代行会社のページだけで入力します。'
@@ -354,6 +359,11 @@ const en: Words = {
     'You can also pay with another card.',
     'About limits and authentication, please ask the company that issued your card. This site is not told the reason.',
   ],
+  notPaidByWalletTodo: [
+    'Please check the balance and the limit of your wallet, and try again.',
+    'You can also pay by card or in another way.',
+    'About the reason, please ask the company of your wallet. This site is not told.',
+  ],
   gatewayDown: (time) =>
     `The payment provider cannot be reached. No money was taken. Please open this page again and pay after ${time}.`,
   cancelledTitle: 'This bill was cancelled',
@@ -379,7 +389,7 @@ const en: Words = {
     'The link in our SMS always begins with the characters below. If one of them differs, please do not open it.',
   genuineDo: 'What this site asks of you',
   genuineDoList: (gateway) => [
-    'The SMS begins with the name of your utility and has one link. It holds no amount and not your name.',
+    'The SMS names your utility and has one link at most. It never holds your name, and an amount only where it announces a debit; that one has no link.',
     'The page may ask for the last four characters of your customer number.',
     gateway === ''
       ? 'You type your card number on the payment provider’s page only.'

@@ -1,8 +1,10 @@
 import { type Act, instantText, monthOf } from '../acts/act.ts';
+import { statesBefore as sessionStatesBefore } from '../checkout/session.ts';
 import type { Db, Tx } from '../db.ts';
 import { notInSafeMode } from '../restores/queries.ts';
 import { restsInSafeMode } from '../restores/restore.ts';
 import { type ChargeOrigin, type ChargeState, type LearnedBy, statesBefore } from './charge.ts';
+import { type IntentState, statesBefore as intentStatesBefore } from './intent.ts';
 
 export interface ChargeInvoice {
   charge_id: string;
@@ -179,23 +181,30 @@ export async function decideCharges(
   );
 }
 
-/** Intents follow their charge: back to `requires_payment_method` after a failure, so that another method may be tried. */
+/**
+ * Intents follow their charge: back to `requires_payment_method` after a failure, so that another method may be tried.
+ * Compare-and-set: those whose state does not allow it stay as they are.
+ */
 export async function moveIntents(
   tx: Tx,
   act: Act,
   intentIds: readonly string[],
-  to: 'requires_payment_method' | 'processing' | 'requires_action' | 'succeeded' | 'canceled',
+  to: IntentState,
 ): Promise<void> {
   if (intentIds.length === 0) return;
   await tx.run(
-    `with moved as (
-       update payment_intents set state = $3, version = version + 1
-       where merchant_id = $1 and id = any($2::uuid[]) and state not in ('succeeded', $3)
-       returning id, version
+    `with before as (
+       select id, state from payment_intents
+       where merchant_id = $1 and id = any($2::uuid[]) and state = any($7::text[])
+       order by id for no key update
+     ), moved as (
+       update payment_intents p set state = $3, version = p.version + 1
+       from before b where p.merchant_id = $1 and p.id = b.id
+       returning p.id, b.state as from_state, p.version
      )
      insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
-     select $1, $4::date, 'payment_intent', id, version, null, $3, $5::timestamptz, $6::uuid from moved`,
-    [act.merchantId, intentIds, to, monthOf(act.at), instantText(act.at), act.id],
+     select $1, $4::date, 'payment_intent', id, version, from_state, $3, $5::timestamptz, $6::uuid from moved`,
+    [act.merchantId, intentIds, to, monthOf(act.at), instantText(act.at), act.id, intentStatesBefore(to)],
   );
 }
 
@@ -223,8 +232,8 @@ export async function completeSessions(
   if (sessionIds.length === 0) return;
   await tx.run(
     `update checkout_sessions set state = 'complete', version = version + 1
-     where merchant_id = $1 and id = any($2::uuid[]) and state <> 'complete'`,
-    [merchantId, sessionIds],
+     where merchant_id = $1 and id = any($2::uuid[]) and state = any($3::text[])`,
+    [merchantId, sessionIds, sessionStatesBefore('complete')],
   );
 }
 

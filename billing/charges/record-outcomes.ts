@@ -286,17 +286,17 @@ async function settlePaid(
   await post(tx, act, today(input), postings);
   await addResultRows(tx, act.merchantId, act.at, results);
   await addAdjustmentRows(tx, act.merchantId, act.at, adjustments);
-  await moveIntents(tx, act, intents(charges), 'succeeded');
+  // Sessions before intents, as everywhere: trace ends both in this order.
   await completeSessions(
     tx,
     act.merchantId,
     charges.flatMap((charge) => charge.session_id ?? []),
   );
+  await moveIntents(tx, act, intents(charges), 'succeeded');
   await enrolFromCharges(tx, {
     act,
     ids: input.ids,
     sealer: input.sealer,
-    today: today(input),
     saved: charges.flatMap((charge) => {
       const savedMethod = captured.get(charge.id)?.savedMethod;
       return savedMethod && charge.session_id

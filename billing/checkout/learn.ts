@@ -14,6 +14,9 @@ export interface LearnedNews {
   unanswered: ReadonlySet<string>;
 }
 
+/** Somebody looks at the page meanwhile: rather "we are checking" than twenty seconds of nothing. Trace has more patience. */
+export const visitorWaitsMs = 5_000;
+
 /**
  * A return or a webhook is a hint only: the gateway is asked, outside any transaction, and what it says is recorded the
  * one way there is. No conclusive answer changes nothing; trace asks again. Returns what is true afterwards.
@@ -33,11 +36,13 @@ export async function learnFromGateway(
   const open = before.filter((charge) => charge.gateway === gateway.name && charge.state !== 'succeeded');
   if (open.length === 0) return { charges: before, unanswered: new Set() };
 
+  const { callDeadlineMs } = gateway.semantics;
+  const deadlineMs = how === 'return' ? Math.min(callDeadlineMs, visitorWaitsMs) : callDeadlineMs;
   const answers = await Promise.all(
     open.map(async ({ charge_id, gateway_session_id }) => ({
       chargeId: charge_id,
       outcome: await gateway
-        .lookup(merchant.code, referenceOf(charge_id), clock.deadline(gateway.semantics.callDeadlineMs), {
+        .lookup(merchant.code, referenceOf(charge_id), clock.deadline(deadlineMs), {
           gatewaySessionId: gateway_session_id,
         })
         // One that an adapter stumbles over must not keep what is known of the others from being recorded.

@@ -2,12 +2,14 @@ import type { Temporal } from 'temporal-polyfill';
 import { type Act, instantText, monthOf } from '../acts/act.ts';
 import type { ChargeState } from '../charges/charge.ts';
 import { statesBefore } from '../charges/charge.ts';
+import { statesBefore as intentStatesBefore } from '../charges/intent.ts';
 import type { Db, Tx } from '../db.ts';
 import type { PageMethod } from '../gateways/gateway.ts';
 import type { InvoiceState } from '../invoices/invoice.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import { notInSafeMode } from '../restores/queries.ts';
 import type { BillRow } from './bill.ts';
+import { statesBefore as sessionStatesBefore } from './session.ts';
 
 export interface LinkRow {
   invoice_id: string;
@@ -214,17 +216,31 @@ export async function endFormerSessions(tx: Tx, act: Act, invoiceId: string): Pr
   await tx.run(
     `with sessions as (
        update checkout_sessions set state = 'expired', version = version + 1
-       where merchant_id = $1 and invoice_id = $2::uuid and state = 'open'
+       where merchant_id = $1 and invoice_id = $2::uuid and state = any($6::text[])
        returning id
+     ), before as (
+       -- By the bill's charges: intents have no index by session.
+       select p.id, p.state from sessions s
+       join charges c on c.merchant_id = $1 and c.invoice_id = $2::uuid and c.session_id = s.id
+       join payment_intents p on p.merchant_id = $1 and p.id = c.intent_id
+       where p.state = any($7::text[])
+       order by p.id for no key update of p
      ), intents as (
        update payment_intents p set state = 'canceled', version = p.version + 1
-       from sessions s
-       where p.merchant_id = $1 and p.session_id = s.id and p.state not in ('succeeded', 'canceled')
-       returning p.id, p.version
+       from before b where p.merchant_id = $1 and p.id = b.id
+       returning p.id, b.state as from_state, p.version
      )
      insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
-     select $1, $3::date, 'payment_intent', id, version, null, 'canceled', $4::timestamptz, $5::uuid from intents`,
-    [act.merchantId, invoiceId, monthOf(act.at), instantText(act.at), act.id],
+     select $1, $3::date, 'payment_intent', id, version, from_state, 'canceled', $4::timestamptz, $5::uuid from intents`,
+    [
+      act.merchantId,
+      invoiceId,
+      monthOf(act.at),
+      instantText(act.at),
+      act.id,
+      sessionStatesBefore('expired'),
+      intentStatesBefore('canceled'),
+    ],
   );
 }
 
@@ -332,6 +348,8 @@ export interface ChargeNews {
   amount: number;
   currency: string;
   enrolled: boolean;
+  /** Null: no page of the gateway's was opened for it. */
+  session_method: PageMethod | null;
 }
 
 export async function chargeNews(
@@ -341,7 +359,7 @@ export async function chargeNews(
 ): Promise<ChargeNews[]> {
   return tx.query<ChargeNews>(
     `select c.id as charge_id, c.state, i.state as invoice_state, c.gateway, c.gateway_session_id,
-            c.amount, c.currency,
+            c.amount, c.currency, s.method as session_method,
             coalesce(s.enrol, false) and exists (
               select 1 from enrolments e
               where e.merchant_id = i.merchant_id and e.contract_id = i.contract_id and e.state = 'active') as enrolled

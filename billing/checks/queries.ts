@@ -1,6 +1,7 @@
 import type { Temporal } from 'temporal-polyfill';
 import { instantText } from '../acts/act.ts';
 import { transitions as chargeTransitions } from '../charges/charge.ts';
+import { transitions as intentTransitions } from '../charges/intent.ts';
 import type { Db, Tx } from '../db.ts';
 import { ceilings, defaultCeilings } from '../dunning/card-retry-rules.ts';
 import { changeableBooks, missingKeys, openBorders } from '../guards/queries.ts';
@@ -873,12 +874,20 @@ const looks: Readonly<Record<number, readonly Look[]>> = {
       select merchant_id, 'entry' as kind, entry_id::text as subject, event || ' from ' || credit || ' to ' || debit as detail
       from transfers where (event, debit, credit) not in (${chart})
       union all
-      select merchant_id, case when subject = 'charge' then 'charge' else 'invoice' end, subject_id::text,
-             subject || ' went from ' || from_state || ' to ' || to_state
-      from state_history
-      where from_state is not null and subject in ('invoice', 'charge')
-        and (subject, from_state, to_state) not in (
-          ${[edges(invoiceTransitions, 'invoice'), edges(chargeTransitions, 'charge')].join(', ')})`,
+      select h.merchant_id, case when h.subject = 'charge' then 'charge' else 'invoice' end,
+             case when h.subject = 'payment_intent'
+                  then (select p.invoice_id from payment_intents p
+                        where p.merchant_id = h.merchant_id and p.id = h.subject_id)
+                  else h.subject_id end::text,
+             h.subject || ' went from ' || h.from_state || ' to ' || h.to_state
+      from state_history h
+      where h.from_state is not null and h.subject in ('invoice', 'charge', 'payment_intent')
+        and (h.subject, h.from_state, h.to_state) not in (
+          ${[
+            edges(invoiceTransitions, 'invoice'),
+            edges(chargeTransitions, 'charge'),
+            edges(intentTransitions, 'payment_intent'),
+          ].join(', ')})`,
     },
     { violations: asKind('customer', customerCreditViolations) },
     { violations: asKind('payout', payoutViolations) },

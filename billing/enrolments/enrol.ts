@@ -13,8 +13,6 @@ export interface EnrolFromCharges {
   act: Act;
   ids: Ids;
   sealer: Sealer;
-  /** The merchant's today: bills taken in from this day on are charged. */
-  today: string;
   saved: readonly { chargeId: string; sessionId: string; gateway: string; savedMethod: SavedMethod }[];
 }
 
@@ -69,7 +67,8 @@ function enrolmentOf(
     expires: saved.savedMethod.expires,
     networkTransactionId: saved.savedMethod.networkTransactionId,
     threeDsEci: saved.savedMethod.threeDsEci,
-    effectiveFrom: input.today,
+    // Every later bill is charged, also one whose file has an earlier date than today and came late or was held.
+    effectiveFrom: subject.business_date,
     nameDigest: subject.name_digest,
     termsVersion: subject.terms_version ?? termsVersion,
     source: 'pay_page',

@@ -6,6 +6,8 @@ export interface EnrolmentSubject {
   session_id: string;
   customer_id: string;
   contract_id: string;
+  /** Of the bill that was paid. */
+  business_date: string;
   name_digest: Buffer;
   terms_version: string | null;
   enrol: boolean;
@@ -18,7 +20,7 @@ export async function enrolmentSubjects(
   sessionIds: readonly string[],
 ): Promise<EnrolmentSubject[]> {
   return tx.query<EnrolmentSubject>(
-    `select s.id as session_id, i.customer_id, i.contract_id, c.name_digest, s.terms_version, s.enrol
+    `select s.id as session_id, i.customer_id, i.contract_id, i.business_date, c.name_digest, s.terms_version, s.enrol
      from checkout_sessions s
      join invoices i on i.merchant_id = s.merchant_id and i.id = s.invoice_id
      join contacts c on c.merchant_id = i.merchant_id and c.customer_id = i.customer_id and c.version = i.contact_version

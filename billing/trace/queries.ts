@@ -1,5 +1,7 @@
 import { type Act, instantText, monthOf } from '../acts/act.ts';
 import type { ChargeOrigin, ChargeState } from '../charges/charge.ts';
+import { statesBefore as intentStatesBefore } from '../charges/intent.ts';
+import { statesBefore as sessionStatesBefore } from '../checkout/session.ts';
 import type { Db, Tx } from '../db.ts';
 import { bankGateway } from '../debits/debit.ts';
 import { isHeld } from '../holds/queries.ts';
@@ -331,6 +333,11 @@ export async function provenOver(
   return rows.map((row) => row.cause);
 }
 
+/** Literals, not a parameter: the index by their end has open ones only, and a plan for any parameter could not use it. */
+const mayExpire = sessionStatesBefore('expired')
+  .map((state) => `'${state}'`)
+  .join(', ');
+
 /**
  * Ends visits whose time is over, with their intents; not those whose charge has no conclusive outcome. Nobody can pay on
  * them any more, and a new visit would end them too. Returns how many.
@@ -339,7 +346,7 @@ export async function expireSessions(tx: Tx, act: Act, endedBefore: string, limi
   const rows = await tx.query<{ expired: number }>(
     `with over as (
        select s.id from checkout_sessions s
-       where s.merchant_id = $1 and s.state = 'open' and s.expires_at < $2::timestamptz
+       where s.merchant_id = $1 and s.state in (${mayExpire}) and s.expires_at < $2::timestamptz
          and not exists (
            select from collection_locks l
            join charges c on c.merchant_id = l.merchant_id and c.id = l.charge_id
@@ -348,18 +355,31 @@ export async function expireSessions(tx: Tx, act: Act, endedBefore: string, limi
      ), expired as (
        update checkout_sessions s set state = 'expired', version = s.version + 1
        from over o where s.merchant_id = $1 and s.id = o.id
-       returning s.id
+       returning s.id, s.invoice_id
+     ), before as (
+       select p.id, p.state from expired e
+       join charges c on c.merchant_id = $1 and c.invoice_id = e.invoice_id and c.session_id = e.id
+       join payment_intents p on p.merchant_id = $1 and p.id = c.intent_id
+       where p.state = any($7::text[])
+       order by p.id for no key update of p
      ), intents as (
        update payment_intents p set state = 'canceled', version = p.version + 1
-       from expired e
-       where p.merchant_id = $1 and p.session_id = e.id and p.state not in ('succeeded', 'canceled')
-       returning p.id, p.version
+       from before b where p.merchant_id = $1 and p.id = b.id
+       returning p.id, b.state as from_state, p.version
      ), history as (
        insert into state_history (merchant_id, month, subject, subject_id, version, from_state, to_state, at, act_id)
-       select $1, $4::date, 'payment_intent', id, version, null, 'canceled', $5::timestamptz, $6::uuid from intents
+       select $1, $4::date, 'payment_intent', id, version, from_state, 'canceled', $5::timestamptz, $6::uuid from intents
      )
      select count(*) as expired from expired`,
-    [act.merchantId, endedBefore, limit, monthOf(act.at), instantText(act.at), act.id],
+    [
+      act.merchantId,
+      endedBefore,
+      limit,
+      monthOf(act.at),
+      instantText(act.at),
+      act.id,
+      intentStatesBefore('canceled'),
+    ],
   );
   return rows[0]?.expired ?? 0;
 }

@@ -60,7 +60,9 @@ export function addEnrolmentCommands(program: Command): void {
       }),
     );
   const from = () =>
-    new Option('--from <YYYY-MM-DD>', 'bills taken in from this day on; default today').argParser(parseDate);
+    new Option('--from <YYYY-MM-DD>', 'bills with a business date from this day on; default today').argParser(
+      parseDate,
+    );
   enrolment
     .command('start')
     .argument('<customer number>', 'the merchant’s number of the customer')

@@ -39,7 +39,12 @@ export function askPage(
           )}
         </form>
       ) : (
-        <form class="card" method="post" action={paths.check.of(visit.id)}>
+        <form
+          class="card"
+          method="post"
+          action={paths.check.of(visit.id)}
+          data-state={view.state === 'paid' ? 'ask_receipt' : 'ask'}
+        >
           <h1>{words.askTitle}</h1>
           <p>{words.askText}</p>
           {isWrong && (

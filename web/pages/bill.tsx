@@ -37,6 +37,7 @@ export function billPage({
   const { language } = visit;
   const words = texts[language];
   const hasForm = methods.includes('card') || state === 'in_payment';
+  const isWallet = state === 'in_payment' && bill.session_method === 'wallet';
   return document(
     { language, merchant, title: words.billTitle, otherLanguageUrl },
     <>
@@ -58,11 +59,7 @@ export function billPage({
         <form
           class="card"
           method="post"
-          action={
-            bill.session_method === 'wallet' && state === 'in_payment'
-              ? paths.payBy.of(visit.id, 'wallet')
-              : paths.pay.of(visit.id)
-          }
+          action={isWallet ? paths.payBy.of(visit.id, 'wallet') : paths.pay.of(visit.id)}
         >
           {state === 'in_payment' ? (
             <GoOn bill={bill} language={language} />
@@ -72,9 +69,7 @@ export function billPage({
           <button type="submit">
             {state === 'in_payment' ? words.goOn : words.pay(money(bill.amount, bill.currency, language))}
           </button>
-          {kept(words, 'secure', () => (
-            <Secure text={words.secure} />
-          ))}
+          {!isWallet && kept(words, 'secure', () => <Secure text={words.secure} />)}
         </form>
       )}
       <OtherMethods

@@ -1,3 +1,4 @@
+import type { PageMethod } from '../../billing/gateways/gateway.ts';
 import type { Merchant } from '../../billing/merchants/merchant.ts';
 import { type Language, texts, wallTime } from '../texts.ts';
 import { document, Icon, type Mood } from './layout.tsx';
@@ -38,6 +39,8 @@ export function statePage(page: {
   receiptUrl?: string | null;
   /** For `paid`: automatic payment was set up with it. */
   enrolled?: boolean;
+  /** For `not_paid`: what was tried; a card where it is not named. */
+  method?: PageMethod;
 }): string {
   const { state, language, merchant } = page;
   const words = texts[language];
@@ -81,7 +84,7 @@ export function statePage(page: {
       <p>{text}</p>
       {state === 'not_paid' && (
         <ul class="plain">
-          {words.notPaidTodo.map((line) => (
+          {(page.method === 'wallet' ? words.notPaidByWalletTodo : words.notPaidTodo).map((line) => (
             <li>{line}</li>
           ))}
         </ul>

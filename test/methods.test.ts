@@ -279,6 +279,10 @@ describe('the wallet', () => {
 
     const second = await atBill();
     const wallet = await second.person.post(`${second.visitUrl}/pay/wallet`, {});
+    // The page offers the card beside the wallet that is open, and does not speak of one on the wallet's page.
+    const open = (await second.person.get(second.visitUrl)).text;
+    expect(open).toContain(`action="${new URL(second.visitUrl).pathname}/pay"`);
+    expect(open).not.toContain('カード番号は');
     await approve(wallet.location, 'decline');
     const card = await second.person.post(`${second.visitUrl}/pay`, {});
     expect(card.location).not.toBe(wallet.location);

@@ -133,6 +133,27 @@ describe('"this is not for me"', () => {
     expect((await stranger.post(`${visitUrl}/pay`, {})).location).toBe(visitUrl);
   });
 
+  test('said while somebody has the gateway’s page open: the link is dead for all, and a payment there counts', async () => {
+    const bill = await toldBill({ customerNumber: 'W-0103' });
+    const customer = visitor();
+    const { visitUrl: theirs } = await customer.open(linkOf(bill), japanese);
+    await customer.post(`${theirs}/check`, { answer: '0103' });
+    const { location } = await customer.post(`${theirs}/pay`, {});
+    const stranger = visitor();
+    const { visitUrl } = await stranger.open(linkOf(bill), japanese);
+    await stranger.post(`${visitUrl}/not-mine`, {});
+    for (const [person, url] of [
+      [stranger, visitUrl],
+      [customer, theirs],
+    ] as const) {
+      const seen = await person.get(url, japanese);
+      expect([seen.status, seen.text.includes('data-state="not_theirs"')]).toEqual([410, true]);
+      expect((await person.post(`${url}/pay`, {})).location).toBe(url);
+    }
+    const back = await here.payOnPage(location, '4242424242424242');
+    expect((await visitor().get(back, japanese)).text).toContain('data-state="paid"');
+  });
+
   test('no SMS goes to that phone for that customer, until a contact file says where', async () => {
     const bill = await toldBill({ customerNumber: 'W-0003' });
     const planned = (step: string) =>

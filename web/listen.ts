@@ -18,7 +18,7 @@ export async function listen(
         next:
           code === 'EACCES'
             ? `Set ${setting} to a port above 1023.`
-            : `Does another seikyu run here, or a demo? Stop it (Ctrl-C), or set ${setting} to another port.`,
+            : `Does another seikyu run here, or a demo? Stop it (Ctrl-C). A second one beside it wants another port (${setting}) and another folder (SEIKYU_HOME).`,
         context: { host, port },
         cause,
       },

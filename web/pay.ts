@@ -242,6 +242,7 @@ export function payRoutes(app: FastifyInstance, context: WebContext): void {
         billUrl: state === 'waiting' ? request.url : paths.bill.of(back.visitId),
         enrolled: state === 'paid' && charge.enrolled,
         method: charge.session_method ?? 'card',
+        wasLeft: charge.was_left,
       }),
     );
   });

@@ -81,9 +81,10 @@ export function stateOfBill(row: BillRow, now: Temporal.Instant, today: string):
   if (row.state === 'paid') return 'paid';
   if (row.state === 'cancelled') return 'cancelled';
   if (row.state === 'unpaid') return 'returned';
+  // Who has the phone is not the customer: a page that the customer has open elsewhere goes on there without them.
+  if (row.dead_reason === wrongPersonCode) return 'not_theirs';
   if (row.charge_state === 'preliminary') return 'paid_at_shop';
   if (row.charge_id !== null) return hasOpenPage(row, now) ? 'in_payment' : 'waiting';
-  if (row.dead_reason === wrongPersonCode) return 'not_theirs';
   if (row.dead_reason !== null || row.expires_on < today) return 'expired';
   return row.resting ? 'resting' : 'owed';
 }

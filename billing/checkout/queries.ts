@@ -350,6 +350,8 @@ export interface ChargeNews {
   enrolled: boolean;
   /** Null: no page of the gateway's was opened for it. */
   session_method: PageMethod | null;
+  /** The page was left, closed or ran out: no card was declined. */
+  was_left: boolean;
 }
 
 export async function chargeNews(
@@ -360,6 +362,7 @@ export async function chargeNews(
   return tx.query<ChargeNews>(
     `select c.id as charge_id, c.state, i.state as invoice_state, c.gateway, c.gateway_session_id,
             c.amount, c.currency, s.method as session_method,
+            coalesce(c.gateway_code in ('page_closed', 'page_expired', 'page_cancelled'), false) as was_left,
             coalesce(s.enrol, false) and exists (
               select 1 from enrolments e
               where e.merchant_id = i.merchant_id and e.contract_id = i.contract_id and e.state = 'active') as enrolled

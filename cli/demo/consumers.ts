@@ -39,9 +39,12 @@ export function tillsOf(gatewayUrl: string, merchants: readonly Merchant[]): Til
 export class Consumers {
   readonly #agent = new Agent({ connections: 32, pipelining: 1 });
   readonly #till: Till;
+  readonly #pagesAt: string | null;
 
-  constructor(till: Till) {
+  /** `pagesAt`: where the pages are now; an SMS of a demo that ran on another port leads there. Null: where the SMS says. */
+  constructor(till: Till, pagesAt: string | null = null) {
     this.#till = till;
+    this.#pagesAt = pagesAt;
   }
 
   /** Opens the link and does what this person does with a bill. */
@@ -49,8 +52,9 @@ export class Consumers {
     sms: Sms,
     customer: { customerNumber: string; conduct: Conduct; isFirstVisit: boolean },
   ): Promise<VisitEnd> {
-    const link = /https?:\/\/\S+/.exec(sms.body)?.[0];
-    if (link === undefined) return { outcome: 'left', requests: 0 };
+    const told = /https?:\/\/\S+/.exec(sms.body)?.[0];
+    if (told === undefined) return { outcome: 'left', requests: 0 };
+    const link = new URL(new URL(told).pathname, this.#pagesAt ?? told).href;
     const browser = new Browser(this.#agent);
     const { conduct } = customer;
     let page = await browser.get(link);

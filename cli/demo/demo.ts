@@ -82,7 +82,7 @@ export async function walkDemo(system: System, options: DemoOptions): Promise<De
     const merchants = (await listMerchants(system.db)).filter((merchant) =>
       demoMerchants.some((demo) => demo.code === merchant.code),
     );
-    const consumers = new Consumers(tillsOf(system.gatewayOrigin(), merchants));
+    const consumers = new Consumers(tillsOf(system.gatewayOrigin(), merchants), system.settings.baseUrl);
     closers.push(() => consumers.close());
     const unfinished = home.unfinishedPlan();
     if (unfinished)

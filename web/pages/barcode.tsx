@@ -72,14 +72,23 @@ export function OtherMethods(props: {
   language: Visit['language'];
   /** Nothing stands before it: these are all the ways there are. */
   isAlone: boolean;
+  /** A card, where the form before it is not for one: what its button says. */
+  byCard: string | null;
 }): VNode | null {
-  const { methods, visit, language, isAlone } = props;
+  const { methods, visit, language, isAlone, byCard } = props;
   const words = barcodeTexts[language];
   const others = methods.filter((method) => method !== 'card');
-  if (others.length === 0) return null;
+  if (others.length === 0 && byCard === null) return null;
   return (
     <section class="card methods">
       <h2>{isAlone ? words.ways : words.otherWays}</h2>
+      {byCard !== null && (
+        <form method="post" action={paths.pay.of(visit.id)}>
+          <button type="submit" class="button quiet">
+            {byCard}
+          </button>
+        </form>
+      )}
       {others.map((method) =>
         method === 'barcode' ? (
           <form method="post" action={paths.barcode.of(visit.id)}>

@@ -75,6 +75,9 @@ export function billPage({
       <OtherMethods
         methods={methods.filter((method) => state === 'owed' || method !== bill.session_method)}
         isAlone={!hasForm}
+        byCard={
+          isWallet && methods.includes('card') ? words.pay(money(bill.amount, bill.currency, language)) : null
+        }
         visit={visit}
         language={language}
       />

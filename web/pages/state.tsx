@@ -41,6 +41,8 @@ export function statePage(page: {
   enrolled?: boolean;
   /** For `not_paid`: what was tried; a card where it is not named. */
   method?: PageMethod;
+  /** For `not_paid`: the page was left, so that nothing was tried. */
+  wasLeft?: boolean;
 }): string {
   const { state, language, merchant } = page;
   const words = texts[language];
@@ -82,7 +84,7 @@ export function statePage(page: {
       <Icon mood={mood} />
       <h1>{title}</h1>
       <p>{text}</p>
-      {state === 'not_paid' && (
+      {state === 'not_paid' && page.wasLeft !== true && (
         <ul class="plain">
           {(page.method === 'wallet' ? words.notPaidByWalletTodo : words.notPaidTodo).map((line) => (
             <li>{line}</li>

@@ -54,10 +54,11 @@ export const notify: Job = {
 
   async dryRun({ ports, merchant, businessDate }) {
     const { db, clock } = ports;
+    const debits = await debitsToTell(ports, merchant, businessDate);
     return {
       files_to_plan: (await filesToPlan(db, merchant.id)).length,
-      debit_notices: await debitsToTell(ports, merchant, businessDate),
-      ...(await previewDue(ports, merchant, businessDate)),
+      debit_notices: debits,
+      ...(await previewDue(ports, merchant, businessDate, debits)),
       to_ask: await countToAsk(db, merchant.id, clock.now()),
     };
   },

@@ -48,6 +48,22 @@ test('amount and date are told once, from so many days before the charge on', as
   );
 });
 
+test('a dry run counts them among what would be sent, before they are planned', async () => {
+  const world = await merchant();
+  await world.make([bill, { ...bill, number: 'B' }]);
+  const counted = () =>
+    notify.dryRun({
+      ports: world.ports,
+      merchant: world.merchant,
+      businessDate: '2026-12-01',
+      stop: new AbortController().signal,
+      progress: () => undefined,
+    });
+  expect(await counted()).toMatchObject({ debit_notices: 2, messages: 2, segments: 2 });
+  expect((await world.run(notify)).counts).toMatchObject({ sent: 2 });
+  expect(await counted()).toMatchObject({ debit_notices: 0, messages: 0, segments: 0 });
+});
+
 test.each<[string, Parameters<Bills['make']>[0][number], (world: Bills) => Promise<unknown>]>([
   ['comes on its debit date', { ...bill, dueOn: '2026-12-01' }, async () => undefined],
   ['goes by link', { ...bill, collection: 'link' }, async () => undefined],

@@ -2,6 +2,7 @@ import type { Db } from '../db.ts';
 import { linkUrlOf } from '../links/token.ts';
 import type { Merchant } from '../merchants/merchant.ts';
 import { settingsByVersion } from '../merchants/queries.ts';
+import { debitNotice } from './message.ts';
 import { dueTexts } from './queries.ts';
 import { segmentsOf, textKindOf, textOf } from './texts.ts';
 
@@ -20,6 +21,8 @@ export async function previewDue(
   ports: { db: Pick<Db, 'query'>; baseUrl: string },
   merchant: Merchant,
   businessDate: string,
+  /** Bills whose notice before a debit would be planned first; at most so many, for some have no phone. */
+  debitsToTell: number,
 ): Promise<Omit<Preview, 'cost_yen'> & Partial<Preview>> {
   const { notify, name } = merchant.settings;
   const language = notify.languages[0] ?? 'ja';
@@ -48,6 +51,19 @@ export async function previewDue(
     });
     preview.messages += messages;
     preview.segments += messages * segmentsOf(body).count;
+  }
+  if (debitsToTell > 0) {
+    const body = textOf({
+      kind: debitNotice,
+      language,
+      merchantName: name[language],
+      link: null,
+      dueOn: businessDate,
+      own: undefined,
+      debit: longestDebit,
+    });
+    preview.messages += debitsToTell;
+    preview.segments += debitsToTell * segmentsOf(body).count;
   }
   const price = notify.pricePerSegmentYen ?? null;
   return price === null ? preview : { ...preview, cost_yen: Math.ceil(preview.segments * price) };

@@ -86,7 +86,7 @@ const touchedBill = `
 /**
  * All that a page shows, in one statement: a page is little else than round trips, and of a morning's 200,000 bills few
  * have more than their own to show. One that has is read again as a whole, not from two moments: all tables at once
- * cost PostgreSQL 145 us, the eight of an untouched bill 88.
+ * cost PostgreSQL 145 us, the eight of an untouched bill about 90.
  */
 export async function billOfLink(
   tx: Pick<Tx, 'query'>,
